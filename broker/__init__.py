@@ -1,0 +1,1 @@
+"""Remote Python objects over gRPC."""
