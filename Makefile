@@ -1,0 +1,89 @@
+# Everything that a person or the CI runs. Needs Python 3.11 or later, make and git; the rest comes from PyPI.
+
+# The Python that the virtual environments are made from: the first that is new enough. `make test PYTHON=python3.12`
+# takes another.
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
+endif
+
+# The code in broker/_pb is made by the protoc of this version, so that it loads on protobuf 5, 6 and 7.
+GRPC_TOOLS := grpcio-tools==1.66.2
+
+BIN := .venv/bin
+PROTOS := $(wildcard protos/*.proto)
+PROTOC := .venv-proto/bin/python -m grpc_tools.protoc -I broker/_pb=protos
+
+define VENV_FAILED
+
+$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu its module ensurepip is in a package of its own:
+    apt install python3-venv
+Or name another Python, 3.11 or later: make setup PYTHON=/path/to/python3
+endef
+export VENV_FAILED
+
+.PHONY: help setup proto demo ns test test-oldest check check-proto bench clean
+
+help: ## Shows this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.done ## Makes .venv with the project and what its tests need
+
+.venv/.done: pyproject.toml
+	@$(call make_venv,.venv)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+proto: .venv-proto/.done ## Generates broker/_pb from protos/
+	$(PROTOC) --python_out=. --pyi_out=. $(PROTOS)
+
+# An environment of its own: these tools need a protobuf older than the one that the project runs on.
+.venv-proto/.done: Makefile
+	@$(call make_venv,.venv-proto)
+	.venv-proto/bin/python -m pip install --quiet $(GRPC_TOOLS) 'setuptools<81'
+	@touch $@
+
+demo: setup ## Runs a name server, a warehouse and a visitor as separate processes
+	@$(BIN)/python examples/demo.py
+
+ns: setup ## Runs the name server until Ctrl-C
+	@$(BIN)/python -m broker.naming
+
+test: setup ## Runs the tests
+	$(BIN)/python -m pytest
+
+test-oldest: .venv-oldest/.done ## Runs the tests with the oldest dependencies that pyproject.toml allows
+	.venv-oldest/bin/python -m pytest
+
+.venv-oldest/.done: pyproject.toml .ci/lower_bounds.py
+	@$(call make_venv,.venv-oldest)
+	.venv-oldest/bin/python .ci/lower_bounds.py > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --quiet --editable '.[dev]' --constraint .venv-oldest/constraints.txt
+	@touch $@
+
+check: setup check-proto ## Runs every check that is no test: lint, types, imports, generated code, links
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/links.py
+
+check-proto: .venv-proto/.done ## Fails if broker/_pb is not what protos/ generates
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
+	$(PROTOC) --python_out="$$fresh" --pyi_out="$$fresh" $(PROTOS) && \
+	diff --recursive --exclude=__pycache__ --exclude=__init__.py "$$fresh/broker/_pb" broker/_pb || \
+	{ echo 'broker/_pb is stale: run `make proto` and commit what it writes.' >&2; exit 1; }
+
+bench: setup ## Runs the benchmarks
+	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit; done
+
+clean: ## Removes what was made: environments, caches, builds
+	rm -rf .venv .venv-proto .venv-oldest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+		.import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(call make_venv,DIRECTORY)
+define make_venv
+	test -n '$(PYTHON)' || { echo 'No Python 3.11 or later was found: make setup PYTHON=/path/to/python3' >&2; exit 1; }; \
+	test -x $(1)/bin/pip || $(PYTHON) -m venv $(1) || { echo "$$VENV_FAILED" >&2; exit 1; }
+endef
