@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62roker/_pb/registry.proto\x12\tbroker.v1\"0\n\x05\x45ntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\"g\n\x0fRegisterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x0f\n\x07replace\x18\x04 \x01(\x08\x12\r\n\x05lease\x18\x05 \x01(\x0c\x12\x0b\n\x03ttl\x18\x06 \x01(\x01\"J\n\x10RegisterResponse\x12\x14\n\x0cregistration\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tlease_ttl\x18\x03 \x01(\x01\"a\n\rRemoveRequest\x12\x0e\n\x04name\x18\x01 \x01(\tH\x00\x12\x10\n\x06prefix\x18\x02 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x03 \x01(\tH\x00\x12\x14\n\x0cregistration\x18\x04 \x01(\x04\x42\x07\n\x05which\"!\n\x0eRemoveResponse\x12\x0f\n\x07removed\x18\x01 \x01(\r\"!\n\x11LookupNameRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"o\n\x0bListRequest\x12\x13\n\x06prefix\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05regex\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08tags_all\x18\x03 \x03(\t\x12\x10\n\x08tags_any\x18\x04 \x03(\tB\t\n\x07_prefixB\x08\n\x06_regex\"1\n\x0cListResponse\x12!\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x10.broker.v1.Entry\",\n\x0eSetTagsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\"\x0e\n\x0c\x43ountRequest\"\x1e\n\rCountResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\r\"\r\n\x0bPingRequest\"\x1d\n\x0cPingResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"!\n\x10KeepAliveRequest\x12\r\n\x05lease\x18\x01 \x01(\x0c\"T\n\x11KeepAliveResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x11\n\tlease_ttl\x18\x02 \x01(\x01\x12\x1d\n\x04held\x18\x03 \x03(\x0b\x32\x0f.broker.v1.Held\"*\n\x04Held\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cregistration\x18\x02 \x01(\x04\"\x1e\n\x0cWatchRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\"\x92\x01\n\nWatchEvent\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.broker.v1.WatchEvent.Kind\x12\x1f\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x10.broker.v1.Entry\"9\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nREGISTERED\x10\x01\x12\x0b\n\x07REMOVED\x10\x02\x32\xb5\x04\n\x0cNameRegistry\x12\x43\n\x08Register\x12\x1a.broker.v1.RegisterRequest\x1a\x1b.broker.v1.RegisterResponse\x12=\n\x06Remove\x12\x18.broker.v1.RemoveRequest\x1a\x19.broker.v1.RemoveResponse\x12\x38\n\x06Lookup\x12\x1c.broker.v1.LookupNameRequest\x1a\x10.broker.v1.Entry\x12\x37\n\x04List\x12\x16.broker.v1.ListRequest\x1a\x17.broker.v1.ListResponse\x12\x36\n\x07SetTags\x12\x19.broker.v1.SetTagsRequest\x1a\x10.broker.v1.Entry\x12:\n\x05\x43ount\x12\x17.broker.v1.CountRequest\x1a\x18.broker.v1.CountResponse\x12\x37\n\x04Ping\x12\x16.broker.v1.PingRequest\x1a\x17.broker.v1.PingResponse\x12\x46\n\tKeepAlive\x12\x1b.broker.v1.KeepAliveRequest\x1a\x1c.broker.v1.KeepAliveResponse\x12\x39\n\x05Watch\x12\x17.broker.v1.WatchRequest\x1a\x15.broker.v1.WatchEvent0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x62roker/_pb/registry.proto\x12\tbroker.v1\"0\n\x05\x45ntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\"\x8c\x01\n\x0fRegisterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x0f\n\x07replace\x18\x04 \x01(\x08\x12\r\n\x05lease\x18\x05 \x01(\x0c\x12\x0b\n\x03ttl\x18\x06 \x01(\x01\x12\x14\n\x0cregistration\x18\x07 \x01(\x04\x12\r\n\x05\x61gain\x18\x08 \x01(\x08\"J\n\x10RegisterResponse\x12\x14\n\x0cregistration\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tlease_ttl\x18\x03 \x01(\x01\"r\n\rRemoveRequest\x12\x0e\n\x04name\x18\x01 \x01(\tH\x00\x12\x10\n\x06prefix\x18\x02 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x03 \x01(\tH\x00\x12\x0f\n\x05lease\x18\x05 \x01(\x0cH\x00\x12\x14\n\x0cregistration\x18\x04 \x01(\x04\x42\x07\n\x05which\"0\n\x0eRemoveResponse\x12\x0f\n\x07removed\x18\x01 \x01(\r\x12\r\n\x05names\x18\x02 \x03(\t\"!\n\x11LookupNameRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"o\n\x0bListRequest\x12\x13\n\x06prefix\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05regex\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08tags_all\x18\x03 \x03(\t\x12\x10\n\x08tags_any\x18\x04 \x03(\tB\t\n\x07_prefixB\x08\n\x06_regex\"D\n\x0cListResponse\x12!\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x10.broker.v1.Entry\x12\x11\n\treturning\x18\x02 \x01(\x01\",\n\x0eSetTagsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\"\x0e\n\x0c\x43ountRequest\"\x1e\n\rCountResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\r\"\r\n\x0bPingRequest\"\x1d\n\x0cPingResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"!\n\x10KeepAliveRequest\x12\r\n\x05lease\x18\x01 \x01(\x0c\"c\n\x11KeepAliveResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x11\n\tlease_ttl\x18\x02 \x01(\x01\x12\x1d\n\x04held\x18\x03 \x03(\x0b\x32\x0f.broker.v1.Held\x12\r\n\x05known\x18\x04 \x01(\x08\"8\n\x04Held\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cregistration\x18\x02 \x01(\x04\x12\x0c\n\x04tags\x18\x03 \x03(\t\"\x1e\n\x0cWatchRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\"\x92\x01\n\nWatchEvent\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.broker.v1.WatchEvent.Kind\x12\x1f\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x10.broker.v1.Entry\"9\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nREGISTERED\x10\x01\x12\x0b\n\x07REMOVED\x10\x02\x32\xb5\x04\n\x0cNameRegistry\x12\x43\n\x08Register\x12\x1a.broker.v1.RegisterRequest\x1a\x1b.broker.v1.RegisterResponse\x12=\n\x06Remove\x12\x18.broker.v1.RemoveRequest\x1a\x19.broker.v1.RemoveResponse\x12\x38\n\x06Lookup\x12\x1c.broker.v1.LookupNameRequest\x1a\x10.broker.v1.Entry\x12\x37\n\x04List\x12\x16.broker.v1.ListRequest\x1a\x17.broker.v1.ListResponse\x12\x36\n\x07SetTags\x12\x19.broker.v1.SetTagsRequest\x1a\x10.broker.v1.Entry\x12:\n\x05\x43ount\x12\x17.broker.v1.CountRequest\x1a\x18.broker.v1.CountResponse\x12\x37\n\x04Ping\x12\x16.broker.v1.PingRequest\x1a\x17.broker.v1.PingResponse\x12\x46\n\tKeepAlive\x12\x1b.broker.v1.KeepAliveRequest\x1a\x1c.broker.v1.KeepAliveResponse\x12\x39\n\x05Watch\x12\x17.broker.v1.WatchRequest\x1a\x15.broker.v1.WatchEvent0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,42 +33,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENTRY']._serialized_start=40
   _globals['_ENTRY']._serialized_end=88
-  _globals['_REGISTERREQUEST']._serialized_start=90
-  _globals['_REGISTERREQUEST']._serialized_end=193
-  _globals['_REGISTERRESPONSE']._serialized_start=195
-  _globals['_REGISTERRESPONSE']._serialized_end=269
-  _globals['_REMOVEREQUEST']._serialized_start=271
-  _globals['_REMOVEREQUEST']._serialized_end=368
-  _globals['_REMOVERESPONSE']._serialized_start=370
-  _globals['_REMOVERESPONSE']._serialized_end=403
-  _globals['_LOOKUPNAMEREQUEST']._serialized_start=405
-  _globals['_LOOKUPNAMEREQUEST']._serialized_end=438
-  _globals['_LISTREQUEST']._serialized_start=440
-  _globals['_LISTREQUEST']._serialized_end=551
-  _globals['_LISTRESPONSE']._serialized_start=553
-  _globals['_LISTRESPONSE']._serialized_end=602
-  _globals['_SETTAGSREQUEST']._serialized_start=604
-  _globals['_SETTAGSREQUEST']._serialized_end=648
-  _globals['_COUNTREQUEST']._serialized_start=650
-  _globals['_COUNTREQUEST']._serialized_end=664
-  _globals['_COUNTRESPONSE']._serialized_start=666
-  _globals['_COUNTRESPONSE']._serialized_end=696
-  _globals['_PINGREQUEST']._serialized_start=698
-  _globals['_PINGREQUEST']._serialized_end=711
-  _globals['_PINGRESPONSE']._serialized_start=713
-  _globals['_PINGRESPONSE']._serialized_end=742
-  _globals['_KEEPALIVEREQUEST']._serialized_start=744
-  _globals['_KEEPALIVEREQUEST']._serialized_end=777
-  _globals['_KEEPALIVERESPONSE']._serialized_start=779
-  _globals['_KEEPALIVERESPONSE']._serialized_end=863
-  _globals['_HELD']._serialized_start=865
-  _globals['_HELD']._serialized_end=907
-  _globals['_WATCHREQUEST']._serialized_start=909
-  _globals['_WATCHREQUEST']._serialized_end=939
-  _globals['_WATCHEVENT']._serialized_start=942
-  _globals['_WATCHEVENT']._serialized_end=1088
-  _globals['_WATCHEVENT_KIND']._serialized_start=1031
-  _globals['_WATCHEVENT_KIND']._serialized_end=1088
-  _globals['_NAMEREGISTRY']._serialized_start=1091
-  _globals['_NAMEREGISTRY']._serialized_end=1656
+  _globals['_REGISTERREQUEST']._serialized_start=91
+  _globals['_REGISTERREQUEST']._serialized_end=231
+  _globals['_REGISTERRESPONSE']._serialized_start=233
+  _globals['_REGISTERRESPONSE']._serialized_end=307
+  _globals['_REMOVEREQUEST']._serialized_start=309
+  _globals['_REMOVEREQUEST']._serialized_end=423
+  _globals['_REMOVERESPONSE']._serialized_start=425
+  _globals['_REMOVERESPONSE']._serialized_end=473
+  _globals['_LOOKUPNAMEREQUEST']._serialized_start=475
+  _globals['_LOOKUPNAMEREQUEST']._serialized_end=508
+  _globals['_LISTREQUEST']._serialized_start=510
+  _globals['_LISTREQUEST']._serialized_end=621
+  _globals['_LISTRESPONSE']._serialized_start=623
+  _globals['_LISTRESPONSE']._serialized_end=691
+  _globals['_SETTAGSREQUEST']._serialized_start=693
+  _globals['_SETTAGSREQUEST']._serialized_end=737
+  _globals['_COUNTREQUEST']._serialized_start=739
+  _globals['_COUNTREQUEST']._serialized_end=753
+  _globals['_COUNTRESPONSE']._serialized_start=755
+  _globals['_COUNTRESPONSE']._serialized_end=785
+  _globals['_PINGREQUEST']._serialized_start=787
+  _globals['_PINGREQUEST']._serialized_end=800
+  _globals['_PINGRESPONSE']._serialized_start=802
+  _globals['_PINGRESPONSE']._serialized_end=831
+  _globals['_KEEPALIVEREQUEST']._serialized_start=833
+  _globals['_KEEPALIVEREQUEST']._serialized_end=866
+  _globals['_KEEPALIVERESPONSE']._serialized_start=868
+  _globals['_KEEPALIVERESPONSE']._serialized_end=967
+  _globals['_HELD']._serialized_start=969
+  _globals['_HELD']._serialized_end=1025
+  _globals['_WATCHREQUEST']._serialized_start=1027
+  _globals['_WATCHREQUEST']._serialized_end=1057
+  _globals['_WATCHEVENT']._serialized_start=1060
+  _globals['_WATCHEVENT']._serialized_end=1206
+  _globals['_WATCHEVENT_KIND']._serialized_start=1149
+  _globals['_WATCHEVENT_KIND']._serialized_end=1206
+  _globals['_NAMEREGISTRY']._serialized_start=1209
+  _globals['_NAMEREGISTRY']._serialized_end=1774
 # @@protoc_insertion_point(module_scope)

@@ -17,20 +17,24 @@ class Entry(_message.Message):
     def __init__(self, name: _Optional[str] = ..., uri: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RegisterRequest(_message.Message):
-    __slots__ = ("name", "uri", "tags", "replace", "lease", "ttl")
+    __slots__ = ("name", "uri", "tags", "replace", "lease", "ttl", "registration", "again")
     NAME_FIELD_NUMBER: _ClassVar[int]
     URI_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     REPLACE_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
+    REGISTRATION_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
     name: str
     uri: str
     tags: _containers.RepeatedScalarFieldContainer[str]
     replace: bool
     lease: bytes
     ttl: float
-    def __init__(self, name: _Optional[str] = ..., uri: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., replace: bool = ..., lease: _Optional[bytes] = ..., ttl: _Optional[float] = ...) -> None: ...
+    registration: int
+    again: bool
+    def __init__(self, name: _Optional[str] = ..., uri: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., replace: bool = ..., lease: _Optional[bytes] = ..., ttl: _Optional[float] = ..., registration: _Optional[int] = ..., again: bool = ...) -> None: ...
 
 class RegisterResponse(_message.Message):
     __slots__ = ("registration", "epoch", "lease_ttl")
@@ -43,22 +47,26 @@ class RegisterResponse(_message.Message):
     def __init__(self, registration: _Optional[int] = ..., epoch: _Optional[int] = ..., lease_ttl: _Optional[float] = ...) -> None: ...
 
 class RemoveRequest(_message.Message):
-    __slots__ = ("name", "prefix", "regex", "registration")
+    __slots__ = ("name", "prefix", "regex", "lease", "registration")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     REGEX_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     REGISTRATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     prefix: str
     regex: str
+    lease: bytes
     registration: int
-    def __init__(self, name: _Optional[str] = ..., prefix: _Optional[str] = ..., regex: _Optional[str] = ..., registration: _Optional[int] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., prefix: _Optional[str] = ..., regex: _Optional[str] = ..., lease: _Optional[bytes] = ..., registration: _Optional[int] = ...) -> None: ...
 
 class RemoveResponse(_message.Message):
-    __slots__ = ("removed",)
+    __slots__ = ("removed", "names")
     REMOVED_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
     removed: int
-    def __init__(self, removed: _Optional[int] = ...) -> None: ...
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, removed: _Optional[int] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LookupNameRequest(_message.Message):
     __slots__ = ("name",)
@@ -79,10 +87,12 @@ class ListRequest(_message.Message):
     def __init__(self, prefix: _Optional[str] = ..., regex: _Optional[str] = ..., tags_all: _Optional[_Iterable[str]] = ..., tags_any: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListResponse(_message.Message):
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "returning")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    RETURNING_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
-    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
+    returning: float
+    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., returning: _Optional[float] = ...) -> None: ...
 
 class SetTagsRequest(_message.Message):
     __slots__ = ("name", "tags")
@@ -119,22 +129,26 @@ class KeepAliveRequest(_message.Message):
     def __init__(self, lease: _Optional[bytes] = ...) -> None: ...
 
 class KeepAliveResponse(_message.Message):
-    __slots__ = ("epoch", "lease_ttl", "held")
+    __slots__ = ("epoch", "lease_ttl", "held", "known")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LEASE_TTL_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     lease_ttl: float
     held: _containers.RepeatedCompositeFieldContainer[Held]
-    def __init__(self, epoch: _Optional[int] = ..., lease_ttl: _Optional[float] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
+    known: bool
+    def __init__(self, epoch: _Optional[int] = ..., lease_ttl: _Optional[float] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., known: bool = ...) -> None: ...
 
 class Held(_message.Message):
-    __slots__ = ("name", "registration")
+    __slots__ = ("name", "registration", "tags")
     NAME_FIELD_NUMBER: _ClassVar[int]
     REGISTRATION_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
     name: str
     registration: int
-    def __init__(self, name: _Optional[str] = ..., registration: _Optional[int] = ...) -> None: ...
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., registration: _Optional[int] = ..., tags: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ("prefix",)

@@ -1,0 +1,14 @@
+"""The name server: which object a name leads to.
+
+    store     entries, in memory or in a sqlite file, with the same semantics
+    names     the rules: registrations, leases, expiry, watchers. No gRPC, its clock is given
+    wire      the gRPC methods of NameRegistry, and refusals as gRPC statuses and back
+    service   NameRegistry on a gRPC server
+    link      one gRPC channel to a name server, with the caller's patience
+    leases    what a daemon of this process has entered, and the renewal of it
+    client    NameServer, what users hold
+    locate    where the name server is; names and tags to URIs
+    server    the name server as a whole, on a daemon
+
+`store` and `names` know neither gRPC nor each other's inside; `server` alone knows Daemon.
+"""
