@@ -19,9 +19,13 @@ Nothing of ours is imported here, so that every other module can raise these.
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 import traceback
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 __all__ = [
     "AccessDenied",
@@ -125,22 +129,16 @@ class RemoteError(BrokerError):
     may_have_run = True
     type: str = ""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        kind = self.__class__
+        if kind is RemoteError or kind not in _REMOTE_CLASSES.values():
+            return super().__reduce__()  # type: ignore[return-value]
+        return _remote_error_again, (kind.__bases__[1], self.args), self.__dict__
+
 
 _BEGIN = " +--- This exception occurred remotely (broker) - Remote traceback:"
 _END = " +--- End of remote traceback"
-_OWN_FRAMES = f"{__name__.rpartition('.')[0]}."
-
-
-def _is_own(tb: TracebackType) -> bool:
-    module = tb.tb_frame.f_globals.get("__name__", "")
-    return bool(module.startswith(_OWN_FRAMES))
-
-
-def _without_own_frames(tb: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame on that is not the broker's."""
-    while tb is not None and _is_own(tb):
-        tb = tb.tb_next
-    return tb
+_OWN_FILES = str(Path(__file__).parent) + os.sep
 
 
 def format_remote_traceback(error: BaseException) -> str:
@@ -148,52 +146,97 @@ def format_remote_traceback(error: BaseException) -> str:
 
     Causes, contexts and groups are included. Returns the text without a final newline.
     """
-    return "".join(
-        traceback.format_exception(type(error), error, _without_own_frames(error.__traceback__))
-    ).rstrip("\n")
+    formatted = traceback.TracebackException.from_exception(error)
+    _cut_own_frames(formatted)
+    return "".join(formatted.format()).rstrip("\n")
+
+
+def _cut_own_frames(formatted: traceback.TracebackException) -> None:
+    """Cuts them from the exception, its causes and contexts, and the members of groups."""
+    waiting = [formatted]
+    while waiting:
+        part = waiting.pop()
+        frames = [frame for frame in part.stack if not frame.filename.startswith(_OWN_FILES)]
+        part.stack = traceback.StackSummary.from_list(frames)
+        related = (part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ()))
+        waiting += [other for other in related if other is not None]
 
 
 def attach_remote_traceback(error: BaseException, text: str) -> None:
-    """Adds a remote traceback to an exception as a note, so that Python's own display shows it."""
-    if text:
-        lines = "\n".join(f" | {line}" for line in text.splitlines())
-        error.add_note(f"{_BEGIN}\n{lines}\n{_END}")
+    """Adds a remote traceback to an exception as a note, so that Python's own display shows it.
+
+    One that the exception already had, from a server further away, is replaced: the text holds it as well.
+    """
+    if not text:
+        return
+    lines = "\n".join(f" | {line}" if line else " |" for line in text.split("\n"))
+    if hasattr(error, "__notes__"):
+        error.__notes__ = own_notes(error)
+    error.add_note(f"{_BEGIN}\n{lines}\n{_END}")
+
+
+def own_notes(error: BaseException) -> list[str]:
+    """The notes of an exception without the remote traceback: that was a traceback of another process."""
+    return [note for note in _notes(error) if not note.startswith(_BEGIN)]
+
+
+def _notes(error: BaseException) -> list[str]:
+    notes = getattr(error, "__notes__", None)  # anybody may have put anything there
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, (list, tuple)) else []
 
 
 def get_remote_traceback(error: BaseException) -> str:
     """The remote traceback of an exception as the other side printed it, or an empty string if it has none."""
-    for note in getattr(error, "__notes__", ()):
-        if isinstance(note, str) and note.startswith(_BEGIN):
-            return "\n".join(line.removeprefix(" | ") for line in note.splitlines()[1:-1])
+    for note in _notes(error):
+        if note.startswith(_BEGIN):
+            return "\n".join(line.removeprefix(" |").removeprefix(" ") for line in note.split("\n")[1:-1])
     return ""
 
 
 def excepthook(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
     """A `sys.excepthook` that prints an exception with its remote traceback, once.
 
-    Python's own hook shows the remote traceback too; this one is for those who install hooks::
+    Python's own hook shows the remote traceback too; this one is for those whose environment has put a hook in place
+    that does not know notes::
 
         sys.excepthook = broker.errors.excepthook
     """
-    sys.stderr.write("".join(traceback.format_exception(kind, error, tb)))
+    if sys.stderr is not None:
+        traceback.print_exception(kind, error, tb, file=sys.stderr)
 
 
 _REMOTE_CLASSES: dict[type[BaseException], type[RemoteError]] = {}
 
 
-def remote_error(type_name: str, message: str, base: type[BaseException] = Exception) -> RemoteError:
-    """Makes the `RemoteError` of an unknown class that derives from the builtin exception `base`."""
+def remote_error(
+    type_name: str, message: str, base: type[BaseException] = Exception, members: Sequence[Exception] = ()
+) -> RemoteError:
+    """Makes the `RemoteError` of an unknown class that derives from the builtin exception `base`.
+
+    `members` are the exceptions of a group; without any the error is no ExceptionGroup.
+    """
+    if issubclass(base, ExceptionGroup) and not members:
+        base = Exception
     kind = _REMOTE_CLASSES.get(base)
     if kind is None:
         kind = _REMOTE_CLASSES[base] = _remote_class(base)
-    error = kind.__new__(kind)
-    error.args = (message,)
+    error = kind.__new__(kind, message, members) if issubclass(kind, ExceptionGroup) else kind.__new__(kind)
+    error.args = (message, *([list(members)] if members else ()))
     error.type = type_name
     return error
 
 
+def _remote_error_again(base: type[BaseException], args: tuple[Any, ...]) -> RemoteError:
+    """Unpickles and copies what `remote_error` made: its classes cannot be found by name."""
+    error = remote_error("", "", base, args[1] if issubclass(base, ExceptionGroup) else ())
+    error.args = args
+    return error
+
+
 def _remote_class(base: type[BaseException]) -> type[RemoteError]:
-    if base is Exception or not issubclass(base, Exception) or getattr(builtins, base.__name__, None) is not base:
+    if base in (Exception, StopIteration, StopAsyncIteration) or not issubclass(base, Exception):
+        return RemoteError  # StopIteration would end the caller's loop in silence
+    if getattr(builtins, base.__name__, None) is not base:
         return RemoteError
     namespace = {"__module__": RemoteError.__module__, "__qualname__": "RemoteError", "__str__": _first_argument}
     try:

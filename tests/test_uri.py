@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -189,11 +190,12 @@ def test_uris_from_parts() -> None:
 
 @pytest.mark.parametrize("object_id", ["", "a b", "a@b", "a\n", "\ud800"])
 def test_what_cannot_be_an_object_id_is_refused_wherever_a_uri_is_made_of_parts(object_id: str) -> None:
-    for make in (
+    makers: list[Callable[[], URI]] = [
         lambda: URI.direct(object_id, "localhost", 80),
         lambda: URI.unix(object_id, "/tmp/s"),
         lambda: URI("BROKERNAME:name").with_object(object_id),
-    ):
+    ]
+    for make in makers:
         with pytest.raises(InvalidURI, match="is no object id"):
             make()
 
