@@ -1,7 +1,8 @@
 """The name server: which object a name leads to.
 
     store     entries, in memory or in a sqlite file, with the same semantics
-    names     the rules: registrations, leases, expiry, watchers. No gRPC, its clock is given
+    watching  who watches the names, each with a bounded queue
+    names     the rules: registrations, leases, expiry. No gRPC, its clock is given
     wire      the gRPC methods of NameRegistry, and refusals as gRPC statuses and back
     service   NameRegistry on a gRPC server
     link      one gRPC channel to a name server, with the caller's patience
@@ -12,3 +13,8 @@
 
 `store` and `names` know neither gRPC nor each other's inside; `server` alone knows Daemon.
 """
+
+from typing import Final
+
+OWN_NAME: Final = "Broker.NameServer"
+"""The name, and the object id, of the name server itself."""

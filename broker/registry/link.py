@@ -1,0 +1,144 @@
+"""One gRPC channel to a name server, with patience: it is asked again while it restarts."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final
+
+import grpc
+
+from broker.connection.channels import open_channel
+from broker.connection.probe import describe_peer
+from broker.errors import BrokerError, NamingError
+from broker.registry import wire
+from broker.uri import join_host_port
+
+__all__ = ["PATIENCE", "Link"]
+
+PATIENCE: Final = 5.0
+"""Seconds after which a question to a name server gives up."""
+_PAUSE = 0.05
+_RETURNING_PAUSE = 0.2
+
+
+class Link:
+    """Shared by threads; in a forked child it connects anew.
+
+    A place that never answered fails at once when nothing listens there; one that did answer is restarting, and is
+    asked again until the patience ends.
+    """
+
+    def __init__(self, host: str, port: int, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self.host = host
+        self.port = port
+        self.credentials = credentials
+        self._answered = False
+        self._closed = False
+        self._channel: tuple[int, grpc.Channel] | None = None
+        self._inherited: list[object] = []  # channels of the parent process, which a child must not even destroy
+
+    def __str__(self) -> str:
+        return join_host_port(self.host, self.port)
+
+    def call(
+        self,
+        method: wire.Method[wire.Request, wire.Response],
+        request: wire.Request,
+        *,
+        repeat: wire.Request | None = None,
+        patience: float = PATIENCE,
+    ) -> wire.Response:
+        """Asks, and returns the answer; `repeat` is what to send when the request may have arrived before.
+
+        Raises what the name server refused with (NameNotFound, NameTaken, InvalidURI, NamingError), and NamingError
+        if no name server answers.
+        """
+        deadline = time.monotonic() + patience
+        pause = 0.0
+        while True:
+            left = max(deadline - time.monotonic(), 0.001)
+            try:
+                answer = self._send(method, request, left, wait_for_ready=pause > 0)
+            except grpc.RpcError as error:
+                left = deadline - time.monotonic()
+                pause = self._pause_after(error, patience, left)
+                request = repeat or request
+                time.sleep(pause)
+            else:
+                self._answered = True
+                return answer
+
+    def close(self) -> None:
+        """Ends calls under way, and every later one, with NamingError."""
+        self._closed = True
+        if self._channel is not None and self._channel[0] == os.getpid():
+            self._channel[1].close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def channel(self) -> grpc.Channel:
+        """The channel of this process. Raises NamingError after `close`."""
+        if self._closed:
+            raise NamingError(f"this connection to the name server at {self} is closed: locate_ns() gives another")
+        current = self._channel
+        if current is None or current[0] != os.getpid():
+            if current is not None:
+                self._inherited.append(current)
+            current = self._channel = (os.getpid(), open_channel(self.host, self.port, credentials=self.credentials))
+        return current[1]
+
+    def _send(
+        self,
+        method: wire.Method[wire.Request, wire.Response],
+        request: wire.Request,
+        timeout: float,
+        *,
+        wait_for_ready: bool,
+    ) -> wire.Response:
+        stub = self.channel().unary_unary(
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
+        )
+        try:
+            return stub(request, timeout=timeout, wait_for_ready=wait_for_ready)
+        except ValueError:  # grpcio's word for a channel that another thread has just closed
+            self.channel()
+            raise
+
+    def _pause_after(self, error: grpc.RpcError, patience: float, left: float) -> float:
+        """How long to wait before asking again; raises where that is of no use."""
+        refusal = wire.refusal_of(error)
+        if refusal is not None:
+            self._answered = True
+            if refusal.returning > 0 and left > 0:
+                return min(_RETURNING_PAUSE, refusal.returning, left)
+            raise refusal.kind(f"{refusal.message} (name server at {self})") from None
+        call = wire.call_of(error)
+        if call is None:
+            raise error
+        if self._answered and call.code() is grpc.StatusCode.UNAVAILABLE and left > _PAUSE and not self._closed:
+            return _PAUSE
+        raise self._no_answer(call.code(), call.details() or "", patience) from None
+
+    def _no_answer(self, code: grpc.StatusCode, details: str, patience: float) -> BrokerError:
+        if self._closed:
+            return NamingError(f"this connection to the name server at {self} was closed while it was asked")
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return NamingError(f"what listens at {self} speaks gRPC but is no name server: is the port a daemon's?")
+        if "Connection refused" in details:
+            return NamingError(
+                f"no name server answers at {self}: nothing listens there (connection refused). "
+                f"Start one: python -m broker.naming -n {self.host} -p {self.port}"
+            )
+        if "DNS resolution failed" in details:
+            return NamingError(f"no name server answers at {self}: the host {self.host!r} is not known")
+        found = describe_peer(self.host, self.port)
+        if found is not None:
+            return NamingError(f"no name server answers at {self}: what listens there {found}")
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            details = f"no answer within {patience:g} seconds"
+        return NamingError(f"no name server answers at {self}: {details or code.name}")

@@ -1,0 +1,355 @@
+"""The rules of the name server: who has a name, for how long, and who is told.
+
+A registration has a number; a later one has a higher number, also across restarts, so that of two daemons that enter a
+name again after a restart the one that had it last gets it. A name of a running daemon hangs on the daemon's lease,
+which is renewed; a foreign one stays, or lives its ttl. Everything that moves these rules lives in this file: it knows
+neither gRPC nor files, and its clocks are given.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from broker.errors import NameNotFound, NameTaken, NamingError
+from broker.registry import OWN_NAME
+from broker.registry.store import Entry, Selection, Store
+from broker.registry.watching import REGISTERED, REMOVED, Watcher, Watchers
+from broker.uri import URI
+
+__all__ = ["LEASE_TTL", "KeptLease", "Names"]
+
+LEASE_TTL = 15.0
+_LONGEST_TEXT = 1024
+_HIGHEST_REGISTRATION = 2**63 - 1
+
+
+@dataclass(slots=True)
+class _Lease:
+    deadline: float
+    names: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLease:
+    """What a lease holds. `known` is False if it is not there: its names can be entered again."""
+
+    known: bool
+    held: tuple[Entry, ...]
+
+
+class Names:
+    """The names of one name server, over a store. Safe to use from any thread.
+
+    `start()` runs the clock that lets leases expire; without it they expire when somebody asks. `may_return` is False
+    where no daemon can know this name server from before, so that an unknown name is unknown from the first moment.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        lease_ttl: float = LEASE_TTL,
+        may_return: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.lease_ttl = lease_ttl
+        self._store = store
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._watchers = Watchers()
+        self._own: Entry | None = None
+        self._lock = threading.RLock()
+        self._leases: dict[bytes, _Lease] = {}  # under the lock, as all below
+        self._deadlines: dict[str, float] = {}  # of names with a ttl
+        self._last_tick = self._started = clock()
+        self._next_tick = self._started
+        self._may_return = may_return and not store.persistent
+        self._seen_returning = False
+        self._stopping = threading.Event()
+        self._adopt_stored()
+        self.epoch = self._last_registration
+
+    def _adopt_stored(self) -> None:
+        """Stored leases go on for one full ttl, and foreign names for what is left of theirs, but at least as long."""
+        self._last_registration = int(self._wall_clock() * 1_000_000)
+        for entry in self._store.select(Selection()):
+            self._last_registration = max(self._last_registration, entry.registration + 1)
+            if entry.lease:
+                self._hang_locked(entry)
+            elif entry.ttl:
+                left = max(entry.expires_at - self._wall_clock(), self.lease_ttl)
+                self._deadlines[entry.name] = self._started + min(entry.ttl, left)
+
+    def own(self, uri: URI) -> None:
+        """Lists the name server itself under `Broker.NameServer`, which nobody can take, change or remove."""
+        self._own = Entry(OWN_NAME, str(uri), frozenset({"class:broker.registry.NameServer"}))
+
+    # ---- asking
+
+    def lookup(self, name: str) -> Entry:
+        """Raises NameNotFound, with the names that are near."""
+        self._tick()
+        entry = self._own if name == OWN_NAME else self._store.get(name)
+        if entry is None:
+            raise NameNotFound(self._unknown(name))
+        return entry
+
+    def select(self, selection: Selection) -> list[Entry]:
+        """The entries that match, sorted by name."""
+        self._tick()
+        found = self._store.select(selection)
+        if self._own is not None and selection.matches(self._own):
+            found = sorted([*found, self._own], key=lambda entry: entry.name)
+        return found
+
+    def count(self) -> int:
+        self._tick()
+        return self._store.count() + (self._own is not None)
+
+    def returning(self) -> float:
+        """For how many seconds names of running daemons may still come back after a start; 0: all are back.
+
+        Daemons renew every third of a ttl. Once one has come back it was a restart, and slow ones get a whole ttl.
+        """
+        if not self._may_return:
+            return 0.0
+        patience = self.lease_ttl if self._seen_returning else self.lease_ttl / 3 + 1
+        return max(0.0, self._started + patience - self._clock())
+
+    def watch(self, prefix: str = "") -> Watcher:
+        """The changes of names with that prefix, from now on. Raises Overloaded if there are too many watchers."""
+        return self._watchers.add(prefix)
+
+    # ---- changing
+
+    def register(
+        self,
+        name: str,
+        uri: str,
+        *,
+        tags: Iterable[str] = (),
+        replace: bool = True,
+        lease: bytes = b"",
+        ttl: float = 0.0,
+        registration: int = 0,
+        again: bool = False,
+    ) -> int:
+        """Enters a name and returns the number of the registration.
+
+        `registration` enters again what was forgotten or has expired; `again` marks a request that may have arrived
+        before. Raises NameTaken, NamingError for a name, tag or ttl that cannot be, InvalidURI, and StoreError.
+        """
+        entry = self._checked(name, uri, tags, lease, ttl)
+        if not 0 <= registration <= _HIGHEST_REGISTRATION:
+            raise NamingError(f"{registration} is no number of a registration")
+        with self._lock:
+            self._tick_locked()
+            present = self._own if name == OWN_NAME else self._store.get(name)
+            if present is not None:
+                if again and _equal(present, entry):
+                    return present.registration
+                self._may_replace_locked(present, entry, replace, registration)
+            entry = self._numbered_locked(entry, registration)
+            self._store.put(entry)
+            self._unhang_locked(present)
+            self._hang_locked(entry)
+            self._watchers.tell(REGISTERED, entry)
+        return entry.registration
+
+    def remove(
+        self,
+        *,
+        name: str | None = None,
+        selection: Selection | None = None,
+        lease: bytes = b"",
+        registration: int = 0,
+    ) -> list[str]:
+        """Removes one name, all that match, or all of a lease, and returns which were there; raises StoreError.
+
+        With `registration` the name is removed only if it is still that registration.
+        """
+        with self._lock:
+            self._tick_locked()
+            if lease:
+                ended = self._leases.get(_hashed(lease))
+                names = sorted(ended.names) if ended is not None else []
+            elif name is not None:
+                present = self._store.get(name)
+                mine = present is not None and registration in (0, present.registration)
+                names = [name] if mine else []
+            else:
+                names = [entry.name for entry in self._store.select(selection or Selection())]
+            self._delete_locked(names)
+            if lease:
+                self._leases.pop(_hashed(lease), None)
+        return names
+
+    def set_tags(self, name: str, tags: Iterable[str]) -> Entry:
+        """Replaces the tags of a name. Raises NameNotFound, NamingError and StoreError."""
+        checked = frozenset(_checked_tag(tag) for tag in tags)
+        with self._lock:
+            self._tick_locked()
+            if name == OWN_NAME:
+                raise NamingError(f"{OWN_NAME} is the name server itself: its tags cannot be changed")
+            present = self._store.get(name)
+            if present is None:
+                raise NameNotFound(self._unknown(name))
+            entry = replace(present, tags=checked)
+            self._store.put(entry)
+            self._watchers.tell(REGISTERED, entry)
+        return entry
+
+    def keep_alive(self, lease: bytes) -> KeptLease:
+        """Renews a lease, and says which registrations hang on it."""
+        if not lease:
+            raise NamingError("a lease is a secret of 16 bytes, not an empty one")
+        with self._lock:
+            self._tick_locked()
+            kept = self._leases.get(_hashed(lease))
+            if kept is None:
+                return KeptLease(False, ())
+            kept.deadline = self._clock() + self.lease_ttl
+            entries = (self._store.get(name) for name in sorted(kept.names))
+            return KeptLease(True, tuple(entry for entry in entries if entry is not None))
+
+    # ---- time
+
+    def start(self) -> None:
+        """Runs the clock in a daemon thread until `close`."""
+        threading.Thread(target=self._run_clock, name="broker-names-clock", daemon=True).start()
+
+    def close(self) -> None:
+        """Stops the clock, ends every watcher and closes the store. Calling it again does nothing."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._watchers.close()
+            with self._lock:
+                self._store.close()
+
+    def _run_clock(self) -> None:
+        while not self._stopping.wait(self.lease_ttl / 8):
+            with self._lock:
+                if not self._stopping.is_set():
+                    self._tick_locked()
+
+    def _tick(self) -> None:
+        if self._clock() >= self._next_tick:
+            with self._lock:
+                self._tick_locked()
+
+    def _tick_locked(self) -> None:
+        """Lets what is due expire, unless our own clock stood still: then nobody could renew anything."""
+        now = self._clock()
+        if now - self._last_tick > self.lease_ttl / 2:
+            self._grant_again_locked(now)
+        self._last_tick = now
+        if now < self._next_tick:
+            return
+        due = [name for name, deadline in self._deadlines.items() if deadline <= now]
+        ended = {key: lease for key, lease in self._leases.items() if lease.deadline <= now}
+        due += sorted(name for lease in ended.values() for name in lease.names)
+        self._delete_locked(due)
+        for key in ended:
+            del self._leases[key]
+        deadlines = [*self._deadlines.values(), *(lease.deadline for lease in self._leases.values())]
+        self._next_tick = min([now + self.lease_ttl / 8, *deadlines])
+
+    def _grant_again_locked(self, now: float) -> None:
+        for lease in self._leases.values():
+            lease.deadline = max(lease.deadline, now + self.lease_ttl)
+        for name, deadline in self._deadlines.items():
+            entry = self._store.get(name)
+            ttl = min(entry.ttl, self.lease_ttl) if entry is not None else 0.0
+            self._deadlines[name] = max(deadline, now + ttl)
+
+    # ---- the parts of a change
+
+    def _may_replace_locked(self, present: Entry, entry: Entry, replace: bool, registration: int) -> None:
+        if present is self._own:
+            raise NameTaken(f"{OWN_NAME} is the name server itself and cannot be taken")
+        if registration:
+            returns = present.registration == registration and present.lease == entry.lease
+            if present.registration < registration or returns:
+                return
+            raise NameTaken(f"{present.name!r} was registered anew and leads to {present.uri} now")
+        if not replace:
+            raise NameTaken(f"{present.name!r} is taken by {present.uri}: remove it first, or register with replace")
+
+    def _numbered_locked(self, entry: Entry, registration: int) -> Entry:
+        number = registration or self._last_registration + 1
+        self._last_registration = max(self._last_registration, number)
+        self._seen_returning |= registration != 0
+        expires_at = self._wall_clock() + entry.ttl if entry.ttl else 0.0
+        return replace(entry, registration=number, expires_at=expires_at)
+
+    def _hang_locked(self, entry: Entry) -> None:
+        if entry.lease:
+            deadline = self._clock() + self.lease_ttl
+            lease = self._leases.setdefault(entry.lease, _Lease(deadline))
+            lease.deadline = deadline
+            lease.names.add(entry.name)
+        elif entry.ttl:
+            self._deadlines[entry.name] = self._clock() + entry.ttl
+            self._next_tick = min(self._next_tick, self._deadlines[entry.name])
+
+    def _unhang_locked(self, entry: Entry | None) -> None:
+        if entry is not None:
+            self._deadlines.pop(entry.name, None)
+            if (lease := self._leases.get(entry.lease)) is not None:
+                lease.names.discard(entry.name)
+
+    def _delete_locked(self, names: Iterable[str]) -> None:
+        for entry in self._store.delete(names):
+            self._unhang_locked(entry)
+            self._watchers.tell(REMOVED, entry)
+
+    def _checked(self, name: str, uri: str, tags: Iterable[str], lease: bytes, ttl: float) -> Entry:
+        if ttl < 0 or ttl != ttl or ttl == float("inf"):
+            raise NamingError(f"a ttl is a number of seconds above 0, not {ttl:g}")
+        if ttl and lease:
+            raise NamingError("a name lives by a lease or by a ttl, not by both")
+        checked_tags = frozenset(_checked_tag(tag) for tag in tags)
+        return Entry(_checked_name(name), str(URI(uri)), checked_tags, lease=_hashed(lease), ttl=ttl)
+
+    def _unknown(self, name: str) -> str:
+        names = [entry.name for entry in self._store.select(Selection())]
+        near = difflib.get_close_matches(name, names, n=3) if len(names) <= 10_000 else []
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        many = f"There {'is 1 name' if len(names) == 1 else f'are {len(names)} names'} here"
+        return f"unknown name {name!r}: {hint}{many if hint else many[0].lower() + many[1:]}"
+
+
+def _hashed(token: bytes) -> bytes:
+    """Leases are kept and compared by hash: who reads the file cannot renew them."""
+    return hashlib.sha256(token).digest() if token else b""
+
+
+def _equal(present: Entry, entry: Entry) -> bool:
+    return (present.uri, present.tags, present.lease, present.ttl) == (entry.uri, entry.tags, entry.lease, entry.ttl)
+
+
+def _checked_name(name: str) -> str:
+    _check_text(name, "name", "@")
+    return name
+
+
+def _checked_tag(tag: str) -> str:
+    _check_text(tag, "tag", ",@")
+    return tag
+
+
+def _check_text(text: str, what: str, forbidden: str) -> None:
+    """Only what a BROKERNAME or BROKERMETA URI can say."""
+    if not text:
+        raise NamingError(f"a {what} cannot be empty")
+    if len(text) > _LONGEST_TEXT:
+        raise NamingError(f"a {what} has at most {_LONGEST_TEXT} characters, not {len(text)}")
+    for character in text:
+        if character in forbidden or character.isspace() or not character.isprintable():
+            raise NamingError(f"the {what} {text!r} holds {character!r}, which no URI can say")
