@@ -1,4 +1,6 @@
-"""Prints the oldest versions that pyproject.toml allows, as constraints for pip."""
+"""Prints the oldest dependencies that pyproject.toml allows, as constraints for pip."""
+
+from __future__ import annotations
 
 import re
 import tomllib
@@ -6,5 +8,4 @@ from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 for requirement in [*project["dependencies"], *project["optional-dependencies"]["numpy"]]:
-    name, version = re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement).groups()
-    print(f"{name}=={version}")
+    print(re.sub(r"^([\w-]+)>=([\d.]+)$", r"\1==\2", requirement))

@@ -14,7 +14,7 @@ import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 
 from broker.config import kinds
 from broker.errors import BrokerError
@@ -159,14 +159,16 @@ class Config:
     def __init__(self) -> None:
         object.__setattr__(self, "_assigned", {})
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if name not in self.items:
-            near = difflib.get_close_matches(name, self.items, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise AttributeError(
-                f"{name!r} is no item of broker.config{meant} (it has: {', '.join(sorted(self.items))})"
-            )
-        object.__setattr__(self, name, value)
+    if not TYPE_CHECKING:  # a type checker that saw this would take any name for an item
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if name not in self.items:
+                near = difflib.get_close_matches(name, self.items, n=1)
+                meant = f"; did you mean {near[0]!r}?" if near else ""
+                raise AttributeError(
+                    f"{name!r} is no item of broker.config{meant} (it has: {', '.join(sorted(self.items))})"
+                )
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return f"<broker.config, {len(self._assigned)} of {len(self.items)} items assigned>"
