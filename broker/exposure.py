@@ -47,7 +47,7 @@ from broker.decorators import (
     oneway,
 )
 from broker.hints import classes_in, safe_repr
-from broker.signatures import describe_signature, mismatch, signature_text
+from broker.signatures import Arity, describe_signature, mismatch, signature_text
 
 __all__ = [
     "SPECIAL",
@@ -89,9 +89,7 @@ class Member:
     is_async: bool = False
     # What the outermost function accepts: a decorator that supplies an argument shows the signature that it wraps.
     accepts: Signature | None = None
-    # Without keywords, this many positional arguments are surely right.
-    fewest: int = 0
-    most: int = sys.maxsize
+    arity: Arity | None = None
 
     def bind(self, instance: object) -> Callable[..., Any]:
         """The method of that instance, also for static and class methods; nothing of the instance is looked up."""
@@ -218,14 +216,18 @@ def _make_member(cls: type, name: str, target: Any, without_waiting: bool) -> Me
     function = function_of(target)
     shown = _method_signature(cls, target, follow_wrapped=True)
     accepts = shown if not hasattr(function, "__wrapped__") else _method_signature(cls, target, follow_wrapped=False)
-    fewest, most = _positional_bounds(accepts)
     return Member(
-        name, "method", target, shown, doc,
+        name,
+        "method",
+        target,
+        shown,
+        doc,
         oneway=without_waiting,
         stream=_is_generator(function) or _promises_iterator(shown),
         is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
-        accepts=accepts, fewest=fewest, most=most,
-    )  # fmt: skip
+        accepts=accepts,
+        arity=Arity.of(accepts) if accepts is not None else None,
+    )
 
 
 def _doc_of(cls: type, name: str) -> str | None:
@@ -291,20 +293,6 @@ def _promises_iterator(signature: Signature | None) -> bool:
         return _ITERATOR_TEXT.fullmatch(hint.strip()) is not None
     origin: Any = typing.get_origin(hint) or hint
     return getattr(origin, "__module__", None) == "collections.abc" and origin.__name__ in _ITERATORS
-
-
-def _positional_bounds(signature: Signature | None) -> tuple[int, int]:
-    """How many positional arguments are right when there are no keywords; an empty range where that cannot be said."""
-    fewest, most = 0, 0
-    for parameter in signature.parameters.values() if signature else ():
-        required = parameter.default is Parameter.empty
-        if parameter.kind <= Parameter.POSITIONAL_OR_KEYWORD:
-            fewest, most = fewest + required, most + 1
-        elif parameter.kind is Parameter.VAR_POSITIONAL:
-            most = sys.maxsize
-        elif parameter.kind is Parameter.KEYWORD_ONLY and required:
-            return 0, -1
-    return (fewest, most) if signature else (0, sys.maxsize)
 
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -377,13 +365,14 @@ def bind_arguments(member: Member, args: Sequence[object], kwargs: Mapping[str, 
 
     Raises TypeError as Python would (without counting `self`), with what the method takes.
     """
-    if not kwargs and member.fewest <= len(args) <= member.most:
+    arity, signature = member.arity, member.accepts
+    if arity is None or signature is None or arity.surely_accepts(args, kwargs):
         return
-    if member.accepts is None:
-        return
-    problem = mismatch(member.name, member.accepts, args, kwargs)
-    if problem:
-        raise TypeError(f"{problem} ({where}: {member})")
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        problem = mismatch(member.name, signature, args, kwargs) or f"{member.name}() {error}"
+        raise TypeError(f"{problem} ({where}: {member})") from None
 
 
 # ---- the classes in the hints

@@ -10,6 +10,7 @@ A described signature is `[parameters, returns, defaults, shown]`:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
@@ -17,7 +18,16 @@ from typing import Any
 
 from broker.hints import Hint, describe_hint, qualified_name, rebuild_hint, safe_repr
 
-__all__ = ["Default", "Hint", "describe_signature", "mismatch", "qualified_name", "rebuild_signature", "signature_text"]
+__all__ = [
+    "Arity",
+    "Default",
+    "Hint",
+    "describe_signature",
+    "mismatch",
+    "qualified_name",
+    "rebuild_signature",
+    "signature_text",
+]
 
 _MOST_PARAMETERS = 1000
 _KINDS = (
@@ -116,6 +126,53 @@ def _rebuild_parameter(
 # ---- which arguments a signature accepts
 
 
+@dataclass(frozen=True, slots=True)
+class Arity:
+    """What a signature accepts, in a form that answers for most calls at once."""
+
+    fewest: int
+    """Without keywords, so many positional arguments at least are right …"""
+    most: int
+    """… and so many at most; less than `fewest` where a keyword is required."""
+    positional: tuple[str, ...]
+    by_keyword: frozenset[str]
+    required: frozenset[str]
+
+    @classmethod
+    def of(cls, signature: Signature) -> Arity:
+        kinds: dict[Any, list[str]] = {kind: [] for kind in _KINDS}
+        for name, parameter in signature.parameters.items():
+            kinds[parameter.kind].append(name)
+        nameless, either, rest, by_keyword, _ = kinds.values()
+        required = {name for name in (*nameless, *either, *by_keyword) if _is_required(signature.parameters[name])}
+        most = sys.maxsize if rest else len(nameless + either)
+        return cls(
+            fewest=len(required.difference(by_keyword)),
+            most=most if required.isdisjoint(by_keyword) else -1,
+            positional=(*nameless, *either),
+            by_keyword=frozenset(either + by_keyword),
+            required=frozenset(required),
+        )
+
+    def surely_accepts(self, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
+        """True if the call is right; False if it is wrong or takes a closer look."""
+        given = len(args)
+        if not kwargs:
+            return self.fewest <= given <= self.most
+        words = kwargs.keys()
+        filled = self.positional[:given]
+        return (
+            given <= len(self.positional)
+            and words <= self.by_keyword
+            and words.isdisjoint(filled)
+            and self.required.difference(filled) <= words
+        )
+
+
+def _is_required(parameter: Parameter) -> bool:
+    return parameter.default is Parameter.empty
+
+
 def mismatch(name: str, signature: Signature, args: Sequence[object], kwargs: Mapping[str, object]) -> str | None:
     """What Python would say of a call of `name` with these arguments; None if it would accept them.
 
@@ -159,7 +216,7 @@ def _keyword_mismatch(
 
 def _too_many(positional: Sequence[Parameter], given: int, given_by_keyword: int) -> str:
     most = len(positional)
-    fewest = sum(p.default is Parameter.empty for p in positional)
+    fewest = sum(map(_is_required, positional))
     takes = str(most) if fewest == most else f"from {fewest} to {most}"
     verb = "was" if given == 1 else "were"
     if given_by_keyword:
@@ -177,7 +234,7 @@ def _missing(candidates: Sequence[Parameter], kwargs: Mapping[str, object], kind
     names = [
         repr(p.name)
         for p in candidates
-        if p.default is Parameter.empty and (p.kind is Parameter.POSITIONAL_ONLY or p.name not in kwargs)
+        if _is_required(p) and (p.kind is Parameter.POSITIONAL_ONLY or p.name not in kwargs)
     ]
     if not names:
         return None
