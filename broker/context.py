@@ -1,0 +1,321 @@
+"""`current_context`: what a method can learn, and say, about the call that it carries out.
+
+The daemon makes one `CallContext` for each call and runs the method in it; `current_context` is a view on the one of
+the running thread or task. Lists are appended to and popped under the GIL without a lock of their own, so that a cancel
+can come from any thread, at any moment, also while another thread registers a callback, and after a fork.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from broker.errors import BrokerError
+
+__all__ = ["CallContext", "Client", "ContextCopy", "SessionResources", "current_context"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Metadata = Mapping[str, "str | bytes"]
+
+_NO_METADATA: Metadata = MappingProxyType({})
+_log = logging.getLogger("broker")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who calls: the address as the transport names it, the process (16 bytes, empty where unknown), the codec."""
+
+    address: str
+    process_id: bytes = b""
+    codec: str = "json"
+    identity: str | None = None
+    """The name by which the transport or a token authenticated the caller."""
+
+
+class SessionResources(Protocol):
+    """Where a session keeps what is to be closed when it ends. Methods may be called from any thread."""
+
+    def track(self, resource: Any) -> None: ...
+    def untrack(self, resource: Any) -> None: ...
+    def on_close(self, function: Callable[[], object]) -> None: ...
+
+
+class CallContext:
+    """One call on its way. Made by the daemon; `cancel` and all else may be called from any thread."""
+
+    __slots__ = (
+        "_callbacks", "_cancelled", "_metadata", "_response_metadata", "chain", "client", "correlation", "deadline",
+        "depth", "member", "object_id", "session",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        client: Client,
+        object_id: str,
+        member: str,
+        *,
+        metadata: Metadata = _NO_METADATA,
+        correlation: bytes = b"",
+        chain: bytes = b"",
+        depth: int = 1,
+        deadline: float | None = None,
+        session: SessionResources | None = None,
+    ) -> None:
+        """`deadline` is a time of `time.monotonic()`; `session` is None for a caller that has none."""
+        self.client = client
+        self.object_id = object_id
+        self.member = member
+        self.correlation = correlation
+        self.chain = chain
+        self.depth = depth
+        self.deadline = deadline
+        self.session = session
+        self._metadata = metadata
+        self._response_metadata: dict[str, str | bytes] | None = None
+        self._cancelled = False
+        self._callbacks: list[Callable[[], object]] = []
+
+    # ---- entering
+
+    @staticmethod
+    def active() -> CallContext | None:
+        """The context of the call that this thread or task carries out; None outside any call."""
+        return _active.get()
+
+    def enter(self) -> contextvars.Token[CallContext | None]:
+        """Makes this the active context until `leave` is called with the token, in the same thread or task."""
+        return _active.set(self)
+
+    @staticmethod
+    def leave(token: contextvars.Token[CallContext | None]) -> None:
+        """Makes the context active again that was so before `enter`."""
+        _active.reset(token)
+
+    def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs the function in this context; what it sets in other context variables is gone afterwards."""
+        return self.new_context().run(function, *args, **kwargs)
+
+    def new_context(self) -> contextvars.Context:
+        """A copy of the thread's context with this one active: a generator keeps it for all its steps."""
+        context = contextvars.copy_context()
+        context.run(_active.set, self)
+        return context
+
+    # ---- what travels with the call
+
+    @property
+    def metadata(self) -> Metadata:
+        return MappingProxyType(self._metadata)
+
+    @property
+    def response_metadata(self) -> dict[str, str | bytes]:
+        if self._response_metadata is None:
+            self._response_metadata = {}
+        return self._response_metadata
+
+    @property
+    def outgoing_metadata(self) -> dict[str, str | bytes] | None:
+        """The response metadata if the method has set any."""
+        return self._response_metadata or None
+
+    @property
+    def correlation_id(self) -> uuid.UUID | None:
+        return uuid.UUID(bytes=self.correlation) if self.correlation else None
+
+    # ---- time and cancelling
+
+    @property
+    def remaining(self) -> float | None:
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled or (self.deadline is not None and time.monotonic() >= self.deadline)
+
+    def cancel(self) -> None:
+        """Tells the method that nobody waits for it any more, once: `cancelled` is true and the callbacks have run
+        when this returns, unless another thread is just running them. A second time does nothing."""
+        self._cancelled = True
+        self._run_callbacks()
+
+    def on_cancel(self, function: Callable[[], object]) -> None:
+        self._callbacks.append(function)
+        if self.cancelled:  # perhaps since a moment: whoever pops the callback runs it
+            self._run_callbacks()
+
+    def wait_cancelled(self, timeout: float | None = None) -> bool:
+        woken = threading.Event()
+        self.on_cancel(woken.set)
+        patience = [seconds for seconds in (timeout, self.remaining) if seconds is not None]
+        woken.wait(min(patience, default=None))
+        try:
+            self._callbacks.remove(woken.set)
+        except ValueError:  # it was popped, to be run
+            pass
+        return self.cancelled
+
+    def _run_callbacks(self) -> None:
+        while True:
+            try:
+                function = self._callbacks.pop(0)
+            except IndexError:
+                return
+            try:
+                function()
+            except Exception:
+                _log.warning(
+                    "a function given to current_context.on_cancel failed (call of %s on %r)",
+                    self.member, self.object_id, exc_info=True,
+                )  # fmt: skip
+
+    # ---- the session
+
+    def session_for(self, what: str) -> SessionResources:
+        """The session of the caller. Raises BrokerError if it has none; `what` says what was asked for."""
+        if self.session is None:
+            raise BrokerError(
+                f"current_context.{what}: the caller of {self.member} on {self.object_id!r} is a unary client "
+                f"({self.client.address}), which has no session whose end could be waited for: "
+                f"close the resource before the method returns, or call through a broker.Proxy"
+            )
+        return self.session
+
+
+_active: contextvars.ContextVar[CallContext | None] = contextvars.ContextVar("broker_call", default=None)
+_received: contextvars.ContextVar[Metadata | None] = contextvars.ContextVar("broker_received", default=None)
+
+
+def received_metadata(metadata: Metadata) -> None:
+    """Keeps what came with the reply to a call of this thread or task, for `current_context.response_metadata`.
+
+    Does nothing inside a call, whose own response metadata a nested call must not touch.
+    """
+    if _active.get() is None and (metadata or _received.get()):
+        _received.set(metadata)
+
+
+class ContextCopy:
+    """A context that can be carried into other threads, also into several at once."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self) -> None:
+        self._context = contextvars.copy_context()
+
+    def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs the function with the deadline, the chain and all else of the call that was copied."""
+        return self._context.copy().run(function, *args, **kwargs)
+
+
+class CurrentContext:
+    """A view on the call that the running thread or task carries out; safe to share, there is only one.
+
+    Outside any call the attributes are None, empty or false, and what needs a call raises BrokerError.
+    """
+
+    __slots__ = ()
+
+    @property
+    def client(self) -> Client | None:
+        """Who calls."""
+        call = _active.get()
+        return None if call is None else call.client
+
+    @property
+    def object_id(self) -> str | None:
+        """The id of the object that is called."""
+        call = _active.get()
+        return None if call is None else call.object_id
+
+    @property
+    def member(self) -> str | None:
+        """The name of the method or property that is called."""
+        call = _active.get()
+        return None if call is None else call.member
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the caller sent beside the arguments; read-only."""
+        call = _active.get()
+        return _NO_METADATA if call is None else call.metadata
+
+    @property
+    def response_metadata(self) -> dict[str, str | bytes]:
+        """What goes back beside the result: fill it in. Outside any call: a copy of what came with the last reply."""
+        call = _active.get()
+        return dict(_received.get() or {}) if call is None else call.response_metadata
+
+    @property
+    def correlation_id(self) -> uuid.UUID | None:
+        """The same for all calls that one call leads to."""
+        call = _active.get()
+        return None if call is None else call.correlation_id
+
+    @property
+    def remaining(self) -> float | None:
+        """How many seconds the caller still waits, at least 0; None if it waits without end."""
+        call = _active.get()
+        return None if call is None else call.remaining
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the caller has given up, or died, or its time has run out."""
+        call = _active.get()
+        return call is not None and call.cancelled
+
+    def wait_cancelled(self, timeout: float | None = None) -> bool:
+        """Waits until the caller gives up, at most `timeout` seconds; returns whether it has."""
+        return self._call("wait_cancelled()").wait_cancelled(timeout)
+
+    def on_cancel(self, function: Callable[[], object]) -> None:
+        """Calls the function once when the caller gives up, in some thread; at once if it has already."""
+        self._call("on_cancel()").on_cancel(function)
+
+    def track(self, resource: Any) -> None:
+        """Closes the resource (calls its `close()`) when the session of the caller ends, however it ends.
+
+        Raises TypeError for a resource without `close()` and BrokerError where there is no session.
+        """
+        if not callable(getattr(resource, "close", None)):
+            raise TypeError(f"current_context.track: a {type(resource).__name__} has no close() to be called")
+        self._session("track()").track(resource)
+
+    def untrack(self, resource: Any) -> None:
+        """Forgets a tracked resource: it is not closed any more."""
+        self._session("untrack()").untrack(resource)
+
+    def on_close(self, function: Callable[[], object]) -> None:
+        """Calls the function once when the session of the caller ends. Raises BrokerError where there is none."""
+        self._session("on_close()").on_close(function)
+
+    def copy(self) -> ContextCopy:
+        """The context as it is now: `copy().run(function, *args)` takes it into a thread that the method starts."""
+        return ContextCopy()
+
+    def __repr__(self) -> str:
+        call = _active.get()
+        return "<current_context: no call>" if call is None else f"<current_context: {call.member} of {call.object_id}>"
+
+    def _call(self, what: str) -> CallContext:
+        call = _active.get()
+        if call is None:
+            raise BrokerError(
+                f"current_context.{what} is for methods that a daemon runs, and this thread carries out no call: "
+                f"to use it in a thread that a method starts, run that by current_context.copy().run(function)"
+            )
+        return call
+
+    def _session(self, what: str) -> SessionResources:
+        return self._call(what).session_for(what)
+
+
+current_context = CurrentContext()
+"""The context of the call that is being carried out."""
