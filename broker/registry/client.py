@@ -56,7 +56,7 @@ class NameServer:
         """
         given = {key: text for key, text in (("name", name), ("prefix", prefix), ("regex", regex)) if text is not None}
         if len(given) != 1:
-            raise ValueError(f"say what to remove by one of name, prefix and regex, not by {' and '.join(given) or 'none'}")
+            raise ValueError(f"remove by one of name, prefix and regex, not by {' and '.join(given) or 'none'}")
         answer = self._link.call(wire.REMOVE, pb.RemoveRequest(name=name, prefix=prefix, regex=regex))
         leases.note_removed((self._link.host, self._link.port), answer.names)
         return answer.removed
@@ -114,7 +114,7 @@ class NameServer:
         A prefix is literal and case-sensitive. A regular expression matches from the start of a name, as `re.match`
         does; a bad one is NamingError. ValueError for a prefix and a regular expression together.
         """
-        answer = self._listed(prefix, regex, tags_all, tags_any)
+        answer = self.listing(prefix, regex, tags_all, tags_any)
         if with_tags:
             return {entry.name: (URI(entry.uri), frozenset(entry.tags)) for entry in answer.entries}
         return {entry.name: URI(entry.uri) for entry in answer.entries}
@@ -142,13 +142,14 @@ class NameServer:
     def __repr__(self) -> str:
         return f"<NameServer {self._link}{', closed' if self._link.closed else ''}>"
 
-    def _listed(
+    def listing(
         self,
         prefix: str | None = None,
         regex: str | None = None,
         tags_all: Iterable[str] | None = None,
         tags_any: Iterable[str] | None = None,
     ) -> pb.ListResponse:
+        """What `list` is made from: the message of the name server."""
         if prefix is not None and regex is not None:
             raise ValueError("list by a prefix or by a regular expression, not by both")
         any_of = None if tags_any is None else _labels(tags_any)

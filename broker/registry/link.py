@@ -10,16 +10,24 @@ import grpc
 
 from broker.connection.channels import open_channel
 from broker.connection.probe import describe_peer
-from broker.errors import BrokerError, NamingError
+from broker.errors import NamingError
 from broker.registry import wire
 from broker.uri import join_host_port
 
-__all__ = ["PATIENCE", "Link"]
+__all__ = ["PATIENCE", "Link", "NoNameServer"]
 
 PATIENCE: Final = 5.0
 """Seconds after which a question to a name server gives up."""
 _PAUSE = 0.05
 _RETURNING_PAUSE = 0.2
+
+
+class NoNameServer(NamingError):
+    """No name server answers at a place, for the reason given."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"no name server answers at {place}: {reason}")
+        self.reason = reason
 
 
 class Link:
@@ -124,21 +132,21 @@ class Link:
             return _PAUSE
         raise self._no_answer(call.code(), call.details() or "", patience) from None
 
-    def _no_answer(self, code: grpc.StatusCode, details: str, patience: float) -> BrokerError:
+    def _no_answer(self, code: grpc.StatusCode, details: str, patience: float) -> NamingError:
         if self._closed:
             return NamingError(f"this connection to the name server at {self} was closed while it was asked")
+        return NoNameServer(str(self), self._reason(code, details, patience))
+
+    def _reason(self, code: grpc.StatusCode, details: str, patience: float) -> str:
         if code is grpc.StatusCode.UNIMPLEMENTED:
-            return NamingError(f"what listens at {self} speaks gRPC but is no name server: is the port a daemon's?")
+            return "what listens there speaks gRPC but is no name server (is it the port of a daemon?)"
         if "Connection refused" in details:
-            return NamingError(
-                f"no name server answers at {self}: nothing listens there (connection refused). "
-                f"Start one: python -m broker.naming -n {self.host} -p {self.port}"
-            )
+            return "nothing listens there (connection refused)"
         if "DNS resolution failed" in details:
-            return NamingError(f"no name server answers at {self}: the host {self.host!r} is not known")
+            return f"the host {self.host!r} is not known"
         found = describe_peer(self.host, self.port)
         if found is not None:
-            return NamingError(f"no name server answers at {self}: what listens there {found}")
+            return f"what listens there {found}"
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            details = f"no answer within {patience:g} seconds"
-        return NamingError(f"no name server answers at {self}: {details or code.name}")
+            return f"no answer within {patience:g} seconds"
+        return details or code.name

@@ -1,0 +1,124 @@
+"""Where the name server is, and what names and tags lead to."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+from broker.config import Config, config
+from broker.errors import NameNotFound, NamingError
+from broker.registry.client import NameServer
+from broker.registry.link import PATIENCE, NoNameServer
+from broker.uri import DIRECT, NAME, URI, join_host_port
+
+__all__ = ["DEFAULT_PORT", "candidates", "locate_ns", "resolve"]
+
+DEFAULT_PORT = 9090
+_POLL_SECONDS = 0.2
+_MOST_ALIASES = 8
+
+_shared: dict[tuple[int, str | None, int | None], NameServer] = {}  # by process id and place; children add their own
+
+
+def locate_ns(host: str | None = None, port: int | None = None, *, wait: float = Config.wait.unset) -> NameServer:
+    """Finds the name server and returns it, connected.
+
+    With `host` it is asked for there alone. Otherwise it is asked for at BROKER_NS_HOST and BROKER_NS_PORT, then at
+    localhost:9090. `wait` keeps trying for that many seconds. Raises NamingError, which lists the places tried.
+    """
+    deadline = time.monotonic() + Config.wait.pick(wait)
+    while True:
+        try:
+            return _found(_places(host, port))
+        except NamingError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_POLL_SECONDS)
+
+
+def resolve(uri: str | URI, *, wait: float = Config.wait.unset) -> URI:
+    """The BROKER URI that a URI leads to: a name is looked up, tags give one at random of the objects with all of them.
+
+    `wait` keeps trying for that many seconds for a name, or a name server, that is not there yet. Raises NameNotFound
+    for an unknown name, NamingError where nothing has the tags or no name server answers, and InvalidURI.
+    """
+    return candidates(uri, wait=wait)[0]
+
+
+def candidates(uri: str | URI, *, wait: float = Config.wait.unset) -> list[URI]:
+    """Every BROKER URI that a URI leads to, at least one, in random order. Raises as `resolve` does."""
+    uri = URI(uri)
+    deadline = time.monotonic() + Config.wait.pick(wait)
+    while True:
+        try:
+            return _followed(uri)
+        except NamingError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_POLL_SECONDS)
+
+
+def _places(host: str | None, port: int | None) -> list[tuple[str, int]]:
+    """The places to ask, in order. Discovery on a network, once there is one, adds its finds at the end."""
+    if host is not None:
+        return [(host, config.ns_port if port is None else port)]
+    configured = (config.ns_host, config.ns_port if port is None else port)
+    default = ("localhost", DEFAULT_PORT if port is None else port)
+    return list(dict.fromkeys((configured, default)))
+
+
+def _found(places: list[tuple[str, int]]) -> NameServer:
+    tried: list[str] = []
+    for host, port in places:
+        server = NameServer(host, port)
+        try:
+            server.ping()
+        except NoNameServer as error:
+            server.close()
+            tried.append(f"{join_host_port(host, port)}: {error.reason}")
+        else:
+            return server
+    where = f"at {tried[0]}" if len(tried) == 1 else f"at any of these places: {'; '.join(tried)}"
+    raise NamingError(
+        f"no name server found {where}. Start one with `python -m broker.naming`, "
+        "or say where it is: by host and port, or by BROKER_NS_HOST and BROKER_NS_PORT"
+    )
+
+
+def _followed(uri: URI) -> list[URI]:
+    """Looks up until the URIs are direct: a name may lead to another name."""
+    found = [uri]
+    for _ in range(_MOST_ALIASES):
+        if all(each.protocol == DIRECT for each in found):
+            return found
+        found = [step for each in found for step in _one_step(each)]
+    raise NamingError(f"{uri} leads from name to name, and after {_MOST_ALIASES} of them not yet to an object")
+
+
+def _one_step(uri: URI) -> list[URI]:
+    if uri.protocol == DIRECT:
+        return [uri]
+    key = (os.getpid(), uri.host, uri.port)
+    server = _shared.get(key)
+    if server is None:
+        server = _shared.setdefault(key, locate_ns(uri.host, uri.port, wait=0))
+    try:
+        return [server.lookup(uri.object)] if uri.protocol == NAME else _with_tags(server, uri)
+    except NoNameServer:
+        _shared.pop(key, None)  # the next one looks for it anew
+        raise
+
+
+def _with_tags(server: NameServer, uri: URI) -> list[URI]:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        answer = server.listing(tags_all=uri.tags)
+        found = [URI(entry.uri) for entry in answer.entries]
+        if found:
+            random.shuffle(found)
+            return found
+        if not answer.returning or time.monotonic() >= deadline:
+            asked = " and ".join(map(repr, uri.tags))
+            raise NameNotFound(f"nothing is registered with the tags {asked} (name server at {server.uri.location})")
+        time.sleep(min(_POLL_SECONDS, answer.returning))
