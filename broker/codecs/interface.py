@@ -1,0 +1,120 @@
+"""What a codec is, what it makes, and what it asks of the one who uses it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from broker.codecs.types import GLOBAL_TYPES, TypeRegistry
+from broker.errors import CodecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["MAX_BUFFERS", "MAX_DEPTH", "Buffer", "Codec", "Edge", "Encoded", "Fault", "PlainEdge"]
+
+Buffer = bytes | bytearray | memoryview
+
+MAX_DEPTH = 128
+"""How many values may lie inside one another; the same for whoever writes and whoever reads."""
+
+MAX_BUFFERS = 65_536
+"""How many buffers one value may have beside it."""
+
+
+class Encoded(NamedTuple):
+    """A value in a codec: its text, and the raw buffers beside it.
+
+    The buffers may be read-only views of the memory of the value itself (an array, a bytearray), and the value may
+    change when its owner goes on: put their bytes into a message before that.
+    """
+
+    codec: str
+    payload: Buffer
+    buffers: tuple[Buffer, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """The bytes of the payload and of all buffers."""
+        if not self.buffers:
+            return len(self.payload)
+        return sum(memoryview(part).nbytes for part in (self.payload, *self.buffers))
+
+
+class Edge(Protocol):
+    """What a codec asks of the one who uses it. The codec itself knows no proxy, daemon or connection.
+
+    `reference` and `resolve` may raise CodecError; its text gets the path to the value.
+    """
+
+    @property
+    def types(self) -> TypeRegistry:
+        """The types that may be rebuilt."""
+
+    def reference(self, value: object) -> str | None:
+        """The URI text, if this value travels as a reference. Asked only for values of no plain kind."""
+
+    def resolve(self, reference: str) -> object:
+        """The value for a reference that arrived."""
+
+    def traceback(self, error: BaseException) -> str:
+        """The text to send with an exception that was raised; empty keeps it at home."""
+
+
+class Codec(Protocol):
+    """Turns values into bytes and back.
+
+    Every method raises CodecError, with the path to the value at fault, and nothing else; `where` begins that path.
+    Codecs hold no state: any thread may use one at any time.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def encode(self, value: object, edge: Edge, where: str = "value") -> Encoded: ...
+
+    def decode(self, encoded: Encoded, edge: Edge, where: str = "value") -> object: ...
+
+    def encode_call(self, args: tuple[object, ...], kwargs: dict[str, object], edge: Edge) -> Encoded: ...
+
+    def decode_call(self, encoded: Encoded, edge: Edge) -> tuple[tuple[object, ...], dict[str, object]]: ...
+
+
+class PlainEdge:
+    """An edge without references, which keeps tracebacks at home unless it is given a formatter."""
+
+    def __init__(
+        self, types: TypeRegistry = GLOBAL_TYPES, traceback: Callable[[BaseException], str] | None = None
+    ) -> None:
+        self.types = types
+        self._traceback = traceback
+
+    def reference(self, value: object) -> str | None:
+        return None
+
+    def resolve(self, reference: str) -> object:
+        raise CodecError(f"a reference to {reference} is not accepted here")
+
+    def traceback(self, error: BaseException) -> str:
+        return self._traceback(error) if self._traceback is not None else ""
+
+
+class Fault(Exception):
+    """A value that cannot travel. It collects the path to the value on its way out, innermost part first."""
+
+    _SHOWN = 10
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.path: list[str] = []
+
+    def at(self, part: str) -> Fault:
+        """Adds the part of the path that leads to where the fault came from."""
+        self.path.append(part)
+        return self
+
+    def error(self, where: str) -> CodecError:
+        """The error for the user; `where` begins the path."""
+        parts = self.path[::-1]
+        if len(parts) > self._SHOWN:
+            parts[self._SHOWN :] = ["…"]
+        return CodecError(f"{where}{''.join(parts)}: {self}")

@@ -1,0 +1,192 @@
+"""The json codec: lossless and safe, and the default.
+
+A value is written as itself where JSON has it, and as a tagged object, `{"$type": …}`, where it has not; bytes and
+arrays travel beside the text. docs/wire.md freezes every tag. `encoder` and `decoder` do the work on structures; here
+they meet the JSON libraries: orjson writes, because it is the fastest and raises for ints over 64 bits and for lone
+surrogates; msgspec reads, because it keeps ints over 64 bits, and writes what orjson refuses.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import orjson
+
+from broker.codecs.decoder import Decoder
+from broker.codecs.encoder import PLAIN, TAG, TOO_DEEP, Encoder, mend
+from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, Edge, Encoded, Fault
+from broker.codecs.untagged import untagged
+from broker.errors import CodecError
+
+__all__ = ["JsonCodec"]
+
+_MARK = b'"$type"'
+_EXACT = 2**53 - 1
+"""The largest whole number that every JSON reader keeps."""
+
+_MOST_LEVELS = 3 * MAX_DEPTH + 8
+"""JSON levels of the deepest value: a dict with keys that are no texts takes three."""
+
+_read = msgspec.json.Decoder().decode
+_write_all = msgspec.json.Encoder().encode
+
+
+class JsonCodec:
+    """Stateless; any thread may use it. Raises CodecError, with the path to the value at fault, and nothing else."""
+
+    name = "json"
+
+    def encode(self, value: object, edge: Edge, where: str = "value") -> Encoded:
+        with _paths_from(where):
+            encoder = Encoder(edge)
+            return Encoded("json", _write(encoder.lower(value)), tuple(encoder.buffers))
+
+    def decode(self, encoded: Encoded, edge: Edge, where: str = "value") -> Any:
+        structure, tagged = _structure(encoded, where, MAX_DEPTH)
+        if not tagged:
+            return structure
+        with _paths_from(where):
+            return Decoder(edge, encoded.buffers).rebuild(structure)
+
+    def encode_call(self, args: tuple[object, ...], kwargs: dict[str, object], edge: Edge) -> Encoded:
+        """The payload is `[args, kwargs]`. Paths begin with `args[0]` and `kwargs['name']`."""
+        if not kwargs and PLAIN.issuperset(map(type, args)):
+            try:
+                return Encoded("json", orjson.dumps((args, kwargs)))
+            except TypeError:  # an int or a text that wants a tag
+                return Encoded("json", _write((args, kwargs)))
+        encoder = Encoder(edge)
+        with _paths_from("args"):
+            lowered_args = encoder.items(args, 0)
+        with _paths_from("kwargs"):
+            lowered_kwargs = encoder.mapping(kwargs, 0)
+        with _paths_from("arguments"):
+            return Encoded("json", _write((lowered_args, lowered_kwargs)), tuple(encoder.buffers))
+
+    def decode_call(self, encoded: Encoded, edge: Edge) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        structure, tagged = _structure(encoded, "arguments", MAX_DEPTH + 2)
+        if type(structure) is not list or list(map(type, structure)) != [list, dict]:
+            raise CodecError("arguments: a call is written as [args, kwargs]")
+        args, kwargs = structure
+        if tagged:
+            decoder = Decoder(edge, encoded.buffers)
+            with _paths_from("args"):
+                args = decoder.rebuild(args, -1)
+            with _paths_from("kwargs"):
+                kwargs = decoder.rebuild(kwargs, -1)
+            if type(kwargs) is not dict or not all(type(name) is str for name in kwargs):
+                raise CodecError("kwargs: arguments are named by texts")
+        return tuple(args), kwargs
+
+    def from_plain(self, value: object, edge: Edge, where: str = "value") -> Any:
+        """The value of JSON as a stranger writes it, where every number is a float.
+
+        Whole numbers become int; those beyond 2^53-1 are refused, for they may have been rounded on their way.
+        """
+        with _paths_from(where):
+            return Decoder(edge).rebuild(_with_ints(value, 0))
+
+    def to_plain(self, value: object, edge: Edge, where: str = "value", *, plain: bool = False) -> Any:
+        """The JSON structure of a value for readers who get nothing but JSON.
+
+        What JSON cannot hold is tagged, whole numbers beyond 2^53-1 too. With `plain` nothing is tagged, and what JSON
+        cannot hold becomes what comes closest.
+        """
+        with _paths_from(where):
+            if plain:
+                return untagged(value, edge)
+            return mend(Encoder(edge, inline=True).lower(value), _EXACT, -_EXACT)
+
+
+class _paths_from:  # noqa: N801 - reads as a statement
+    """Turns a Fault into the CodecError whose path begins with `where`."""
+
+    __slots__ = ("_where",)
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if isinstance(error, Fault):
+            raise error.error(self._where) from error.__cause__
+        if isinstance(error, RecursionError):
+            raise Fault(TOO_DEEP).error(self._where) from None
+
+
+def _write(lowered: object) -> bytes:
+    try:
+        return orjson.dumps(lowered)
+    except TypeError:  # an int or a text that wants a tag, or more levels than orjson writes
+        return _write_all(mend(lowered))
+
+
+def _structure(encoded: Encoded, where: str, levels: int) -> tuple[Any, bool]:
+    """What the text says, and whether there are tags in it. Sizes and depth are checked before anything is read."""
+    payload = encoded.payload
+    text = payload if type(payload) is bytes else bytes(payload)
+    tagged = _MARK in text
+    if len(encoded.buffers) > MAX_BUFFERS:
+        raise CodecError(f"{where}: {len(encoded.buffers)} buffers arrived, and {MAX_BUFFERS} is the most")
+    if tagged:
+        levels = _MOST_LEVELS
+    if len(text) > levels and text.count(b"[") + text.count(b"{") > levels and not _is_flat(text, levels):
+        raise Fault(TOO_DEEP).error(where)
+    try:
+        return _read(text), tagged
+    except (ValueError, RecursionError) as error:
+        raise CodecError(f"{where}: this is no JSON: {error}") from None
+
+
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _is_flat(text: bytes, levels: int) -> bool:
+    """Whether no value of a JSON text lies deeper than that. Texts that are no JSON may pass: reading finds out."""
+    outside = b"".join(text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])  # of strings
+    brackets = outside.translate(_BRACKETS, _OTHERS)
+    too_deep = b"[" * (levels + 1)
+    for _ in range(levels):
+        inner = brackets.replace(b"[]", b"")  # takes one level off everywhere
+        if not inner or len(inner) == len(brackets):
+            return True
+        if too_deep in inner:
+            return False
+        brackets = inner
+    return False
+
+
+def _with_ints(value: Any, depth: int) -> Any:
+    kind = type(value)
+    if depth > _MOST_LEVELS:
+        raise Fault(TOO_DEEP)
+    if kind is float and isfinite(value) and value.is_integer():
+        if abs(value) > _EXACT:
+            raise Fault(
+                f"a whole number as large as {value:.0f} may have been rounded on its way here:"
+                f' write {{"{TAG}":"int","value":"…"}} with its digits'
+            )
+        return int(value)
+    if kind is list:
+        numbers: list[Any] = []
+        try:
+            for item in value:
+                numbers.append(_with_ints(item, depth + 1))
+        except Fault as fault:
+            raise fault.at(f"[{len(numbers)}]")  # noqa: B904 - the same fault, on its way out
+        return numbers
+    if kind is dict:
+        named = {}
+        for name, item in value.items():
+            try:
+                named[name] = _with_ints(item, depth + 1)
+            except Fault as fault:
+                raise fault.at(f"[{name!r}]")  # noqa: B904
+        return named
+    return value

@@ -1,0 +1,152 @@
+"""The pickle codec: protocol 5 with out-of-band buffers, for those on both sides who ask for it.
+
+Decoding a pickle runs whatever the sender wrote into it. A daemon decodes one only if its `codecs` name it, and a proxy
+only if it asked for it; this module is imported by nobody else.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from types import FunctionType, MethodType
+from typing import Any
+
+from broker.codecs import exceptions
+from broker.codecs.arrays import owned
+from broker.codecs.interface import MAX_BUFFERS, Edge, Encoded, Fault
+from broker.codecs.types import GLOBAL_TYPES
+from broker.errors import CodecError
+
+__all__ = ["PickleCodec"]
+
+_NEVER_REFERENCES = frozenset(
+    {str, int, float, bool, type(None), bytes, bytearray, list, dict, tuple, set, frozenset, complex}
+)
+
+
+class PickleCodec:
+    """Stateless; any thread may use it. Raises CodecError and nothing else; pickle itself knows no paths."""
+
+    name = "pickle"
+
+    def encode(self, value: object, edge: Edge, where: str = "value") -> Encoded:
+        try:
+            return _encode(value, edge, sure=True)
+        except Fault as fault:
+            raise fault.error(where) from fault.__cause__
+        except Exception:  # perhaps an exception holds what cannot be pickled: its message must travel all the same
+            pass
+        try:
+            return _encode(value, edge, sure=False)
+        except Exception as error:  # whatever a class does when it is pickled
+            raise CodecError(f"{where}: this cannot be pickled: {_reason(error)}") from error
+
+    def decode(self, encoded: Encoded, edge: Edge, where: str = "value") -> Any:
+        if len(encoded.buffers) > MAX_BUFFERS:
+            raise CodecError(f"{where}: {len(encoded.buffers)} buffers arrived, and {MAX_BUFFERS} is the most")
+        try:
+            file = io.BytesIO(encoded.payload)
+            return _Unpickler(file, edge, [owned(data) for data in encoded.buffers]).load()
+        except Exception as error:  # whatever the sender's classes do when they are rebuilt
+            raise CodecError(f"{where}: this cannot be unpickled: {_reason(error)}") from error
+
+    def encode_call(self, args: tuple[object, ...], kwargs: dict[str, object], edge: Edge) -> Encoded:
+        return self.encode((args, kwargs), edge, "arguments")
+
+    def decode_call(self, encoded: Encoded, edge: Edge) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        call = self.decode(encoded, edge, "arguments")
+        if type(call) is tuple and list(map(type, call)) == [tuple, dict] and all(type(n) is str for n in call[1]):
+            return call
+        raise CodecError("arguments: a call is pickled as (args, kwargs)")
+
+
+def _encode(value: object, edge: Edge, *, sure: bool) -> Encoded:
+    file = io.BytesIO()
+    pickler = _Pickler(file, edge, sure=sure)
+    pickler.dump(value)
+    buffers = tuple(buffer.raw().toreadonly() for buffer in pickler.buffers)
+    if len(buffers) > MAX_BUFFERS:
+        raise Fault(f"it has {len(buffers)} buffers, and {MAX_BUFFERS} is the most")
+    return Encoded("pickle", file.getbuffer().toreadonly(), buffers)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return str(error) if isinstance(error, CodecError | Fault) else f"{type(error).__name__}: {error}"
+
+
+class _Pickler(pickle.Pickler):
+    """Writes references as persistent ids and exceptions by their parts.
+
+    If not `sure`, what cannot be pickled of an exception is replaced by its repr; that takes a trial of each part.
+    """
+
+    def __init__(self, file: io.BytesIO, edge: Edge, *, sure: bool) -> None:
+        self.buffers: list[pickle.PickleBuffer] = []
+        super().__init__(file, 5, buffer_callback=self.buffers.append)
+        self._edge = edge
+        self._sure = sure
+        self._levels: dict[int, int] = {}
+
+    def persistent_id(self, value: object) -> str | None:
+        return None if type(value) in _NEVER_REFERENCES else self._edge.reference(value)
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, BaseException):
+            return _exception, self._exception(value)
+        if isinstance(value, FunctionType | MethodType) and "<" in value.__qualname__:
+            raise Fault(f"the function {value.__qualname__} cannot travel as a value: wrap it in broker.export")
+        return NotImplemented
+
+    def _exception(self, error: BaseException) -> tuple[dict[str, Any], bytes]:
+        level = self._levels.get(id(error), 0)
+        traceback = self._edge.traceback(error) if level == 0 and error.__traceback__ is not None else ""
+        parts = exceptions.take_apart(error, traceback)
+        inner = [*parts.get("exceptions", ()), *(parts[name] for name in ("cause", "context") if name in parts)]
+        if level >= exceptions.MAX_LEVELS:
+            for name in ("exceptions", "cause", "context"):
+                parts.pop(name, None)
+        self._levels.update((id(member), level + 1) for member in inner)
+        if not self._sure:
+            parts["args"] = [self._best(value) for value in parts["args"]]
+            attributes = parts.get("attributes", {})
+            parts["attributes"] = {name: self._best(value) for name, value in attributes.items()}
+        return parts, _class_bytes(type(error))
+
+    def _best(self, value: object) -> object:
+        try:
+            _encode(value, self._edge, sure=True)
+        except Exception:  # whatever a class does when it is pickled
+            return exceptions.repr_of(value)
+        return value
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, edge: Edge, buffers: list[memoryview]) -> None:
+        super().__init__(file, buffers=buffers)
+        self._edge = edge
+
+    def persistent_load(self, reference: Any) -> object:
+        return self._edge.resolve(reference)
+
+
+def _class_bytes(cls: type) -> bytes:
+    """The class in a pickle of its own, so that a reader who cannot import it still reads the rest."""
+    try:
+        return pickle.dumps(cls)
+    except Exception:  # a local class: its exceptions arrive as RemoteError
+        return b""
+
+
+def _exception(parts: dict[str, Any], cls: bytes) -> BaseException:
+    """Called by a pickle that is read."""
+    found: Any = exceptions.find_class(parts["class"], GLOBAL_TYPES)
+    if found is None and cls:
+        try:
+            found = pickle.loads(cls)
+        except Exception:  # it cannot be imported here
+            found = None
+        if not isinstance(found, type) or not exceptions.may_raise(found):
+            found = None
+    return exceptions.put_together(parts, found)
