@@ -285,7 +285,8 @@ class CurrentContext:
         Raises TypeError for a resource without `close()` and BrokerError where there is no session.
         """
         if not callable(getattr(resource, "close", None)):
-            raise TypeError(f"current_context.track: a {type(resource).__name__} has no close() to be called")
+            kind = type(resource).__name__
+            raise TypeError(f"current_context.track(): the resource is of type {kind}, which has no close()")
         self._session("track()").track(resource)
 
     def untrack(self, resource: Any) -> None:
