@@ -1,0 +1,195 @@
+"""The public names and their signatures, as programs from outside use them.
+
+A change here breaks somebody's program. What is promised and not built yet stands in NOT_YET, and a test fails when it
+appears and still stands there.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+
+import pytest
+
+import broker
+
+_PROXY = (
+    "(uri, *, timeout=None, connect_timeout=10, wait=0, codec='json', metadata=None, retries=0, credentials=None, "
+    "local=True, around=())"
+)
+
+# Signatures without annotations; None where only the name is promised. `ns` is what locate_ns returns.
+CONTRACT: dict[str, str | None] = {
+    # ---- serving
+    "Daemon": (
+        "(host=None, port=0, *, unix_socket=None, advertise=None, codecs=('json',), require_expose=False, "
+        "max_workers=None, max_message_size=None, tracebacks=True, insecure=False, credentials=None, authorize=None, "
+        "around=())"
+    ),
+    "Daemon.address": None,
+    "Daemon.register": "(obj_or_class, object_id=None, *, replace=False, max_concurrency=None, executor=None)",
+    "Daemon.unregister": "(obj_or_id)",
+    "Daemon.uri_for": "(obj_or_id)",
+    "Daemon.proxy_for": "(obj_or_id)",
+    "Daemon.objects": None,
+    "Daemon.stats": "()",
+    "Daemon.publish": "(obj, name, *, tags=())",
+    "Daemon.request_loop": "()",
+    "Daemon.start": "()",
+    "Daemon.shutdown": "(grace=5.0)",
+    "Daemon.__enter__": "()",
+    "Daemon.__aenter__": "()",
+    "serve": "(objects, host=None, port=0, *, daemon=None, use_ns=True, tags=(), wait=0, block=True, verbose=True)",
+    "expose": None,
+    "oneway": None,
+    "behavior": "(instance_mode='session', instance_creator=None, max_concurrency=None)",
+    # ---- calling
+    "Proxy": _PROXY,
+    "proxy._broker": None,
+    "proxy._broker.uri": None,
+    "proxy._broker.description": None,
+    "proxy._broker.timeout": None,
+    "proxy._broker.bind": "()",
+    "proxy._broker.ping": "()",
+    "proxy._broker.close": "()",
+    "proxy._broker.reconnect": "()",
+    "proxy._broker.set": "(name, value)",
+    "proxy._broker.on_reconnect": "(function)",
+    "Batch": "(proxy)",
+    "AsyncProxy": _PROXY,
+    "export": "(obj_or_function, *, max_concurrency=None, executor=None)",
+    "connect": "(uri, interface, **options)",
+    "connect_async": "(uri, interface, **options)",
+    "submit": None,
+    "send": None,
+    "options": None,
+    "close": None,
+    # ---- names
+    "locate_ns": "(host=None, port=None, *, wait=0)",
+    "ns.register": "(name, obj_or_uri, *, replace=True, tags=(), ttl=None)",
+    "ns.remove": "(name=None, *, prefix=None, regex=None)",
+    "ns.lookup": "(name, *, with_tags=False)",
+    "ns.set_tags": "(name, tags)",
+    "ns.list": "(prefix=None, *, regex=None, tags_all=None, tags_any=None, with_tags=False)",
+    "ns.count": "()",
+    "ns.ping": "()",
+    "resolve": "(uri, *, wait=0)",
+    "start_ns": None,
+    "start_ns_loop": None,
+    # ---- the rest
+    "register_type": "(cls=None, *, name=None, to_dict=None, from_dict=None)",
+    "current_context.client": None,
+    "current_context.object_id": None,
+    "current_context.member": None,
+    "current_context.metadata": None,
+    "current_context.response_metadata": None,
+    "current_context.correlation_id": None,
+    "current_context.remaining": None,
+    "current_context.cancelled": None,
+    "current_context.wait_cancelled": "(timeout=None)",
+    "current_context.track": "(resource)",
+    "current_context.on_cancel": "(function)",
+    "current_context.on_close": "(function)",
+    "current_context.copy": "()",
+    "URI": "(uri)",
+    "Record": None,
+    "config.timeout": None,
+    "errors.BrokerError.may_have_run": None,
+    "errors.CommunicationError": None,
+    "errors.CannotConnect": None,
+    "errors.ConnectionClosedError": None,
+    "errors.CallTimeout": None,
+    "errors.ProtocolError": None,
+    "errors.MessageTooLargeError": None,
+    "errors.CodecError": None,
+    "errors.DaemonError": None,
+    "errors.ObjectNotFound": None,
+    "errors.AccessDenied": None,
+    "errors.Overloaded": None,
+    "errors.NamingError": None,
+    "errors.NameNotFound": None,
+    "errors.NameTaken": None,
+    "errors.RemoteError.type": None,
+    "errors.excepthook": "(kind, error, tb)",
+    "errors.get_remote_traceback": "(error)",
+}
+
+# Names of CONTRACT, and parameters of them as `name(parameter=default)`.
+NOT_YET: set[str] = {
+    "AsyncProxy",
+    "Batch",
+    "Daemon(around=())",
+    "Daemon.stats",
+    "Proxy(around=())",
+    "close",
+    "connect",
+    "connect_async",
+    "export",
+    "options",
+    "proxy._broker.on_reconnect",
+    "send",
+    "start_ns",
+    "start_ns_loop",
+    "submit",
+}
+
+
+def owner_of(path: list[str]) -> object:
+    """What the last part of the path is an attribute of."""
+    found: object = broker
+    for part in path[:-1]:
+        if part == "ns":
+            found = typing.get_type_hints(broker.locate_ns)["return"]
+        elif part == "proxy":
+            found = broker.Proxy("BROKERNAME:example.warehouse")
+        else:
+            found = getattr(found, part)
+    return found
+
+
+def exists(name: str) -> bool:
+    path = name.split(".")
+    # Statically, because reading an item of the context outside a call, or of a proxy, does something.
+    return inspect.getattr_static(owner_of(path), path[-1], exists) is not exists
+
+
+def shape(name: str) -> str:
+    """The signature without annotations, and without `self`."""
+    path = name.split(".")
+    owner = owner_of(path)
+    static = inspect.getattr_static(owner, path[-1])
+    signature = inspect.signature(getattr(owner, path[-1]))
+    parameters = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    if inspect.isclass(owner) and inspect.isfunction(static):
+        parameters = parameters[1:]
+    return str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
+
+
+@pytest.mark.parametrize("name", [name for name in CONTRACT if name not in NOT_YET])
+def test_a_promised_name_has_the_promised_signature(name: str) -> None:
+    assert exists(name)
+    promised = CONTRACT[name]
+    if promised is not None:
+        for entry in NOT_YET:
+            if entry.startswith(f"{name}("):
+                promised = promised.replace(f", {entry[len(name) + 1 : -1]}", "")
+        assert shape(name) == promised
+
+
+@pytest.mark.parametrize("name", sorted(name for name in NOT_YET if "(" not in name))
+def test_what_is_not_built_yet_is_listed_as_such_and_no_longer(name: str) -> None:
+    assert name in CONTRACT
+    assert not exists(name), f"{name} is here: take it out of NOT_YET"
+
+
+def test_all_lists_the_promised_names() -> None:
+    names = {name.split(".")[0] for name in CONTRACT if name not in NOT_YET} - {"ns", "proxy"}
+    assert names <= set(broker.__all__)
+    assert all(exists(name) for name in broker.__all__)
+    assert len(broker.__all__) == len(set(broker.__all__))
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    import importlib.metadata
+
+    assert broker.__version__ == importlib.metadata.version("objectbroker")
