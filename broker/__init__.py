@@ -1,1 +1,38 @@
-"""Remote Python objects over gRPC."""
+"""Remote Python objects over gRPC.
+
+    broker.serve({Warehouse(): "example.warehouse"})                         # a server
+    broker.Proxy("BROKERNAME:example.warehouse").take("Janet", "couch")      # a client
+
+The manual is in docs/; every public name is here.
+"""
+
+from broker import errors
+from broker._version import __version__
+from broker.codecs import Record, register_type
+from broker.config import config
+from broker.context import current_context
+from broker.daemon import Daemon, serve
+from broker.exposure import behavior, expose, oneway
+from broker.proxy import Proxy
+from broker.registry.client import NameServer
+from broker.registry.locate import locate_ns, resolve
+from broker.uri import URI
+
+__all__ = [
+    "URI",
+    "Daemon",
+    "NameServer",
+    "Proxy",
+    "Record",
+    "__version__",
+    "behavior",
+    "config",
+    "current_context",
+    "errors",
+    "expose",
+    "locate_ns",
+    "oneway",
+    "register_type",
+    "resolve",
+    "serve",
+]

@@ -1,0 +1,292 @@
+"""One call as the engine sees it: what is asked, the side that waits, and the side that answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from broker._pb.broker_pb2 import Call, Frame, MetadataValue, Refusal, Result
+from broker.codecs import Edge, Encoded, codec
+from broker.connection.chains import Waiter
+from broker.connection.outbox import FRAME_COST, is_inline, wire_value
+from broker.connection.refusals import Reason, Refused
+from broker.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from broker.connection.engine import Connection
+
+Metadata = Mapping[str, str | bytes]
+
+
+def metadata_to_wire(metadata: Metadata) -> dict[str, MetadataValue]:
+    return {k: MetadataValue(text=v) if isinstance(v, str) else MetadataValue(data=v) for k, v in metadata.items()}
+
+
+def metadata_from_wire(metadata: Mapping[str, MetadataValue]) -> dict[str, str | bytes]:
+    return {key: value.data if value.WhichOneof("kind") == "data" else value.text for key, value in metadata.items()}
+
+
+@dataclass(slots=True)
+class CallRequest:
+    """What a caller asks of the other side."""
+
+    object: str
+    member: str
+    kind: Call.Kind
+    arguments: Encoded
+    chain: bytes
+    depth: int = 1
+    deadline: float | None = None
+    """A time of `time.monotonic`."""
+    session: int = 0
+    oneway: bool = False
+    lane: int = 0
+    metadata: Metadata = field(default_factory=dict)
+    correlation_id: bytes = b""
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether somebody of its chain waits for it, so that it spends no call credit."""
+        return self.depth > 1 and not self.oneway
+
+    def to_wire(self) -> Call:
+        call = Call(
+            object=self.object,
+            member=self.member,
+            kind=self.kind,
+            session=self.session,
+            arguments=wire_value(self.arguments),
+            oneway=self.oneway,
+            lane=self.lane,
+            chain=self.chain,
+            depth=self.depth,
+            nested=self.is_nested,
+            correlation_id=self.correlation_id,
+        )
+        if self.metadata:
+            for key, value in metadata_to_wire(self.metadata).items():
+                call.metadata[key].CopyFrom(value)
+        if self.deadline is not None:
+            call.timeout_us = max(1, int((self.deadline - time.monotonic()) * 1e6))
+        return call
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a call ended, for its caller: exactly one of value, refused and lost is set."""
+
+    value: Encoded | None = None
+    raised: bool = False
+    refused: Refused | None = None
+    lost: str | None = None
+    may_have_run: bool = False
+    kept: bool = False
+    metadata: Metadata = field(default_factory=dict)
+
+
+class PendingCall:
+    """A call that was made and has no outcome yet. It is also the frame that waits in the outbox."""
+
+    __slots__ = ("_connection", "abandoned", "cost", "id", "outcome", "request", "taken", "waiter")
+
+    def __init__(self, connection: Connection, request: CallRequest) -> None:
+        self._connection = connection
+        self.request = request
+        self.id = 0
+        self.cost = FRAME_COST + (request.arguments.size if is_inline(request.arguments) else 0)
+        self.outcome: Outcome | None = None
+        self.waiter = Waiter(request.chain, request.depth)
+        self.abandoned = False
+        self.taken = False
+
+    def to_frame(self) -> Frame | None:
+        if self.abandoned:
+            return None
+        self.taken = True
+        return Frame(id=self.id, call=self.request.to_wire())
+
+    def finish(self, outcome: Outcome) -> None:
+        """Sets the outcome, once. From any thread."""
+        if self.outcome is None:
+            self.outcome = outcome
+            self.waiter.finish()
+
+    def wait(self, deadline: float | None) -> Outcome | None:
+        """Waits for the outcome; None if the deadline comes first. Runs the nested calls of its chain meanwhile."""
+        self.waiter.wait(deadline, self._connection.run_elsewhere)
+        return self.outcome
+
+    def cancel(self, reason: str) -> None:
+        """Gives the call up: the other side is told, and what it answers is dropped."""
+        self._connection.cancel(self, reason)
+
+
+class ServedCall(Protocol):
+    """A call that arrived, as the side that serves it sees it. Every method may be called from any thread."""
+
+    request: CallRequest
+    peer: str
+    """Who calls, for messages."""
+
+    def started(self) -> None:
+        """The call leaves its queue."""
+
+    def arguments(self, edge: Edge) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Decodes the arguments. Raises CodecError."""
+
+    def answer(self, value: object, edge: Edge, *, raised: bool, kept: bool, metadata: Metadata) -> None:
+        """Encodes and sends a result, or what the method raised. Raises CodecError and MessageTooLargeError."""
+
+    def answer_bytes(self, data: bytes) -> None:
+        """Answers with bytes that are in no codec: a description."""
+
+    def refuse(self, refused: Refused, *, ran: bool = False) -> None:
+        """Answers that the call was not carried out, or that it ran and has no result."""
+
+    def on_cancel(self, function: Callable[[str], None]) -> None:
+        """Calls the function once when the caller gives up; at once if it has."""
+
+
+class IncomingCall:
+    """A call that arrived on a connection."""
+
+    __slots__ = ("_cancelled", "_connection", "_lock", "_on_cancel", "_replied", "_started", "id", "request")
+
+    def __init__(self, connection: Connection, call_id: int, call: Call, arguments: Encoded) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._cancelled: str | None = None
+        self._on_cancel: Callable[[str], None] | None = None
+        self._replied = False
+        self._started = False
+        self.id = call_id
+        self.request = CallRequest(
+            object=call.object,
+            member=call.member,
+            kind=call.kind,
+            arguments=arguments,
+            chain=call.chain,
+            depth=max(1, call.depth),
+            deadline=time.monotonic() + call.timeout_us / 1e6 if call.HasField("timeout_us") else None,
+            session=call.session,
+            oneway=call.oneway,
+            lane=call.lane,
+            metadata=metadata_from_wire(call.metadata) if call.metadata else {},
+            correlation_id=call.correlation_id,
+        )
+
+    @property
+    def connection(self) -> Connection:
+        return self._connection
+
+    @property
+    def peer(self) -> str:
+        return self._connection.peer_name
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._cancelled is not None
+
+    def started(self) -> None:
+        if self._first("_started"):
+            self._connection.call_started(self)
+
+    def arguments(self, edge: Edge) -> tuple[tuple[object, ...], dict[str, object]]:
+        arguments = self.request.arguments
+        return codec(arguments.codec).decode_call(arguments, edge)
+
+    def answer(self, value: object, edge: Edge, *, raised: bool, kept: bool, metadata: Metadata) -> None:
+        if self.request.oneway:
+            self._connection.call_done(self)
+            return
+        self.reply(codec(self.request.arguments.codec).encode(value, edge, "result"), raised, kept, metadata)
+
+    def answer_bytes(self, data: bytes) -> None:
+        self.reply(Encoded("", data, ()), False, False, {})
+
+    def reply(self, value: Encoded, raised: bool, kept: bool, metadata: Metadata) -> None:
+        """Answers with a value that is encoded. Raises MessageTooLargeError."""
+        self._connection.check_size(value, "the result")
+        if self._first("_replied"):
+            result = Result(value=wire_value(value), raised=raised, kept=kept)
+            if metadata:
+                for key, item in metadata_to_wire(metadata).items():
+                    result.metadata[key].CopyFrom(item)
+            self._connection.send_reply(self, Frame(id=self.id, reply=True, result=result), value)
+
+    def refuse(self, refused: Refused, *, ran: bool = False) -> None:
+        self.started()
+        if self.request.oneway:
+            self._connection.call_done(self)
+        elif self._first("_replied"):
+            wire: Refusal = refused.to_wire()
+            frame = Frame(id=self.id, reply=True, result=Result(failed=wire)) if ran else None
+            self._connection.send_reply(self, frame or Frame(id=self.id, reply=True, refused=wire), None)
+
+    def on_cancel(self, function: Callable[[str], None]) -> None:
+        with self._lock:
+            if self._cancelled is None:
+                self._on_cancel = function
+                return
+        function(self._cancelled)
+
+    def cancel(self, reason: str) -> None:
+        """The caller gave up, or is lost. Once."""
+        with self._lock:
+            if self._cancelled is not None:
+                return
+            self._cancelled = reason
+            function = self._on_cancel
+        if function is not None:
+            function(reason)
+
+    def _first(self, flag: str) -> bool:
+        with self._lock:
+            if getattr(self, flag):
+                return False
+            setattr(self, flag, True)
+            return True
+
+
+class Assembly:
+    """A big value that arrives in chunks."""
+
+    __slots__ = ("_chunks", "_codec", "_granted", "_received", "_sizes", "_size", "_grant")
+
+    def __init__(self, codec: str, sizes: list[int], credit: int) -> None:
+        self._codec = codec
+        self._sizes = sizes
+        self._size = sum(sizes)
+        self._chunks: list[memoryview] = []
+        self._received = 0
+        self._granted = credit
+        self._grant = max(1, credit // 2)
+
+    def add(self, data: memoryview) -> int:
+        """Takes a chunk in; returns how much credit to give for it now. Raises ProtocolError."""
+        self._chunks.append(data)
+        self._received += data.nbytes
+        if self._received > min(self._granted, self._size) or not data.nbytes:
+            raise ProtocolError(f"a chunk of {data.nbytes} bytes arrived beyond the credit or the size of its value")
+        if self._granted - self._received > self._grant or self._granted >= self._size:
+            return 0
+        self._granted += self._grant
+        return self._grant
+
+    def result(self) -> Encoded | None:
+        """The value, if it is complete."""
+        if self._received < self._size:
+            return None
+        whole = memoryview(bytearray().join(self._chunks))
+        self._chunks.clear()
+        parts, start = [], 0
+        for size in self._sizes:
+            parts.append(whole[start : start + size])
+            start += size
+        return Encoded(self._codec, parts[0], tuple(parts[1:]))
+
+
+REFUSED_DRAINING = Refused(Reason.DRAINING, "the daemon is shutting down and takes no further calls")

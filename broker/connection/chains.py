@@ -1,0 +1,129 @@
+"""Who waits in this process, by chain: a nested call runs on the thread that waits for its chain.
+
+Every root call gets a random chain id that travels, with its depth, into all nested calls across any number of
+processes. Without this rule a pool of N workers deadlocks at depth N, and a lock that a method holds would be held by
+another thread than the one that the nested call runs on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+MAX_DEPTH = 64
+"""How deep calls may nest; deeper ones are refused, so that runaway recursion ends as an error."""
+
+Job = Callable[[], None]
+
+
+def new_chain() -> bytes:
+    """The id of a new chain. Random, so that no stranger gets onto a waiting thread."""
+    return os.urandom(16)
+
+
+def too_deep(object_id: str, member: str, chain: bytes) -> str:
+    """The refusal of runaway recursion."""
+    return (
+        f"the call of {object_id!r}.{member} would be more than {MAX_DEPTH} calls deep in chain {chain.hex()}: "
+        "methods call each other in circles"
+    )
+
+
+class Waiter:
+    """One thread that waits for one call, and runs the nested calls of its chain meanwhile."""
+
+    __slots__ = ("_jobs", "_ready", "_signal", "chain", "depth", "done")
+
+    def __init__(self, chain: bytes, depth: int) -> None:
+        self.chain = chain
+        self.depth = depth
+        self.done = False
+        self._ready = False  # waits, and no job was given to it; under _lock
+        self._jobs: deque[Job] = deque()
+        self._signal = threading.Lock()  # a binary semaphore: released by wake()
+        self._signal.acquire()
+
+    def wake(self) -> None:
+        """Makes the waiting thread look again. From any thread."""
+        try:
+            self._signal.release()
+        except RuntimeError:
+            pass  # it was woken already and has not looked yet
+
+    def finish(self) -> None:
+        """What is waited for has come. From any thread."""
+        self.done = True
+        self.wake()
+
+    def wait(self, deadline: float | None, run_elsewhere: Callable[[Job], None]) -> bool:
+        """Waits until `finish`, running nested calls; False if the deadline (time.monotonic) comes first.
+
+        Nested calls that came too late for this thread are given to `run_elsewhere`.
+        """
+        with _lock:
+            _waiting.setdefault(self.chain, []).append(self)
+            self._ready = True
+        try:
+            while not self.done:
+                if not self._acquire(deadline):
+                    return self.done
+                self._run_jobs()
+            return True
+        finally:
+            self._leave(run_elsewhere)
+
+    def _acquire(self, deadline: float | None) -> bool:
+        if deadline is None:
+            return self._signal.acquire()
+        remaining = deadline - time.monotonic()
+        return remaining > 0 and self._signal.acquire(timeout=min(remaining, threading.TIMEOUT_MAX))
+
+    def _run_jobs(self) -> None:
+        while self._jobs:
+            self._jobs.popleft()()
+        with _lock:
+            self._ready = True
+
+    def _leave(self, run_elsewhere: Callable[[Job], None]) -> None:
+        with _lock:
+            self._ready = False
+            waiters = _waiting[self.chain]
+            waiters.remove(self)
+            if not waiters:
+                del _waiting[self.chain]
+        while self._jobs:
+            run_elsewhere(self._jobs.popleft())
+
+    def _offer(self, depth: int, job: Job) -> bool:
+        """Takes the job if this thread waits for it; under _lock."""
+        if not self._ready or self.depth >= depth or self.done:
+            return False
+        self._ready = False
+        self._jobs.append(job)
+        self.wake()
+        return True
+
+
+_lock = threading.Lock()
+_waiting: dict[bytes, list[Waiter]] = {}  # the innermost waiter of a chain last
+
+
+def is_waiting(chain: bytes) -> bool:
+    """Whether a thread of this process waits for a call of the chain."""
+    return chain in _waiting
+
+
+def run_nested(chain: bytes, depth: int, job: Job) -> bool:
+    """Gives a nested call to the thread of this process that waits for its chain; False if none is free for it."""
+    with _lock:
+        return any(waiter._offer(depth, job) for waiter in reversed(_waiting.get(chain, ())))
+
+
+def forget_after_fork() -> None:
+    """In a child process: the threads that waited are not there."""
+    global _lock
+    _lock = threading.Lock()
+    _waiting.clear()

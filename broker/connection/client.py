@@ -1,0 +1,285 @@
+"""The end that connects: one connection to each daemon, shared by all proxies of the process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections import deque
+from typing import Any, NamedTuple
+
+import grpc
+
+from broker.connection import chains
+from broker.connection.calls import IncomingCall
+from broker.connection.channels import open_channel
+from broker.connection.engine import Connection, Settings
+from broker.connection.frames import MESSAGE_LIMIT
+from broker.connection.probe import describe_peer
+from broker.connection.refusals import Reason, Refused
+from broker.connection.timers import timers
+from broker.errors import BrokerError, CannotConnect, ConnectionClosedError
+from broker.uri import URI, join_host_port
+
+CONNECT_METHOD = "/broker.v1.ObjectBroker/Connect"
+LINGER_SECONDS = 10.0
+"""How long a connection that nobody uses stays open."""
+_SWEEP_SECONDS = 1.0
+
+class Place(NamedTuple):
+    """Where a daemon is, and as whom it is approached: the key of a connection."""
+
+    host: str
+    port: int
+    socket_path: str | None
+    credentials: grpc.ChannelCredentials | None
+
+    def __str__(self) -> str:
+        return f"./u:{self.socket_path}" if self.socket_path is not None else join_host_port(self.host, self.port)
+
+    @classmethod
+    def of(cls, uri: URI, credentials: grpc.ChannelCredentials | None = None) -> Place:
+        """The place in a BROKER URI."""
+        return cls(uri.host or "", uri.port or 0, uri.socket_path, credentials)
+
+
+class ClientConnection:
+    """A connection that this process opened, with what its proxies know about the other side."""
+
+    def __init__(self, place: Place, settings: Settings) -> None:
+        self.place = place
+        self.engine = Connection(settings, _NothingServed(), accepts=False, peer_name=str(place))
+        self.descriptions: dict[str, Any] = {}
+        """What the daemon said about its objects, by object; a stale one is refreshed by the proxy that notices."""
+        self.users = 0  # sessions; under _Pool.lock
+        self.idle_since = time.monotonic()
+        self._sessions = 0
+        self._failure: grpc.StatusCode | None = None
+
+    def open(self, timeout: float | None) -> None:
+        """Connects and introduces itself. Raises CannotConnect, or ProtocolError for another version."""
+        host, port, path, credentials = self.place
+        channel = open_channel(
+            host, port, unix_socket=path, credentials=credentials, max_message_size=MESSAGE_LIMIT + (1 << 20)
+        )
+        stream = channel.stream_stream(CONNECT_METHOD)(iter(self.engine.next_message, None))
+        threading.Thread(target=self._read, args=(channel, stream), name=f"broker-{self.place}", daemon=True).start()
+        opened = self.engine.opened.wait(timeout)
+        if self.engine.peer is None or self.engine.ended_because is not None:
+            reason = self.engine.ended_because if opened else f"no answer within {timeout:g} s"
+            self.engine.lost(f"{reason}")
+            stream.cancel()
+            raise CannotConnect(f"cannot connect to {self.place}: {self._explain(reason or 'no answer')}")
+
+    def next_session(self) -> int:
+        """A number for a new session."""
+        with pool.lock:
+            self._sessions += 1
+            return self._sessions
+
+    def _read(self, channel: grpc.Channel, stream: grpc.Call) -> None:
+        try:
+            for message in stream:  # type: ignore[attr-defined]  # the call is also its response iterator
+                self.engine.receive(message)
+            reason = f"{self.place} closed the connection"
+        except grpc.RpcError as error:
+            assert isinstance(error, grpc.Call)
+            self._failure = error.code()
+            reason = f"{error.details()}"
+        self.engine.lost(self.engine.draining_because or f"the connection to {self.place} was lost ({reason})")
+        channel.close()
+
+    def _explain(self, reason: str) -> str:
+        """Why a connection did not come about, in words that help."""
+        if self._failure is grpc.StatusCode.UNIMPLEMENTED:
+            return "a gRPC server answers there that is no broker"
+        if "Connection refused" in reason or "No such file" in reason:
+            return "nothing listens there (connection refused). Is the daemon running?"
+        if "DNS" in reason or "not known" in reason or "resolution" in reason:
+            return f"the host {self.place.host!r} is not known"
+        if self.place.socket_path is None:
+            peer = describe_peer(self.place.host, self.place.port)
+            if peer is not None:
+                return f"what listens there is no broker: it {peer}"
+        return reason
+
+
+class _NothingServed:
+    """A process that only connects has nothing that the other side could call."""
+
+    def incoming(self, call: IncomingCall) -> None:
+        what = f"{call.request.object!r} was asked of a process that exports no such object"
+        call.refuse(Refused(Reason.OBJECT_NOT_FOUND, what))
+
+    def session_closed(self, connection: Connection, session: int) -> None: ...
+
+    def connection_ended(self, connection: Connection) -> None: ...
+
+
+class _Pool:
+    """The connections of this process, by place."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.settings = Settings()
+        self.forked = False
+        self._connections: dict[Place, ClientConnection] = {}
+        self._connecting: dict[Place, threading.Lock] = {}
+        self._sweeping = False
+        self._ended: deque[tuple[ClientConnection, int]] = deque()  # sessions whose proxies were collected
+
+    def find(self, place: Place) -> ClientConnection | None:
+        """The connection to a place, if there is one that takes calls."""
+        connection = self._connections.get(place)
+        return connection if connection is not None and connection.engine.usable else None
+
+    def get(self, place: Place, timeout: float | None) -> ClientConnection:
+        """The connection to a place; connects if there is none. Threads that ask at once share one attempt."""
+        if self.forked:
+            raise BrokerError(
+                "this process was forked from one that had already made remote calls, and gRPC does not survive that: "
+                "fork before the first call, or use the spawn or forkserver method of multiprocessing"
+            )
+        connection = self.find(place)
+        if connection is not None:
+            return connection
+        with self.lock:
+            connecting = self._connecting.setdefault(place, threading.Lock())
+        if not connecting.acquire(timeout=-1 if timeout is None else timeout):
+            raise CannotConnect(f"cannot connect to {place}: no answer within {timeout:g} s")
+        try:
+            return self.find(place) or self._connect(place, timeout)
+        finally:
+            connecting.release()
+
+    def _connect(self, place: Place, timeout: float | None) -> ClientConnection:
+        connection = ClientConnection(place, self.settings)
+        connection.open(timeout)
+        connection.engine.on_end = lambda _: self._forget(place, connection)
+        with self.lock:
+            self._connections[place] = connection
+            if not self._sweeping:
+                self._sweeping = True
+                timers.call_later(_SWEEP_SECONDS, self._sweep)
+        if not connection.engine.usable and connection.engine.ended_because is not None:
+            self._forget(place, connection)
+        return connection
+
+    def _forget(self, place: Place, connection: ClientConnection) -> None:
+        with self.lock:
+            if self._connections.get(place) is connection:
+                del self._connections[place]
+
+    def attach(self, connection: ClientConnection) -> None:
+        with self.lock:
+            connection.users += 1
+
+    def detach_later(self, connection: ClientConnection, session: int) -> None:
+        """A session is over. Called by finalizers too: takes no lock."""
+        self._ended.append((connection, session))
+
+    def _sweep(self) -> None:
+        """Ends sessions whose proxies are gone, and connections that nobody has used for a while."""
+        while self._ended:
+            connection, session = self._ended.popleft()
+            with self.lock:
+                connection.users -= 1
+            connection.engine.close_session(session)
+        now = time.monotonic()
+        idle = []
+        with self.lock:
+            for connection in self._connections.values():
+                if connection.users or connection.engine.busy:
+                    connection.idle_since = now
+                elif now - connection.idle_since > LINGER_SECONDS:
+                    idle.append(connection)
+            for connection in idle:
+                del self._connections[connection.place]
+            self._sweeping = bool(self._connections)
+            if self._sweeping:
+                timers.call_later(_SWEEP_SECONDS, self._sweep)
+        for connection in idle:
+            connection.engine.close("nobody uses the connection")
+
+    def close_all(self) -> None:
+        """Ends every connection in order; at interpreter exit."""
+        with self.lock:
+            connections = list(self._connections.values())
+            self._connections.clear()
+        for connection in connections:
+            connection.engine.close("the process ends")
+
+    def forget_after_fork(self) -> None:
+        used = self.forked or bool(self._connections)
+        self.__init__()  # type: ignore[misc]
+        self.forked = used
+        chains.forget_after_fork()
+
+
+pool = _Pool()
+atexit.register(pool.close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.forget_after_fork)
+
+
+class Session:
+    """What one proxy has at one daemon. It is a number on the connection that was used last.
+
+    State that the server keeps for it is never lost in silence: after the loss of the connection the next use raises
+    ConnectionClosedError once, and the use after that starts anew.
+    """
+
+    __slots__ = ("__weakref__", "_connection", "_kept", "_lock", "_number")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: ClientConnection | None = None
+        self._number = 0
+        self._kept = False
+
+    def on(self, connection: ClientConnection) -> int:
+        """The number of the session on this connection. Raises ConnectionClosedError once where its state is gone."""
+        if connection is self._connection:
+            return self._number
+        with self._lock:
+            if connection is self._connection:
+                return self._number
+            lost = self._kept
+            self._end()
+            if lost:
+                error = ConnectionClosedError(
+                    f"the state that {connection.place} kept for this proxy was lost with its connection; "
+                    "the next call starts a new session"
+                )
+                error.may_have_run = False
+                raise error
+            self._number = connection.next_session()
+            self._connection = connection
+            pool.attach(connection)
+            return self._number
+
+    def kept(self) -> None:
+        """The server keeps something for this session."""
+        self._kept = True
+
+    @property
+    def connection(self) -> ClientConnection | None:
+        return self._connection
+
+    def close(self) -> bool:
+        """Ends the session; the next use starts a new one. True if there was one."""
+        with self._lock:
+            return self._end()
+
+    def _end(self) -> bool:
+        self._kept = False
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return False
+        pool.detach_later(connection, self._number)
+        return True
+
+    def __del__(self) -> None:
+        if self._connection is not None:
+            pool.detach_later(self._connection, self._number)

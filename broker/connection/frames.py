@@ -1,0 +1,123 @@
+"""One gRPC message of a connection, and the frames in it.
+
+Everything small is protobuf. The bytes of big values travel in Chunk frames that are written and read by hand, because
+protobuf copies `bytes` fields more than once (64 MiB: 224 ms to encode, 38 ms to join). What is written here stays
+wire-compatible with protos/broker.proto: concatenated `Frames` messages are one `Frames` message with all the frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from broker._pb.broker_pb2 import Frame, Frames
+from broker.errors import ProtocolError
+
+CHUNK_SIZE = 1 << 20
+"""Bytes of one chunk that we send, unless the other side wants smaller ones."""
+INLINE_LIMIT = 128 << 10
+"""Values up to this many bytes travel inside their frame, bigger ones in chunks."""
+MESSAGE_LIMIT = 4 << 20
+"""No gRPC message of a connection is larger, whatever the size of the values in it."""
+
+_FRAMES_FRAME = 0x0A  # Frames.frames, length-delimited
+_FRAME_ID = 0x08
+_FRAME_REPLY = 0x18
+_FRAME_CHUNK = b"\x82\x01"
+_CHUNK_DATA = 0x0A
+_BY_HAND = 32 << 10
+
+
+class ChunkFrame(NamedTuple):
+    """A chunk that arrived: a part of the value of call `id`, a view of the message."""
+
+    id: int
+    reply: bool
+    data: memoryview
+
+
+def encode_frames(frames: Iterable[Frame]) -> bytes:
+    """The frames as (a part of) one message."""
+    return Frames(frames=frames).SerializeToString()
+
+
+def chunk_header(call_id: int, reply: bool, size: int) -> bytes:
+    """What stands before the `size` bytes of a chunk."""
+    head = bytes((_FRAME_ID,)) + _varint(call_id) + (bytes((_FRAME_REPLY, 1)) if reply else b"")
+    data = bytes((_CHUNK_DATA,)) + _varint(size)
+    body = head + _FRAME_CHUNK + _varint(len(data) + size) + data
+    return bytes((_FRAMES_FRAME,)) + _varint(len(body) + size) + body
+
+
+def decode_frames(message: bytes) -> list[Frame | ChunkFrame]:
+    """The frames of a message. Raises ProtocolError if it is not one."""
+    try:
+        if len(message) < _BY_HAND:
+            return [_received(frame) for frame in Frames.FromString(message).frames]
+        return _walk(memoryview(message))
+    except (DecodeError, IndexError, ValueError):
+        raise ProtocolError(f"a message of {len(message)} bytes arrived that is not made of frames") from None
+
+
+def _received(frame: Frame) -> Frame | ChunkFrame:
+    if frame.WhichOneof("kind") == "chunk":
+        return ChunkFrame(frame.id, frame.reply, memoryview(frame.chunk.data))
+    return frame
+
+
+def _walk(view: memoryview) -> list[Frame | ChunkFrame]:
+    frames: list[Frame | ChunkFrame] = []
+    position = 0
+    while position < len(view):
+        if view[position] != _FRAMES_FRAME:  # a field that we do not know: let protobuf skip it
+            return [_received(frame) for frame in Frames.FromString(bytes(view)).frames]
+        size, position = _read_varint(view, position + 1)
+        body = view[position : position + size]
+        if len(body) != size:
+            raise ValueError("cut short")
+        chunk = _chunk(body) if size >= _BY_HAND else None
+        frames.append(chunk or _received(Frame.FromString(bytes(body))))
+        position += size
+    return frames
+
+
+def _chunk(body: memoryview) -> ChunkFrame | None:
+    """The chunk in this frame, if it has the layout that `chunk_header` writes."""
+    if body[0] != _FRAME_ID:
+        return None
+    call_id, position = _read_varint(body, 1)
+    reply = bytes(body[position : position + 2]) == bytes((_FRAME_REPLY, 1))
+    position += 2 * reply
+    if bytes(body[position : position + 2]) != _FRAME_CHUNK:
+        return None
+    size, position = _read_varint(body, position + 2)
+    if size != len(body) - position or body[position] != _CHUNK_DATA:
+        return None
+    size, position = _read_varint(body, position + 1)
+    if size != len(body) - position:
+        return None
+    return ChunkFrame(call_id, reply, body[position:])
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = view[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")

@@ -1,0 +1,100 @@
+"""The end that is connected to: the Connect stream of the gRPC service, on the public API of grpcio.
+
+grpcio's synchronous server runs a streaming method in a thread of its pool for as long as the stream lives, so a pool
+of a fixed size is a limit on connections, and one of ThreadPoolExecutor's threads would be joined at exit. The pool
+here makes a daemon thread for each.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+
+from broker.connection.engine import Connection, Handler, Settings
+from broker.connection.workers import Workers
+
+
+class DaemonThreads(futures.Executor):
+    """An executor for grpc.server: a daemon thread for each job, reused for a while when it is idle."""
+
+    def __init__(self, name: str) -> None:
+        self._workers = Workers(limit=1 << 30, name=name)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
+        future: futures.Future[Any] = futures.Future()
+        self._workers.submit(lambda: _run(future, fn, args, kwargs))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._workers.close()
+
+
+def _run(future: futures.Future[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = fn(*args, **kwargs)
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+class ConnectService:
+    """Serves the Connect stream: an engine for each connection."""
+
+    def __init__(self, settings: Settings, handler: Handler) -> None:
+        self._settings = settings
+        self._handler = handler
+        self._lock = threading.Lock()
+        self._connections: set[Connection] = set()
+        self._closing: str | None = None
+
+    def connect(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
+        """The streaming method: its thread sends, another one of ours reads."""
+        connection = Connection(self._settings, self._handler, accepts=True, peer_name=context.peer())
+        connection.on_end = self._forget
+        with self._lock:
+            self._connections.add(connection)
+            closing = self._closing
+        if closing is not None:
+            connection.close(closing)
+        context.add_callback(lambda: connection.lost(f"{connection.peer_name} is gone"))
+        threading.Thread(target=_read, args=(connection, requests), name="broker-reader", daemon=True).start()
+        return iter(connection.next_message, None)
+
+    @property
+    def connections(self) -> list[Connection]:
+        with self._lock:
+            return list(self._connections)
+
+    def go_away(self, reason: str) -> None:
+        """Tells all peers that no further call is taken."""
+        with self._lock:
+            self._closing = reason
+        for connection in self.connections:
+            connection.go_away(reason)
+
+    def close(self, reason: str) -> None:
+        """Ends all connections in order."""
+        for connection in self.connections:
+            connection.close(reason)
+
+    def _forget(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.discard(connection)
+
+
+def _read(connection: Connection, requests: Iterator[bytes]) -> None:
+    reason = f"{connection.peer_name} closed the connection"
+    try:
+        for message in requests:
+            connection.receive(message)
+    except grpc.RpcError:
+        reason = f"{connection.peer_name} is gone"
+    finally:
+        connection.lost(reason)

@@ -1,0 +1,475 @@
+"""Daemon: holds objects and answers calls; and `serve`, which puts objects on the network in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from typing import Any, Self
+
+import grpc
+
+from broker._pb import broker_pb2 as wire
+from broker.calling import Edge
+from broker.codecs import CODECS, GLOBAL_TYPES, TypeRegistry
+from broker.config import Config
+from broker.connection.calls import IncomingCall
+from broker.connection.channels import server_options
+from broker.connection.client import CONNECT_METHOD
+from broker.connection.engine import Connection, Settings
+from broker.connection.frames import MESSAGE_LIMIT
+from broker.connection.server import ConnectService, DaemonThreads
+from broker.connection.workers import Workers, start_thread
+from broker.context import CallContext, Client
+from broker.dispatch import Authorize, Dispatcher, Lane
+from broker.errors import DaemonError, NamingError, format_remote_traceback
+from broker.inspection import Inspection
+from broker.listening import check_bind, listen, listen_unix, published_address, resolve_host
+from broker.loop import LoopThread
+from broker.objects import ObjectTable, Sessions, SessionState
+from broker.proxy import Proxy
+from broker.references import served
+from broker.registry import leases
+from broker.registry.leases import LeaseHolder
+from broker.registry.locate import locate_ns
+from broker.unary import MAX_REQUEST_SIZE, UnaryService
+from broker.uri import URI
+
+SERVICE = CONNECT_METHOD.split("/")[1]
+_SETTLE_SECONDS = 1.0  # for the last messages of connections that end
+
+_log = logging.getLogger("broker")
+
+
+class _DaemonEdge(Edge):
+    """The edge of a daemon: tracebacks go with exceptions unless they are to stay at home."""
+
+    def __init__(self, types: TypeRegistry, tracebacks: bool) -> None:
+        super().__init__(types)
+        self._tracebacks = tracebacks
+
+    def traceback(self, error: BaseException) -> str:
+        return format_remote_traceback(error) if self._tracebacks else ""
+
+
+class _Arrivals:
+    """What connections bring, on its way to the dispatcher."""
+
+    def __init__(self, dispatcher: Dispatcher, sessions: Sessions) -> None:
+        self._dispatcher = dispatcher
+        self._sessions = sessions
+        self._lanes: dict[tuple[Connection, int], Lane] = {}
+        self._clients: dict[Connection, dict[str, Client]] = {}
+
+    def incoming(self, call: IncomingCall) -> None:
+        connection, lane = call.connection, call.request.lane
+        self._dispatcher.dispatch(call, self._client(call), connection, self._lane(connection, lane) if lane else None)
+
+    def session_closed(self, connection: Connection, session: int) -> None:
+        self._close(self._sessions.take(connection, session))
+
+    def connection_ended(self, connection: Connection) -> None:
+        for key in [key for key in list(self._lanes) if key[0] is connection]:
+            self._lanes.pop(key, None)
+        self._clients.pop(connection, None)
+        self._close(self._sessions.take_all(connection))
+
+    def _lane(self, connection: Connection, number: int) -> Lane:
+        lane = self._lanes.get((connection, number))
+        if lane is None:
+            lane = self._lanes[connection, number] = Lane()
+        return lane
+
+    def _client(self, call: IncomingCall) -> Client:
+        codec = call.request.arguments.codec
+        known = self._clients.setdefault(call.connection, {})
+        client = known.get(codec)
+        if client is None:
+            peer = call.connection.peer
+            client = known[codec] = Client(call.peer, peer.process_id if peer is not None else b"", codec)
+        return client
+
+    def _close(self, states: Iterable[SessionState]) -> None:
+        for state in states:  # user code, and this is the thread that reads
+            start_thread(state.close, "broker-session-end")
+
+
+class Daemon:
+    """A server of objects. It listens from construction; calls wait until `start()` or `request_loop()`.
+
+    `host` and `port` (0: any free one) say where; other machines reach it only with `credentials` (TLS) or
+    `insecure=True`. `unix_socket` is a path to listen on instead. `advertise` is the host or host:port in URIs where it
+    differs. `codecs` are accepted; `require_expose` makes only members marked @expose remote; `max_workers` methods run
+    at the same time; `max_message_size` bounds one value, in bytes; `tracebacks=False` keeps tracebacks at home.
+    `authorize(client, object_id, member)` decides about every call: it runs on a worker thread.
+
+    Every method may be called from any thread. As a context manager it starts, and shuts down at the end.
+    Raises PortInUse (a DaemonError and OSError) and DaemonError.
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int = Config.port.unset,
+        *,
+        unix_socket: str | None = Config.unix_socket.unset,
+        advertise: str | None = Config.advertise.unset,
+        codecs: Iterable[str] = Config.codecs.unset,
+        require_expose: bool = Config.require_expose.unset,
+        max_workers: int | None = None,
+        max_message_size: int | None = None,
+        tracebacks: bool = Config.tracebacks.unset,
+        insecure: bool = Config.insecure.unset,
+        credentials: grpc.ServerCredentials | None = None,
+        authorize: Authorize | None = None,
+    ) -> None:
+        self._credentials = credentials
+        self._insecure = Config.insecure.pick(insecure)
+        accepted = _checked_codecs(Config.codecs.pick(codecs))
+        self._settings = Settings(codecs=accepted, max_message_size=Config.max_message_size.pick(max_message_size))
+        self._types = TypeRegistry(GLOBAL_TYPES)
+        self._threads = DaemonThreads("broker-rpc")
+        self._inspection = Inspection([SERVICE])
+        self._state = threading.Condition()
+        self._started = False
+        self._stopping = False
+        self._stopped = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = LoopThread()
+        self._unix_path = Config.unix_socket.pick(unix_socket)
+        self._server = self._listen(Config.host.pick(host), Config.port.pick(port), Config.advertise.pick(advertise))
+        self._leases = LeaseHolder(self.location)
+        self._sessions = Sessions()
+        self._workers = Workers(Config.max_workers.pick(max_workers), "broker-worker")
+        self._objects = ObjectTable(
+            self.location,
+            require_expose=Config.require_expose.pick(require_expose),
+            types=self._types,
+            published=self._leases.uri_of,
+        )
+        self._dispatcher = Dispatcher(
+            self._objects,
+            self._sessions,
+            self._workers,
+            _DaemonEdge(self._types, Config.tracebacks.pick(tracebacks)),
+            codecs=accepted,
+            authorize=authorize,
+            loop=lambda: self._loop or self._loop_thread.get(),
+        )
+        self._connects = ConnectService(self._settings, _Arrivals(self._dispatcher, self._sessions))
+        self._serve_also(self._handlers(), SERVICE)
+        self._server.add_generic_rpc_handlers((self._inspection,))
+        self._server.start()
+        leases.announce(self.location, self._leases)
+
+    # ---- where it is
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """(host, port) as published in URIs; ("./u:<path>", 0) on a Unix socket."""
+        return self._address
+
+    @property
+    def location(self) -> str:
+        """The address as it stands in URIs."""
+        return URI(f"BROKER:x@{self._place}").location or ""
+
+    def _listen(self, host: str, port: int, advertise: str | None) -> grpc.Server:
+        if self._unix_path is not None:
+            self._unix_path = os.path.abspath(self._unix_path)
+            self._place = f"./u:{self._unix_path}"
+            self._address = (self._place, 0)
+            return listen_unix(self._make_server, self._unix_path, self._credentials)
+        if self._credentials is None:
+            check_bind(host, resolve_host(host, port), insecure=self._insecure)
+        server, bound = listen(self._make_server, host, port, self._credentials)
+        self._address = published_address(host, bound, advertise)
+        self._place = URI.direct("x", *self._address).location or ""
+        return server
+
+    def _make_server(self) -> grpc.Server:
+        size = max(MAX_REQUEST_SIZE, MESSAGE_LIMIT) + (1 << 20)
+        return grpc.server(self._threads, options=server_options(size))  # type: ignore[arg-type]  # any executor will do
+
+    def _handlers(self) -> grpc.GenericRpcHandler:
+        unary = UnaryService(self._objects, self._dispatcher)
+        handlers = {
+            "Invoke": grpc.unary_unary_rpc_method_handler(
+                unary.invoke, wire.InvokeRequest.FromString, wire.InvokeResponse.SerializeToString
+            ),
+            "Lookup": grpc.unary_unary_rpc_method_handler(
+                unary.lookup, wire.LookupRequest.FromString, wire.Description.SerializeToString
+            ),
+            "Connect": grpc.stream_stream_rpc_method_handler(self._connects.connect),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    def _serve_also(self, handler: grpc.GenericRpcHandler, service_name: str) -> None:
+        """Adds a gRPC service to the server, and to what reflection and health show."""
+        self._server.add_generic_rpc_handlers((handler,))
+        self._inspection.add(service_name)
+
+    # ---- objects
+
+    def register(
+        self,
+        obj_or_class: object,
+        object_id: str | None = None,
+        *,
+        replace: bool = False,
+        max_concurrency: int | None = None,
+        executor: Executor | None = None,
+    ) -> URI:
+        """Makes an object, or the instances of a class, callable from elsewhere; returns its URI.
+
+        Without an id it gets a generated one. `max_concurrency=1` runs its calls one after another in order of arrival;
+        `executor` says on which threads they run. Raises DaemonError if the id is taken (unless `replace`), if the
+        object is registered already, or if nothing of it is remote.
+        """
+        registration, replaced = self._objects.add(
+            obj_or_class, object_id, replace=replace, max_concurrency=max_concurrency, executor=executor
+        )
+        uri = self._uri(registration.object_id)
+        if replaced is not None:
+            served.remove(replaced.target, uri)
+        served.add(obj_or_class, uri)
+        return uri
+
+    def unregister(self, obj_or_id: object) -> None:
+        """Forgets an object: calls under way go on, later ones raise ObjectNotFound. Its names are withdrawn."""
+        registration = self._objects.remove(obj_or_id)
+        uri = self._uri(registration.object_id)
+        served.remove(registration.target, uri)
+        self._leases.withdraw(uri)
+
+    def uri_for(self, obj_or_id: object) -> URI:
+        """The URI of a registered object. Raises ObjectNotFound."""
+        return self._uri(self._objects.get(obj_or_id).object_id)
+
+    def proxy_for(self, obj_or_id: object) -> Proxy:
+        """A proxy for a registered object. Raises ObjectNotFound."""
+        return Proxy(self.uri_for(obj_or_id))
+
+    @property
+    def objects(self) -> dict[str, object]:
+        """The registered objects and classes by id."""
+        return {object_id: registration.target for object_id, registration in self._objects.registrations.items()}
+
+    def publish(self, obj: object, name: str, *, tags: Iterable[str] = ()) -> URI:
+        """Registers the object if need be, and enters it in the name server for as long as this daemon lives.
+
+        Raises NamingError if no name server is found.
+        """
+        uri = served_here(self, obj) or self.register(obj)
+        with locate_ns() as names:
+            names.register(name, uri, tags=tags)
+        return uri
+
+    def _uri(self, object_id: str) -> URI:
+        return URI(f"BROKER:{object_id}@{self._place}")
+
+    # ---- life
+
+    def start(self) -> None:
+        """Lets calls through, in the background."""
+        with self._state:
+            if self._stopping:
+                raise DaemonError(f"the daemon at {self.location} has been shut down: make a new one")
+            if self._started:
+                return
+            self._started = True
+        self._dispatcher.start()
+
+    def request_loop(self) -> None:
+        """Serves until `shutdown()`, Ctrl-C or SIGTERM; then shuts down and returns.
+
+        In the main thread SIGTERM is handled for as long as this runs, and put back.
+        """
+        self.start()
+        try:
+            with _sigterm_as_exception():
+                with self._state:
+                    self._state.wait_for(lambda: self._stopping)
+        except (KeyboardInterrupt, _Terminated):
+            _log.info("the daemon at %s was told to end", self.location)
+        self.shutdown()
+        with self._state:
+            self._state.wait_for(lambda: self._stopped)
+
+    def shutdown(self, grace: float = 5.0) -> None:
+        """Ends the daemon: names are withdrawn, no further call is taken, calls under way get `grace` seconds.
+
+        Called from inside one of its methods it does not wait for that method. Idempotent.
+        """
+        with self._state:
+            first, self._stopping = not self._stopping, True
+            self._state.notify_all()
+        if not first:
+            if CallContext.active() is None:
+                with self._state:
+                    self._state.wait_for(lambda: self._stopped)
+            return
+        if CallContext.active() is None:
+            self._shut_down(grace)
+        else:
+            start_thread(lambda: self._shut_down(grace), "broker-shutdown")
+
+    def _shut_down(self, grace: float) -> None:
+        try:
+            reason = f"the daemon at {self.location} is shutting down"
+            leases.forget(self.location)
+            self._inspection.not_serving()
+            self._leases.withdraw_all()
+            self._connects.go_away(reason)
+            self._dispatcher.drain(time.monotonic() + grace)
+            self._connects.close(reason)
+            self._server.stop(_SETTLE_SECONDS).wait(_SETTLE_SECONDS)
+            self._threads.shutdown()
+            self._workers.close()
+            self._loop_thread.stop()
+            for object_id, registration in self._objects.registrations.items():
+                served.remove(registration.target, self._uri(object_id))
+            if self._unix_path is not None and os.path.exists(self._unix_path):
+                os.unlink(self._unix_path)
+        finally:
+            with self._state:
+                self._stopped = True
+                self._state.notify_all()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.shutdown()
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await asyncio.to_thread(self.shutdown)
+
+    def __repr__(self) -> str:
+        state = "shut down" if self._stopping else "serving" if self._started else "not started"
+        return f"<Daemon at {self.location}; {len(self._objects.registrations)} objects; {state}>"
+
+
+def _checked_codecs(codecs: Iterable[str]) -> tuple[str, ...]:
+    accepted = tuple(codecs)
+    unknown = [name for name in accepted if name not in CODECS]
+    if unknown or not accepted:
+        raise DaemonError(f"codecs={accepted!r}: name one or more of {', '.join(CODECS)}")
+    return accepted
+
+
+def served_here(daemon: Daemon, obj: object) -> URI | None:
+    """The URI of an object at this daemon; None if it is not registered there."""
+    for object_id, target in daemon.objects.items():
+        if target is obj:
+            return daemon.uri_for(object_id)
+    return None
+
+
+leases.object_resolvers.append(served.uri_of)
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception in the main thread: what waits there ends at once."""
+
+
+@contextmanager
+def _sigterm_as_exception() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(signum: int, frame: types.FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+Objects = Mapping[Any, Any] | Iterable[tuple[Any, Any]]
+
+
+def serve(
+    objects: Objects,
+    host: str | None = None,
+    port: int = Config.port.unset,
+    *,
+    daemon: Daemon | None = None,
+    use_ns: bool = True,
+    tags: Iterable[str] = (),
+    wait: float = Config.wait.unset,
+    block: bool = True,
+    verbose: bool = True,
+) -> Daemon:
+    """Puts objects on the network: `serve({obj: "example.warehouse"})`.
+
+    `objects` is {object: name}, {name: object}, or pairs of either for objects that cannot be keys. A name of None
+    gives a generated id and no name. With `use_ns=False` the string is the object id, and no name server is needed.
+    `wait` keeps looking for the name server that many seconds. Blocks until Ctrl-C, SIGTERM or `daemon.shutdown()`;
+    with `block=False` it returns the daemon, started. Raises NamingError, DaemonError.
+    """
+    pairs = [_object_and_name(pair) for pair in (objects.items() if isinstance(objects, Mapping) else objects)]
+    own = daemon is None
+    daemon = daemon or Daemon(host, port)
+    try:
+        _register_all(daemon, pairs, use_ns, tuple(tags), Config.wait.pick(wait), verbose)
+        if verbose:
+            print("Broker daemon running.", flush=True)
+        if block:
+            daemon.request_loop()
+        else:
+            daemon.start()
+    except BaseException:
+        if own:
+            daemon.shutdown(grace=0)
+        raise
+    return daemon
+
+
+def _object_and_name(pair: tuple[Any, Any]) -> tuple[object, str | None]:
+    first, second = pair
+    if isinstance(second, str) or second is None:
+        return first, second
+    if isinstance(first, str):
+        return second, first
+    raise TypeError(f"serve() takes objects with their names; one of {first!r} and {second!r} must be a str or None")
+
+
+def _register_all(
+    daemon: Daemon,
+    pairs: list[tuple[object, str | None]],
+    use_ns: bool,
+    tags: tuple[str, ...],
+    wait: float,
+    verbose: bool,
+) -> None:
+    names = locate_ns(wait=wait) if use_ns and any(name is not None for _, name in pairs) else None
+    try:
+        for obj, name in pairs:
+            uri = served_here(daemon, obj) or daemon.register(obj, None if use_ns else name)
+            if verbose:
+                print(f"Object {obj!r}:\n    uri = {uri}", file=sys.stdout)
+            if names is not None and name is not None:
+                names.register(name, uri, tags=tags)
+                if verbose:
+                    print(f"    name = {name}")
+    finally:
+        if names is not None:
+            names.close()

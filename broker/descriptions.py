@@ -1,0 +1,139 @@
+"""Descriptions of objects on the wire: what a daemon says, and what a proxy makes of it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import Parameter, Signature
+from types import MappingProxyType
+
+from broker import exposure
+from broker._pb import broker_pb2 as wire
+from broker.codecs import GLOBAL_TYPES, Encoded, PlainEdge, TypeRegistry, codec, type_name
+from broker.errors import CodecError
+from broker.signatures import describe_signature, rebuild_signature, signature_text
+
+_KINDS = {"method": wire.Member.METHOD, "property": wire.Member.PROPERTY}
+
+_members: weakref.WeakKeyDictionary[exposure.MemberTable, list[wire.Member]] = weakref.WeakKeyDictionary()
+
+
+def describe(object_id: str, table: exposure.MemberTable) -> wire.Description:
+    """The description of an object of that class."""
+    members = _members.get(table)
+    if members is None:
+        members = _members[table] = [_describe_member(member) for member in table]
+    return wire.Description(
+        object=object_id,
+        type=type_name(table.cls),
+        doc=_doc(table.cls),
+        members=members,
+        fingerprint=table.fingerprint,
+    )
+
+
+def _doc(cls: type) -> str:
+    """The class's own docstring; not one that it inherits from object, nor the one that a dataclass is given."""
+    return cls.__doc__ or ""
+
+
+def _describe_member(member: exposure.Member) -> wire.Member:
+    return wire.Member(
+        name=member.name,
+        kind=_KINDS[member.kind],
+        signature=signature_text(member.signature),
+        doc=member.doc or "",
+        oneway=member.oneway,
+        writable=member.writable,
+        stream=member.stream,
+        parameters=_parameters(member.signature),
+    )
+
+
+def _parameters(signature: Signature | None) -> bytes:
+    if signature is None:
+        return b""
+    described = describe_signature(signature, encodable=_travels, type_name=_hint_name)
+    return bytes(codec("json").encode(described, PlainEdge()).payload)
+
+
+def _hint_name(cls: type) -> str:
+    from broker.signatures import qualified_name
+
+    name = qualified_name(cls)
+    return name if name.partition(".")[0] != "__main__" else type_name(cls)
+
+
+def _travels(default: object) -> bool:
+    try:
+        return not codec("json").encode(default, PlainEdge()).buffers
+    except CodecError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteMember:
+    """One member of a remote object, as its daemon describes it."""
+
+    name: str
+    is_method: bool
+    signature_text: str
+    doc: str | None
+    oneway: bool
+    writable: bool
+    _parameters: bytes
+
+    def signature(self, types: TypeRegistry = GLOBAL_TYPES) -> Signature | None:
+        """The signature with its defaults and hints, as far as their classes are known here; None if there is none.
+
+        Raises ValueError if the daemon sent nonsense.
+        """
+        if not self._parameters:
+            return None
+        edge = PlainEdge(types)
+        data = codec("json").decode(Encoded("json", self._parameters), edge)
+        return rebuild_signature(data, lambda name: _known(name, types))
+
+
+def _known(name: str, types: TypeRegistry) -> type | None:
+    entry = types.by_name(name)
+    return entry.cls if entry is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteDescription:
+    """What a proxy knows about its object."""
+
+    object_id: str
+    type_name: str
+    doc: str | None
+    members: Mapping[str, RemoteMember]
+    fingerprint: str
+
+    @classmethod
+    def from_wire(cls, data: bytes) -> RemoteDescription:
+        description = wire.Description.FromString(data)
+        members = {
+            member.name: RemoteMember(
+                name=member.name,
+                is_method=member.kind == wire.Member.METHOD,
+                signature_text=member.signature,
+                doc=member.doc or None,
+                oneway=member.oneway,
+                writable=member.writable,
+                _parameters=member.parameters,
+            )
+            for member in description.members
+        }
+        return cls(
+            object_id=description.object,
+            type_name=description.type,
+            doc=description.doc or None,
+            members=MappingProxyType(members),
+            fingerprint=description.fingerprint,
+        )
+
+
+NO_SIGNATURE = Signature([Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)])
+"""Shown for a method whose signature Python does not know."""

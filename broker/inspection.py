@@ -1,0 +1,53 @@
+"""Standard server reflection and health: what any gRPC tool can learn about a daemon while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+HEALTH = "grpc.health.v1.Health"
+REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
+
+
+class Inspection(grpc.GenericRpcHandler):
+    """The two services. Services of the daemon may be added while it runs."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = {HEALTH, REFLECTION, *services}
+        self._health = health.HealthServicer()
+        self._reflection = reflection.ReflectionServicer(self._services)
+        for name in ("", *services):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._methods = {
+            f"/{HEALTH}/Check": grpc.unary_unary_rpc_method_handler(
+                self._health.Check,
+                health_pb2.HealthCheckRequest.FromString,
+                health_pb2.HealthCheckResponse.SerializeToString,
+            ),
+            f"/{HEALTH}/Watch": grpc.unary_stream_rpc_method_handler(
+                self._health.Watch,
+                health_pb2.HealthCheckRequest.FromString,
+                health_pb2.HealthCheckResponse.SerializeToString,
+            ),
+            f"/{REFLECTION}/ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
+                lambda requests, context: self._reflection.ServerReflectionInfo(requests, context),
+                reflection_pb2.ServerReflectionRequest.FromString,
+                reflection_pb2.ServerReflectionResponse.SerializeToString,
+            ),
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        return self._methods.get(handler_call_details.method)
+
+    def add(self, service: str) -> None:
+        """Shows a service from now on."""
+        self._services.add(service)
+        self._reflection = reflection.ReflectionServicer(self._services)
+        self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    def not_serving(self) -> None:
+        """Says that no further call is taken."""
+        self._health.enter_graceful_shutdown()

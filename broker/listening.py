@@ -1,0 +1,179 @@
+"""Where a daemon listens, and what address it publishes."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Callable, Sequence
+
+import grpc
+
+from broker.connection.channels import addresses_of
+from broker.errors import DaemonError
+from broker.uri import join_host_port, split_host_port
+
+_ATTEMPTS = 20  # for a port that is free on every address of a host
+
+
+class PortInUse(DaemonError, OSError):
+    """Something else listens at the address."""
+
+
+def check_bind(host: str, addresses: Sequence[tuple[str, int]], *, insecure: bool) -> None:
+    """Refuses, without TLS, an address that other machines can reach. Raises DaemonError."""
+    reachable = [address for address, _ in addresses if not ipaddress.ip_address(address.partition("%")[0]).is_loopback]
+    if reachable and not insecure:
+        raise DaemonError(
+            f"{host!r} can be reached from other machines ({', '.join(reachable)}), and anyone there could call your objects: "
+            "give the daemon credentials=grpc.ssl_server_credentials(...), or, on a network that you trust, write "
+            f"Daemon(host={host!r}, insecure=True), --insecure on a command line, or BROKER_INSECURE=1"
+        )
+
+
+def resolve_host(host: str, port: int) -> list[tuple[str, int]]:
+    """The numeric addresses to listen on. Raises DaemonError."""
+    try:
+        return addresses_of(host, port)
+    except OSError as error:
+        raise DaemonError(f"cannot listen on {host!r}: {error.strerror or error}; use a name or address of this machine") from error
+
+
+def listen(
+    make_server: Callable[[], grpc.Server],
+    host: str,
+    port: int,
+    credentials: grpc.ServerCredentials | None,
+) -> tuple[grpc.Server, int]:
+    """A gRPC server that listens on every address of the host, all with the same port. Raises PortInUse, DaemonError.
+
+    Each address is bound by number: grpcio would bind `localhost` to ::1 alone where 127.0.0.1 is taken, and succeed.
+    """
+    addresses = [address for address, _ in resolve_host(host, port)]
+    for attempt in range(_ATTEMPTS):
+        chosen = _free_port(host, addresses, port)
+        server = make_server()
+        try:
+            for address in addresses:
+                target = join_host_port(address, chosen)
+                bound = server.add_secure_port(target, credentials) if credentials else server.add_insecure_port(target)
+                if bound != chosen:
+                    raise RuntimeError("not bound")
+        except RuntimeError as error:
+            server.stop(None)
+            if port or attempt == _ATTEMPTS - 1:
+                raise _in_use(host, chosen) from error
+        else:
+            return server, chosen
+    raise AssertionError("the last attempt raises")
+
+
+def _free_port(host: str, addresses: Sequence[str], port: int) -> int:
+    """The port, if it is free on every address; any such port for 0."""
+    for _ in range(_ATTEMPTS):
+        probes: list[socket.socket] = []
+        chosen = port
+        try:
+            for address in addresses:
+                probes.append(_bind(address, chosen))
+                chosen = probes[-1].getsockname()[1]
+            return chosen
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and not port:
+                continue
+            if error.errno == errno.EADDRINUSE:
+                raise _in_use(host, port) from error
+            raise DaemonError(f"cannot listen on {join_host_port(host, port)}: {error.strerror}") from error
+        finally:
+            for probe in probes:
+                probe.close()
+    raise DaemonError(f"found no port that is free on all addresses of {host!r} ({', '.join(addresses)})")
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    probe = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if probe.family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        probe.bind((address, port))
+        probe.listen(1)
+    except OSError:
+        probe.close()
+        raise
+    return probe
+
+
+def _in_use(host: str, port: int) -> PortInUse:
+    place = join_host_port(host, port)
+    error = PortInUse(f"cannot listen on {place}: something else listens there; end it, or take another port (0: any free one)")
+    error.errno = errno.EADDRINUSE
+    return error
+
+
+def listen_unix(make_server: Callable[[], grpc.Server], path: str, credentials: grpc.ServerCredentials | None) -> grpc.Server:
+    """A gRPC server on a Unix socket that only its owner may use. Raises PortInUse, DaemonError.
+
+    A second server would take the path over in silence, so one that lives is looked for first.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        raise DaemonError("this system has no Unix sockets: use host and port")
+    _clear_stale(path)
+    server = make_server()
+    target = f"unix:{path}"
+    mask = os.umask(0o177)
+    try:
+        server.add_secure_port(target, credentials) if credentials else server.add_insecure_port(target)
+    except RuntimeError as error:
+        raise DaemonError(f"cannot listen on the Unix socket {path}: {error}") from error
+    finally:
+        os.umask(mask)
+    return server
+
+
+def _clear_stale(path: str) -> None:
+    """Removes the socket of a daemon that is gone; refuses one that lives, and what is no socket."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise DaemonError(f"cannot listen on the Unix socket {path}: a file is there that is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    error = PortInUse(f"cannot listen on the Unix socket {path}: another daemon listens there; end it, or take another path")
+    error.errno = errno.EADDRINUSE
+    raise error
+
+
+def published_address(host: str, port: int, advertise: str | None) -> tuple[str, int]:
+    """The address in URIs: what `advertise` says, else the host; never a wildcard, which leads nowhere."""
+    if advertise is not None:
+        try:
+            name, other_port = split_host_port(advertise)
+        except ValueError as error:
+            raise DaemonError(f"advertise={advertise!r}: {error}; write host or host:port") from None
+        return name, other_port or port
+    if host in ("", "0.0.0.0", "::"):
+        return _own_address(socket.AF_INET6 if host == "::" else socket.AF_INET), port
+    if host == "127.0.1.1":  # what Debian gives a machine's own name
+        return "localhost", port
+    return host, port
+
+
+def _own_address(family: socket.AddressFamily) -> str:
+    """The address by which others most likely reach this machine: the one of the default route."""
+    outside = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"  # reserved for documentation: nothing is sent
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((outside, 9))
+            address: str = probe.getsockname()[0]
+        except OSError:  # no network but loopback
+            return "localhost"
+    return address

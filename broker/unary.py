@@ -1,0 +1,198 @@
+"""Invoke and Lookup: the calls that any gRPC client makes, brought into the same dispatch as all others."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+import grpc
+from google.protobuf.struct_pb2 import Struct, Value
+
+from broker._pb import broker_pb2 as wire
+from broker.codecs import Edge, Encoded, JsonCodec, codec
+from broker.connection import chains
+from broker.connection.calls import CallRequest, Metadata, metadata_from_wire, metadata_to_wire
+from broker.connection.refusals import Refused
+from broker.connection.statuses import abort
+from broker.context import Client
+from broker.dispatch import Dispatcher
+from broker.errors import MessageTooLargeError
+from broker.objects import ObjectTable
+
+MAX_REQUEST_SIZE = 64 << 20
+"""gRPC holds a whole unary message before we see it, so its limit is lower than that of a connection."""
+_json = JsonCodec()
+
+
+class UnaryCall:
+    """A unary call on its way through the dispatcher. The gRPC thread that brought it waits for its answer."""
+
+    def __init__(self, request: CallRequest, peer: str, message: wire.InvokeRequest | None = None) -> None:
+        self.request = request
+        self.peer = peer
+        self.refused: Refused | None = None
+        self.description = b""
+        self.response = wire.InvokeResponse()
+        self._message = message
+        self._done = threading.Event()
+        self._lock = threading.Lock()
+        self._cancelled: str | None = None
+        self._on_cancel: Callable[[str], None] | None = None
+
+    @property
+    def _is_plain(self) -> bool:
+        return self._message is not None and not self._message.HasField("encoded")
+
+    def arguments(self, edge: Edge) -> tuple[tuple[object, ...], dict[str, object]]:
+        if not self._is_plain:
+            return codec(self.request.arguments.codec).decode_call(self.request.arguments, edge)
+        assert self._message is not None
+        args = [_json.from_plain(_structure(v), edge, f"args[{i}]") for i, v in enumerate(self._message.args.values)]
+        fields = self._message.kwargs.fields
+        kwargs = {name: _json.from_plain(_structure(v), edge, f"kwargs[{name!r}]") for name, v in fields.items()}
+        return tuple(args), kwargs
+
+    def answer(self, value: object, edge: Edge, *, raised: bool, kept: bool, metadata: Metadata) -> None:
+        response = wire.InvokeResponse()
+        if raised:
+            assert isinstance(value, BaseException)
+            response.exception.CopyFrom(_exception(value, edge))
+        if not self._is_plain:
+            encoded = codec(self.request.arguments.codec).encode(value, edge, "result")
+            message = wire.Encoded(codec=encoded.codec, payload=bytes(encoded.payload), buffers=map(bytes, encoded.buffers))
+            response.encoded.CopyFrom(message)
+        elif not raised:
+            plain = self._message is not None and self._message.plain
+            response.result.CopyFrom(_value(_json.to_plain(value, edge, "result", plain=plain)))
+        for key, item in metadata_to_wire(metadata).items():
+            response.metadata[key].CopyFrom(item)
+        if response.ByteSize() > MAX_REQUEST_SIZE:
+            raise MessageTooLargeError(f"the result takes {response.ByteSize()} bytes and a unary call holds {MAX_REQUEST_SIZE}")
+        self.response = response
+        self._done.set()
+
+    def answer_bytes(self, data: bytes) -> None:
+        self.description = data
+        self._done.set()
+
+    def started(self) -> None: ...
+
+    def refuse(self, refused: Refused, *, ran: bool = False) -> None:
+        self.refused = refused
+        self._done.set()
+
+    def on_cancel(self, function: Callable[[str], None]) -> None:
+        with self._lock:
+            if self._cancelled is None:
+                self._on_cancel = function
+                return
+        function(self._cancelled)
+
+    def cancel(self, reason: str) -> None:
+        """The caller gave up or is lost; also called, harmlessly, when the call is over."""
+        with self._lock:
+            self._cancelled = reason
+            function = self._on_cancel
+        if function is not None and not self._done.is_set():
+            function(reason)
+
+    def wait(self) -> None:
+        self._done.wait()
+
+
+class UnaryService:
+    """The unary methods of ObjectBroker."""
+
+    def __init__(self, objects: ObjectTable, dispatcher: Dispatcher) -> None:
+        self._objects = objects
+        self._dispatcher = dispatcher
+
+    def invoke(self, message: wire.InvokeRequest, context: grpc.ServicerContext) -> wire.InvokeResponse:
+        encoded = message.encoded
+        arguments = Encoded(encoded.codec, encoded.payload, tuple(encoded.buffers))
+        if not message.HasField("encoded"):
+            arguments = Encoded("json", b"")
+        kind = self._kind(message)
+        request = _request(message.object, message.method, kind, arguments, context, metadata_from_wire(message.metadata))
+        call = UnaryCall(request, context.peer(), message)
+        self._carry_out(call, context)
+        return call.response
+
+    def lookup(self, message: wire.LookupRequest, context: grpc.ServicerContext) -> wire.Description:
+        request = _request(message.object, "", wire.Call.DESCRIBE, Encoded("json", b""), context, {})
+        call = UnaryCall(request, context.peer())
+        self._carry_out(call, context)
+        return wire.Description.FromString(call.description)
+
+    def _kind(self, message: wire.InvokeRequest) -> wire.Call.Kind:
+        """A caller from outside writes the name of a property as it writes that of a method."""
+        if message.access == wire.InvokeRequest.SET:
+            return wire.Call.SET
+        registration = self._objects.find(message.object)
+        member = registration.table.members.get(message.method) if registration is not None else None
+        return wire.Call.GET if member is not None and member.kind == "property" else wire.Call.METHOD
+
+    def _carry_out(self, call: UnaryCall, context: grpc.ServicerContext) -> None:
+        if not context.add_callback(lambda: call.cancel("the caller gave up")):
+            call.cancel("the caller gave up")
+        self._dispatcher.dispatch(call, Client(call.peer, codec=call.request.arguments.codec), None, None)
+        call.wait()
+        if call.refused is not None:
+            _abort(context, call.refused)
+
+
+def _abort(context: grpc.ServicerContext, refused: Refused) -> NoReturn:
+    abort(context, refused.code, refused.reason, refused.message)
+
+
+def _request(
+    object_id: str,
+    member: str,
+    kind: wire.Call.Kind,
+    arguments: Encoded,
+    context: grpc.ServicerContext,
+    metadata: Metadata,
+) -> CallRequest:
+    remaining = context.time_remaining()
+    return CallRequest(
+        object=object_id,
+        member=member,
+        kind=kind,
+        arguments=arguments,
+        chain=chains.new_chain(),
+        deadline=None if remaining is None else time.monotonic() + min(remaining, threading.TIMEOUT_MAX),
+        metadata=metadata,
+    )
+
+
+def _exception(error: BaseException, edge: Edge) -> wire.RemoteException:
+    cls = type(error)
+    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    return wire.RemoteException(type=name, message=_text(error), traceback=edge.traceback(error))
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:  # user code
+        return f"<{type(error).__name__} whose text raised {type(failure).__name__}>"
+
+
+def _structure(value: Value) -> object:
+    """The JSON structure in a protobuf Value, its numbers as they are: floats."""
+    kind = value.WhichOneof("kind")
+    if kind == "list_value":
+        return [_structure(item) for item in value.list_value.values]
+    if kind == "struct_value":
+        return {name: _structure(item) for name, item in value.struct_value.fields.items()}
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _value(structure: object) -> Value:
+    holder = Struct()
+    holder["value"] = structure
+    return holder.fields["value"]
+
+
