@@ -70,17 +70,17 @@ def owned(data: Buffer) -> memoryview:
     return view.cast("B") if not view.readonly else memoryview(bytearray(view))
 
 
-def read_memoryview(data: Buffer, format: str, shape: list[int]) -> memoryview:
+def read_memoryview(data: Buffer, item: str, shape: list[int]) -> memoryview:
     """A read-only view of the format and shape that it had."""
-    if format not in _FORMATS:
-        raise ValueError(f"a memoryview has no format {format!r} here")
-    _check_size(data, shape, struct.calcsize(format))
+    if item not in _FORMATS:
+        raise ValueError(f"a memoryview has no format {item!r} here")
+    _check_size(data, shape, struct.calcsize(item))
     view: Any = memoryview(data if type(data) is bytes else owned(data)).toreadonly()
     if 0 not in shape:
-        return view.cast(format, shape)  # type: ignore[no-any-return]
+        return view.cast(item, shape)  # type: ignore[no-any-return]
     if len(shape) != 1:
         raise ValueError("an empty memoryview has one dimension")  # memoryview.cast makes no other
-    return view.cast(format)  # type: ignore[no-any-return]
+    return view.cast(item)  # type: ignore[no-any-return]
 
 
 def _check_size(data: Buffer, shape: list[int], itemsize: int) -> None:
@@ -108,7 +108,7 @@ def read_array(data: Buffer, typecode: str, itemsize: int) -> array.array[Any]:
     value: array.array[Any] = array.array(typecode)
     if value.itemsize != itemsize:
         raise ValueError(
-            f"the sender's array of typecode {typecode!r} has items of {itemsize} bytes, and here they have {value.itemsize}:"
+            f"the items of an array of typecode {typecode!r} have {itemsize} bytes there and {value.itemsize} here:"
             " send one of a typecode that is the same everywhere, such as 'i', 'q' or 'd'"
         )
     value.frombytes(data)
@@ -153,7 +153,11 @@ def _write_ndarray(value: np.ndarray[Any, Any], put: Put) -> dict[str, object]:
 
 def _write_scalar(value: np.generic, put: Put) -> dict[str, object]:
     fields = {"$type": "numpy.scalar", "dtype": _dtype_fields(value.dtype)}
-    if value.dtype.kind in "SU" or (value.dtype.kind in "biuf" and value.dtype.itemsize <= 8):
+    if isinstance(value, str):
+        return {**fields, "value": "".join((value,))}  # item() would drop final NULs
+    if isinstance(value, bytes):
+        return {**fields, "value": b"".join((value,))}
+    if value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:
         return {**fields, "value": value.item()}
     return {**fields, "base64": b64encode(value.tobytes()).decode()}
 
@@ -223,9 +227,13 @@ def read_scalar(dtype: object, value: object = None, base64: str | None = None) 
         return np.ndarray((), kind, data)[()]
     if type(value) not in _SCALAR_VALUES.get(kind.kind, ()):
         raise ValueError(f"{value!r} is no value of the dtype {kind.name}")
-    if kind.kind in "iu" and kind.type(value) != value:
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        scalar = kind.type(value)
+    if scalar != value and value == value:  # NaN differs from itself
         raise ValueError(f"{value!r} does not fit the dtype {kind.name}")
-    return kind.type(value)
+    return scalar
 
 
 _SCALAR_VALUES: dict[str, tuple[type, ...]] = {

@@ -31,6 +31,8 @@ Types = tuple[type, ...]
 class Decoder:
     """Rebuilds one value, or the arguments of one call."""
 
+    __slots__ = ("_buffers", "_edge")
+
     def __init__(self, edge: Edge, buffers: tuple[Buffer, ...] = ()) -> None:
         self._edge = edge
         self._buffers: list[Buffer | None] = list(buffers)
@@ -52,7 +54,7 @@ class Decoder:
         rebuilt: list[Any] = []
         try:
             for value in values:
-                rebuilt.append(self.rebuild(value, depth))
+                rebuilt.append(self.rebuild(value, depth))  # noqa: PERF401 - a fault asks how far it came
         except Fault as fault:
             raise fault.at(f"[{len(rebuilt)}]")  # noqa: B904 - the same fault, on its way out
         return rebuilt
@@ -86,7 +88,8 @@ class Decoder:
                 raise Fault(f"the tag {tag!r} is not known here")
             rebuilt = self._fields(fields, depth + 1)
             _check(tag, rebuilt, layout.fields, layout.optional)
-            return layout.read(**rebuilt)
+            required = [rebuilt.pop(name) for name in layout.fields]
+            return layout.read(*required, **rebuilt)
         except _WRONG as wrong:
             raise Fault(f"this is no {tag}: {wrong}") from wrong
 
@@ -151,7 +154,7 @@ class Decoder:
     def _memoryview(self, fields: dict[str, Any], depth: int) -> memoryview:
         data = self._take("memoryview", fields)
         _check("memoryview", fields, {"format": _STR, "shape": _LIST})
-        return arrays.read_memoryview(data, **fields)
+        return arrays.read_memoryview(data, fields["format"], fields["shape"])
 
     def _array(self, fields: dict[str, Any], depth: int) -> object:
         data = self._take("array", fields)

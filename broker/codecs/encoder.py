@@ -22,7 +22,7 @@ from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, Buffer, Edge, Fault
 from broker.codecs.types import Record, TypeEntry, kind_of, type_name
 from broker.errors import CodecError
 
-__all__ = ["PLAIN", "TAG", "TOO_DEEP", "Encoder", "mend"]
+__all__ = ["PLAIN", "TAG", "TOO_DEEP", "Encoder", "is_plain", "is_plain_dict", "mend"]
 
 TAG = "$type"
 PLAIN = frozenset({str, int, bool, type(None)})
@@ -33,11 +33,15 @@ _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep, or contains itself"
 
 
-def _is_plain(values: Iterable[object]) -> bool:
+def is_plain(values: Iterable[object]) -> bool:
     """Whether a JSON library keeps these values, as far as their types can tell."""
-    if PLAIN.issuperset(map(type, values)):
-        return True
-    return _NUMBERS.issuperset(map(type, values)) and _all_finite(values)
+    kinds = set(map(type, values))
+    return kinds <= PLAIN or (kinds <= _NUMBERS and _all_finite(values))
+
+
+def is_plain_dict(value: dict[Any, Any]) -> bool:
+    """The same for a dict."""
+    return _TEXT.issuperset(map(type, value)) and TAG not in value and is_plain(value.values())
 
 
 def _all_finite(values: Iterable[object]) -> bool:
@@ -49,6 +53,8 @@ class Encoder:
 
     With `inline` the buffers go into the text as base64, for readers who get nothing but JSON.
     """
+
+    __slots__ = ("_edge", "_most_buffers", "buffers")
 
     def __init__(self, edge: Edge, *, inline: bool = False) -> None:
         self._edge = edge
@@ -75,12 +81,12 @@ class Encoder:
     # ---- containers that JSON has
 
     def items(self, values: Sequence[Any], depth: int) -> object:
-        if _is_plain(values):
+        if is_plain(values):
             return values
         lowered: list[object] = []
         try:
             for value in values:
-                lowered.append(self.lower(value, depth))
+                lowered.append(self.lower(value, depth))  # noqa: PERF401 - a fault asks how far it came
         except Fault as fault:
             raise fault.at(f"[{len(lowered)}]")  # noqa: B904 - the same fault, on its way out
         return lowered
@@ -88,7 +94,7 @@ class Encoder:
     def mapping(self, value: dict[Any, Any], depth: int) -> object:
         if not _TEXT.issuperset(map(type, value)) or TAG in value:
             return {TAG: "dict", "items": self._pairs(list(value.items()), depth)}
-        if _is_plain(value.values()):
+        if is_plain(value.values()):
             return value
         return self._named(list(value.items()), depth, "[{!r}]")
 
@@ -199,7 +205,7 @@ class Encoder:
         """The fields by name, which are part of their tagged object and no level of their own."""
         if TAG in fields:
             return self.mapping(fields, depth)
-        return fields if _is_plain(fields.values()) else self._named(list(fields.items()), depth, ".{}")
+        return fields if is_plain(fields.values()) else self._named(list(fields.items()), depth, ".{}")
 
     def _enum(self, value: Enum, name: str, depth: int) -> dict[str, object]:
         return {TAG: "enum", "class": name, "name": value.name, "value": self._best(value.value, depth)}
@@ -281,6 +287,8 @@ def _refusal(value: object) -> str:
             f"{name} derives from {base.__name__} and would arrive as less than it is: convert it"
             f" ({base.__name__}(value)), or register it with broker.register_type(cls, to_dict=, from_dict=)"
         )
+    if any(type_name(cls) == "numpy.ndarray" for cls in type(value).__mro__):
+        return f"{name} derives from numpy's array and would arrive as less than it is: send numpy.asarray(value)"
     return (
         f"an instance of {name} cannot travel as a value: make the class a dataclass, register it with"
         " broker.register_type(cls, to_dict=, from_dict=), or register the object with a daemon so that it travels"

@@ -71,7 +71,7 @@ def take_apart(error: BaseException, traceback: str, to_dict: Callable[[Any], An
     parts: dict[str, Any] = {
         "class": error.type if isinstance(error, RemoteError) and error.type else type_name(kind),
         "base": next(cls.__name__ for cls in kind.__mro__ if cls.__module__ == "builtins"),
-        "message": message_of(error),
+        "message": error.message if isinstance(error, BaseExceptionGroup) else message_of(error),
         "args": _args(error),
         "attributes": _attributes(error, to_dict),
         "notes": own_notes(error),

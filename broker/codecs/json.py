@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from broker.codecs.decoder import Decoder
-from broker.codecs.encoder import PLAIN, TAG, TOO_DEEP, Encoder, mend
+from broker.codecs.encoder import PLAIN, TAG, TOO_DEEP, Encoder, is_plain, is_plain_dict, mend
 from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, Edge, Encoded, Fault
 from broker.codecs.untagged import untagged
 from broker.errors import CodecError
@@ -40,6 +40,8 @@ class JsonCodec:
     name = "json"
 
     def encode(self, value: object, edge: Edge, where: str = "value") -> Encoded:
+        if type(value) in PLAIN:
+            return Encoded("json", _write(value))
         with _paths_from(where):
             encoder = Encoder(edge)
             return Encoded("json", _write(encoder.lower(value)), tuple(encoder.buffers))
@@ -53,11 +55,8 @@ class JsonCodec:
 
     def encode_call(self, args: tuple[object, ...], kwargs: dict[str, object], edge: Edge) -> Encoded:
         """The payload is `[args, kwargs]`. Paths begin with `args[0]` and `kwargs['name']`."""
-        if not kwargs and PLAIN.issuperset(map(type, args)):
-            try:
-                return Encoded("json", orjson.dumps((args, kwargs)))
-            except TypeError:  # an int or a text that wants a tag
-                return Encoded("json", _write((args, kwargs)))
+        if is_plain(args) and (not kwargs or is_plain_dict(kwargs)):
+            return Encoded("json", _write((args, kwargs)))
         encoder = Encoder(edge)
         with _paths_from("args"):
             lowered_args = encoder.items(args, 0)
@@ -68,9 +67,9 @@ class JsonCodec:
 
     def decode_call(self, encoded: Encoded, edge: Edge) -> tuple[tuple[Any, ...], dict[str, Any]]:
         structure, tagged = _structure(encoded, "arguments", MAX_DEPTH + 2)
-        if type(structure) is not list or list(map(type, structure)) != [list, dict]:
+        args, kwargs = structure if type(structure) is list and len(structure) == 2 else (None, None)
+        if type(args) is not list or type(kwargs) is not dict:
             raise CodecError("arguments: a call is written as [args, kwargs]")
-        args, kwargs = structure
         if tagged:
             decoder = Decoder(edge, encoded.buffers)
             with _paths_from("args"):
@@ -177,7 +176,7 @@ def _with_ints(value: Any, depth: int) -> Any:
         numbers: list[Any] = []
         try:
             for item in value:
-                numbers.append(_with_ints(item, depth + 1))
+                numbers.append(_with_ints(item, depth + 1))  # noqa: PERF401 - a fault asks how far it came
         except Fault as fault:
             raise fault.at(f"[{len(numbers)}]")  # noqa: B904 - the same fault, on its way out
         return numbers

@@ -33,7 +33,10 @@ _DECIMAL_LENGTH = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How instances of `classes` are written under `tag`: the fields with the types that are read, and both ways."""
+    """How instances of `classes` are written under `tag`, and read: `read` gets the fields in the order given here.
+
+    `optional` fields follow, by name; no types for a field means any.
+    """
 
     tag: str
     classes: tuple[type, ...]
@@ -181,9 +184,8 @@ def _write_path(value: PurePath) -> dict[str, object]:
     return {"class": type(value).__name__, "value": str(value)}
 
 
-def _read_path(value: str, **fields: str) -> PurePath:
+def _read_path(name: str, value: str) -> PurePath:
     """A path of the other system family arrives as the pure path of that family."""
-    name = fields["class"]
     pure = {"PosixPath": PurePosixPath, "WindowsPath": PureWindowsPath}.get(name.removeprefix("Pure"))
     if pure is None:
         raise ValueError(f"there is no class of paths named {name}")
@@ -212,9 +214,9 @@ _SCALAR_LAYOUTS = (
 
 _LAYOUTS = (
     *_SCALAR_LAYOUTS,
-    Layout("tuple", (tuple,), {"items": _LIST}, _items, lambda items: tuple(items)),
-    Layout("set", (set,), {"items": _LIST}, _items, lambda items: set(items)),
-    Layout("frozenset", (frozenset,), {"items": _LIST}, _items, lambda items: frozenset(items)),
+    Layout("tuple", (tuple,), {"items": _LIST}, _items, tuple),
+    Layout("set", (set,), {"items": _LIST}, _items, set),
+    Layout("frozenset", (frozenset,), {"items": _LIST}, _items, frozenset),
     Layout(
         "deque",
         (deque,),
@@ -231,7 +233,7 @@ _LAYOUTS = (
     ),
     Layout("decimal", (Decimal,), {"value": _STR}, _write_decimal, _read_decimal),
     Layout("fraction", (Fraction,), {"numerator": _INT, "denominator": _INT}, _write_fraction, _read_fraction),
-    Layout("uuid", (UUID,), {"value": _STR}, lambda value: {"value": str(value)}, lambda value: UUID(value)),
+    Layout("uuid", (UUID,), {"value": _STR}, lambda value: {"value": str(value)}, UUID),
     Layout(
         "path",
         (type(Path()), PurePosixPath, PureWindowsPath),
@@ -252,7 +254,7 @@ _LAYOUTS = (
         (date,),
         {"value": _STR},
         lambda value: {"value": value.isoformat()},
-        lambda value: date.fromisoformat(value),
+        date.fromisoformat,
     ),
     Layout("time", (time,), {"value": _STR}, _write_zoned, _read_zoned(time), optional={"tz": ANY, "fold": _INT}),
     Layout(
@@ -275,14 +277,14 @@ _LAYOUTS = (
         (range,),
         {"start": _INT, "stop": _INT, "step": _INT},
         lambda value: {"start": int(value.start), "stop": int(value.stop), "step": int(value.step)},
-        lambda start, stop, step: range(start, stop, step),
+        range,
     ),
     Layout(
         "slice",
         (slice,),
         {"start": ANY, "stop": ANY, "step": ANY},
         lambda value: {"start": value.start, "stop": value.stop, "step": value.step},
-        lambda start, stop, step: slice(start, stop, step),
+        slice,
     ),
     Layout("ellipsis", (EllipsisType,), {}, lambda value: {}, lambda: ...),
 )

@@ -35,7 +35,9 @@ class PickleCodec:
         except Fault as fault:
             raise fault.error(where) from fault.__cause__
         except Exception:  # perhaps an exception holds what cannot be pickled: its message must travel all the same
-            pass
+            return self._encode_unsure(value, edge, where)
+
+    def _encode_unsure(self, value: object, edge: Edge, where: str) -> Encoded:
         try:
             return _encode(value, edge, sure=False)
         except Exception as error:  # whatever a class does when it is pickled
@@ -144,7 +146,7 @@ def _exception(parts: dict[str, Any], cls: bytes) -> BaseException:
     found: Any = exceptions.find_class(parts["class"], GLOBAL_TYPES)
     if found is None and cls:
         try:
-            found = pickle.loads(cls)
+            found = pickle.loads(cls)  # noqa: S301 - whoever reads pickles asked for it
         except Exception:  # it cannot be imported here
             found = None
         if not isinstance(found, type) or not exceptions.may_raise(found):

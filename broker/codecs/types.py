@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, Literal, TypeVar, overload
 
@@ -109,21 +110,25 @@ class TypeRegistry:
             kind = "object"
         assert kind is not None
         self._enter(TypeEntry(name or type_name(cls), cls, kind, to_dict, from_dict))
+        if to_dict is None:
+            self._learn(_field_hints(cls, kind), {cls})
 
     def learn(self, hint: object) -> None:
         """Registers the classes that a type hint names, and those in the hints of their fields.
 
-        Classes that cannot be rebuilt without being told how are passed over.
+        Classes that cannot be rebuilt without being told how are passed over, and so are names that are taken.
         """
-        for cls in _classes_in(hint):
+        self._learn([hint], set())
+
+    def _learn(self, hints: Iterable[object], seen: set[type]) -> None:
+        for cls in itertools.chain.from_iterable(map(_classes_in, hints)):
             kind = kind_of(cls)
-            if kind is None or cls.__module__ == "builtins" or self.by_class(cls) is not None:
+            if kind is None or cls in seen or cls.__module__ == "builtins":
                 continue
-            entry = TypeEntry(type_name(cls), cls, kind, learnt=True)
-            if self.by_name(entry.name) is None:
-                self._enter(entry)
-                for field in _field_hints(cls, kind):
-                    self.learn(field)
+            seen.add(cls)
+            if self.by_class(cls) is None and self.by_name(type_name(cls)) is None:
+                self._enter(TypeEntry(type_name(cls), cls, kind, learnt=True))
+            self._learn(_field_hints(cls, kind), seen)
 
     def _enter(self, entry: TypeEntry) -> None:
         present = self._names.get(entry.name)
@@ -165,13 +170,29 @@ def _field_hints(cls: type, kind: Kind) -> Iterator[object]:
         names = list(getattr(cls, "_fields"))  # noqa: B009 - the attribute is not in the type
     else:
         return
-    try:
-        hints = typing.get_type_hints(cls)
-    except (NameError, TypeError, AttributeError):  # a name that exists for type checkers only
-        hints = getattr(cls, "__annotations__", {})
+    hints = _resolved_hints(cls)
     for name in names:
         if name in hints:
             yield hints[name]
+
+
+def _resolved_hints(cls: type) -> dict[str, object]:
+    try:
+        return typing.get_type_hints(cls)
+    except Exception:  # a hint is any expression: one may name what exists for type checkers only
+        return _hints_one_by_one(cls)
+
+
+def _hints_one_by_one(cls: type) -> dict[str, object]:
+    hints: dict[str, object] = {}
+    for base in reversed(cls.__mro__):
+        for name, hint in vars(base).get("__annotations__", {}).items():
+            holder = type("holder", (), {"__annotations__": {name: hint}, "__module__": base.__module__})
+            try:
+                hints |= typing.get_type_hints(holder)
+            except Exception:
+                hints.pop(name, None)
+    return hints
 
 
 class Record:

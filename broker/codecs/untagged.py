@@ -47,7 +47,7 @@ def _array(value: Iterable[Any], edge: Edge, depth: int) -> list[Any]:
     items: list[Any] = []
     try:
         for item in list(value):
-            items.append(untagged(item, edge, depth))
+            items.append(untagged(item, edge, depth))  # noqa: PERF401 - a fault asks how far it came
     except Fault as fault:
         raise fault.at(f"[{len(items)}]")  # noqa: B904 - the same fault, on its way out
     return items
