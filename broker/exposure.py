@@ -368,11 +368,9 @@ def bind_arguments(member: Member, args: Sequence[object], kwargs: Mapping[str, 
     arity, signature = member.arity, member.accepts
     if arity is None or signature is None or arity.surely_accepts(args, kwargs):
         return
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        problem = mismatch(member.name, signature, args, kwargs) or f"{member.name}() {error}"
-        raise TypeError(f"{problem} ({where}: {member})") from None
+    problem = mismatch(member.name, signature, args, kwargs)
+    if problem is not None:
+        raise TypeError(f"{problem} ({where}: {member})")
 
 
 # ---- the classes in the hints

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -471,7 +472,9 @@ def test_the_fingerprint_is_the_same_in_every_process() -> None:
     def fingerprint(seed: str) -> Any:
         program = [sys.executable, "-c", textwrap.dedent(FINGERPRINT)]
         root = Path(__file__).parent.parent
-        out = subprocess.run(program, env={"PYTHONHASHSEED": seed}, cwd=root, check=True, stdout=subprocess.PIPE)
+        out = subprocess.run(
+            program, env={**os.environ, "PYTHONHASHSEED": seed}, cwd=root, check=True, stdout=subprocess.PIPE
+        )
         return json.loads(out.stdout)
 
     assert fingerprint("1") == fingerprint("2")
