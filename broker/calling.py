@@ -21,7 +21,7 @@ from broker.connection import chains
 from broker.connection.calls import CallRequest, Outcome, PendingCall
 from broker.connection.client import ClientConnection, Place, Session, pool
 from broker.connection.refusals import Reason
-from broker.context import CallContext
+from broker.context import CallContext, received_metadata
 from broker.descriptions import RemoteDescription, RemoteMember
 from broker.errors import (
     BrokerError,
@@ -165,6 +165,7 @@ class Remote:
             raise _error_of(outcome)
         if value.codec != self.options.codec:
             raise ProtocolError(f"the answer came in codec {value.codec!r} to a call in {self.options.codec!r}; it was not read")
+        received_metadata(outcome.metadata)
         result = codec(value.codec).decode(value, self.edge, "result")
         if not outcome.raised:
             return result

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO
 
 import pytest
 
@@ -17,3 +22,87 @@ def default_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name)
     yield
     config.reset()
+
+
+class Program:
+    """A Python program in a process of its own, whose printed lines a test waits for."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.output: list[str] = []
+        self._errors: list[str] = []
+        self._arrived = threading.Condition()
+        self._readers = [
+            threading.Thread(target=self._read, args=(self.process.stdout, self.output), daemon=True),
+            threading.Thread(target=self._read, args=(self.process.stderr, self._errors), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def errors(self) -> str:
+        """What it wrote to stderr so far."""
+        return "".join(self._errors)
+
+    def line(self, beginning: str, timeout: float = 20.0) -> str:
+        """Waits for a line that begins so and returns the rest of it."""
+
+        def found() -> str | None:
+            return next((line for line in self.output if line.startswith(beginning)), None)
+
+        with self._arrived:
+            self._arrived.wait_for(lambda: found() is not None or not self._readers[0].is_alive(), timeout)
+            line = found()
+        assert line is not None, f"no line {beginning!r} came; stdout {self.output}, stderr {self.errors}"
+        return line.removeprefix(beginning).strip()
+
+    def send_signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = 20.0) -> int:
+        """Waits for its end; the exit code."""
+        code = self.process.wait(timeout)
+        for reader in self._readers:
+            reader.join(timeout)
+        return code
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+
+    def _read(self, stream: IO[str], lines: list[str]) -> None:
+        for line in stream:
+            with self._arrived:
+                lines.append(line)
+                self._arrived.notify_all()
+        with self._arrived:
+            self._arrived.notify_all()
+
+
+@pytest.fixture
+def run_program() -> Iterator[Callable[..., Program]]:
+    """Runs Python code, or with `arguments` a module or script, as a process that ends with the test at the latest."""
+    programs: list[Program] = []
+
+    def run(code: str | None = None, *arguments: str, environment: Mapping[str, str] | None = None) -> Program:
+        given = arguments if code is None else ("-c", textwrap.dedent(code), *arguments)
+        programs.append(Program(given, environment or {}))
+        return programs[-1]
+
+    yield run
+    for program in programs:
+        program.close()

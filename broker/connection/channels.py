@@ -71,7 +71,7 @@ def server_options(max_message_size: int | None = None) -> Options:
         ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
         ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),
         ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),  # else GOAWAY too_many_pings
+        ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),  # else GOAWAY too_many_pings
         *_message_options(max_message_size),
     ]
 
