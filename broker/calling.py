@@ -57,7 +57,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise CodecError(f"there is no codec {self.codec!r}: the codecs are {', '.join(CODECS)}")
-        for key, value in self.metadata.items():
+        given: list[tuple[object, object]] = [*self.metadata.items()]
+        for key, value in given:
             if not isinstance(key, str) or not isinstance(value, (str, bytes)):
                 raise TypeError(f"metadata is text, and text or bytes; not {key!r}: {value!r}")
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
@@ -164,7 +165,8 @@ class Remote:
         if value is None:
             raise _error_of(outcome)
         if value.codec != self.options.codec:
-            raise ProtocolError(f"the answer came in codec {value.codec!r} to a call in {self.options.codec!r}; it was not read")
+            asked = self.options.codec
+            raise ProtocolError(f"the answer came in codec {value.codec!r} to a call in {asked!r}; it was not read")
         received_metadata(outcome.metadata)
         result = codec(value.codec).decode(value, self.edge, "result")
         if not outcome.raised:
@@ -176,7 +178,7 @@ class Remote:
     def _call(
         self, member: str, arguments: Encoded, kind: Call.Kind, deadline: float | None, *, oneway: bool = False
     ) -> tuple[Outcome, ClientConnection]:
-        """One call with what repeats it: once if it was surely not executed, and `retries` times if it may have been."""
+        """One call, repeated once if it was surely not executed, and `retries` times if it may have been."""
         again, retries = 1, self.options.retries
         while True:
             uri, connection = self._connect(deadline)

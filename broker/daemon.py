@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 import threading
@@ -13,6 +12,7 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import grpc
@@ -30,7 +30,7 @@ from broker.connection.server import ConnectService, DaemonThreads
 from broker.connection.workers import Workers, start_thread
 from broker.context import CallContext, Client
 from broker.dispatch import Authorize, Dispatcher, Lane
-from broker.errors import DaemonError, NamingError, format_remote_traceback
+from broker.errors import DaemonError, format_remote_traceback
 from broker.inspection import Inspection
 from broker.listening import check_bind, listen, listen_unix, published_address, resolve_host
 from broker.loop import LoopThread
@@ -184,7 +184,7 @@ class Daemon:
 
     def _listen(self, host: str, port: int, advertise: str | None) -> grpc.Server:
         if self._unix_path is not None:
-            self._unix_path = os.path.abspath(self._unix_path)
+            self._unix_path = str(Path(self._unix_path).absolute())
             self._place = f"./u:{self._unix_path}"
             self._address = (self._place, 0)
             return listen_unix(self._make_server, self._unix_path, self._credentials)
@@ -201,7 +201,7 @@ class Daemon:
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         unary = UnaryService(self._objects, self._dispatcher)
-        handlers = {
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Invoke": grpc.unary_unary_rpc_method_handler(
                 unary.invoke, wire.InvokeRequest.FromString, wire.InvokeResponse.SerializeToString
             ),
@@ -295,9 +295,8 @@ class Daemon:
         """
         self.start()
         try:
-            with _sigterm_as_exception():
-                with self._state:
-                    self._state.wait_for(lambda: self._stopping)
+            with _sigterm_as_exception(), self._state:
+                self._state.wait_for(lambda: self._stopping)
         except (KeyboardInterrupt, _Terminated):
             _log.info("the daemon at %s was told to end", self.location)
         self.shutdown()
@@ -337,8 +336,8 @@ class Daemon:
             self._loop_thread.stop()
             for object_id, registration in self._objects.registrations.items():
                 served.remove(registration.target, self._uri(object_id))
-            if self._unix_path is not None and os.path.exists(self._unix_path):
-                os.unlink(self._unix_path)
+            if self._unix_path is not None:
+                Path(self._unix_path).unlink(missing_ok=True)
         finally:
             with self._state:
                 self._stopped = True

@@ -80,7 +80,7 @@ class EchoServer:
     def _tell(self, what: str, *values: object) -> None:
         if self._verbose:
             shown = ", ".join(map(repr, values))
-            print(f"{datetime.now():%H:%M:%S} {what}({shown})", flush=True)
+            print(f"{datetime.now().astimezone():%H:%M:%S} {what}({shown})", flush=True)
 
 
 _EPILOG = """\
@@ -106,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-u", "--unix-socket", metavar="PATH", help="listen on a Unix socket instead")
     parser.add_argument("-N", "--naming", action="store_true", help=f"enter the name {NAME} in the name server")
     parser.add_argument("-v", "--verbose", action="store_true", help="print each call")
-    parser.add_argument("--insecure", action="store_true", help="allow a host that other machines can reach, without TLS")
+    parser.add_argument(
+        "--insecure", action="store_true", help="allow a host that other machines can reach, without TLS"
+    )
     return parser
 
 

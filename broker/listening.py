@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import grpc
 
@@ -27,9 +28,9 @@ def check_bind(host: str, addresses: Sequence[tuple[str, int]], *, insecure: boo
     reachable = [address for address, _ in addresses if not ipaddress.ip_address(address.partition("%")[0]).is_loopback]
     if reachable and not insecure:
         raise DaemonError(
-            f"{host!r} can be reached from other machines ({', '.join(reachable)}), and anyone there could call your objects: "
-            "give the daemon credentials=grpc.ssl_server_credentials(...), or, on a network that you trust, write "
-            f"Daemon(host={host!r}, insecure=True), --insecure on a command line, or BROKER_INSECURE=1"
+            f"{host!r} can be reached from other machines ({', '.join(reachable)}), and anyone there could call your "
+            "objects: give the daemon credentials=grpc.ssl_server_credentials(...), or, on a network that you trust, "
+            f"write Daemon(host={host!r}, insecure=True), --insecure on a command line, or BROKER_INSECURE=1"
         )
 
 
@@ -38,7 +39,9 @@ def resolve_host(host: str, port: int) -> list[tuple[str, int]]:
     try:
         return addresses_of(host, port)
     except OSError as error:
-        raise DaemonError(f"cannot listen on {host!r}: {error.strerror or error}; use a name or address of this machine") from error
+        raise DaemonError(
+            f"cannot listen on {host!r}: {error.strerror or error}; use a name or address of this machine"
+        ) from error
 
 
 def listen(
@@ -108,12 +111,16 @@ def _bind(address: str, port: int) -> socket.socket:
 
 def _in_use(host: str, port: int) -> PortInUse:
     place = join_host_port(host, port)
-    error = PortInUse(f"cannot listen on {place}: something else listens there; end it, or take another port (0: any free one)")
+    error = PortInUse(
+        f"cannot listen on {place}: something else listens there; end it, or take another port (0: any free one)"
+    )
     error.errno = errno.EADDRINUSE
     return error
 
 
-def listen_unix(make_server: Callable[[], grpc.Server], path: str, credentials: grpc.ServerCredentials | None) -> grpc.Server:
+def listen_unix(
+    make_server: Callable[[], grpc.Server], path: str, credentials: grpc.ServerCredentials | None
+) -> grpc.Server:
     """A gRPC server on a Unix socket that only its owner may use. Raises PortInUse, DaemonError.
 
     A second server would take the path over in silence, so one that lives is looked for first.
@@ -145,9 +152,11 @@ def _clear_stale(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
+            Path(path).unlink()
             return
-    error = PortInUse(f"cannot listen on the Unix socket {path}: another daemon listens there; end it, or take another path")
+    error = PortInUse(
+        f"cannot listen on the Unix socket {path}: another daemon listens there; end it, or take another path"
+    )
     error.errno = errno.EADDRINUSE
     raise error
 

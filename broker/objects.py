@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 import uuid
@@ -99,7 +98,9 @@ class Registration:
             return cls()
         made = creator(cls)
         if not isinstance(made, cls):
-            raise TypeError(f"the instance creator of {cls.__name__} returned {type(made).__name__}: return {cls.__name__}")
+            raise TypeError(
+                f"the instance creator of {cls.__name__} returned {type(made).__name__}: return {cls.__name__}"
+            )
         return made
 
 
@@ -249,7 +250,9 @@ class ObjectTable:
                 )
             known = self._find_target(target)
             if known is not None and known is not before:
-                raise DaemonError(f"{_short(target)} is registered already, as {known.where}: use uri_for, or unregister")
+                raise DaemonError(
+                    f"{_short(target)} is registered already, as {known.where}: use uri_for, or unregister"
+                )
             self._by_id[object_id] = registration
         for cls_in_hint in types_in_hints(table):
             self._types.learn(cls_in_hint)
@@ -290,7 +293,7 @@ class ObjectTable:
         return next((r for r in self._by_id.values() if r.target is target), None)
 
 
-def _checked_id(object_id: str | None) -> str:
+def _checked_id(object_id: object) -> str:
     if object_id is None:
         return f"obj_{uuid.uuid4().hex}"
     if not isinstance(object_id, str):
@@ -300,7 +303,7 @@ def _checked_id(object_id: str | None) -> str:
     return object_id
 
 
-def _checked_limit(limit: int | None) -> int | None:
+def _checked_limit(limit: object) -> int | None:
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise ValueError(f"max_concurrency is a number from 1 on, or None for no limit; not {limit!r}")
     return limit
@@ -315,7 +318,7 @@ def _short(target: object) -> str:
 def _nothing_remote(cls: type, table: MemberTable, require_expose: bool) -> str:
     if require_expose:
         return f"nothing of {cls.__name__} is remote: mark members with @broker.expose (require_expose is set)"
-    if inspect.isroutine(cls) or not table.hidden:
+    if not table.hidden:
         return f"nothing of {cls.__name__} is remote: it has no public method or property"
     return f"nothing of {cls.__name__} is remote: its public members are not marked with @broker.expose"
 

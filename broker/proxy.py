@@ -10,11 +10,9 @@ import grpc
 
 from broker._pb.broker_pb2 import Call
 from broker.calling import Edge, Options, Remote
-from broker.codecs import Encoded
 from broker.config import Config
 from broker.connection.client import Session
 from broker.descriptions import NO_SIGNATURE, RemoteDescription, RemoteMember
-from broker.errors import CommunicationError
 from broker.exposure import missing_member
 from broker.uri import URI
 
@@ -68,7 +66,9 @@ class Proxy:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: such names are never remote")
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}: such names are never remote"
+            )
         remote = self._broker._remote
         member = remote.find_member(name)
         if member is None:
@@ -213,7 +213,9 @@ class ProxyControl:
         return connection is not None and connection.engine.usable
 
     timeout = property(lambda self: self._remote.options.timeout, doc="Seconds that a call may take; None: no limit.")
-    connect_timeout = property(lambda self: self._remote.options.connect_timeout, doc="Seconds that connecting may take.")
+    connect_timeout = property(
+        lambda self: self._remote.options.connect_timeout, doc="Seconds that connecting may take."
+    )
     wait = property(lambda self: self._remote.options.wait, doc="Seconds to keep trying for what is not there yet.")
     codec = property(lambda self: self._remote.options.codec, doc="The codec of the calls.")
     metadata = property(lambda self: self._remote.options.metadata, doc="What travels with every call.")

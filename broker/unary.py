@@ -61,7 +61,9 @@ class UnaryCall:
             response.exception.CopyFrom(_exception(value, edge))
         if not self._is_plain:
             encoded = codec(self.request.arguments.codec).encode(value, edge, "result")
-            message = wire.Encoded(codec=encoded.codec, payload=bytes(encoded.payload), buffers=map(bytes, encoded.buffers))
+            message = wire.Encoded(
+                codec=encoded.codec, payload=bytes(encoded.payload), buffers=map(bytes, encoded.buffers)
+            )
             response.encoded.CopyFrom(message)
         elif not raised:
             plain = self._message is not None and self._message.plain
@@ -69,7 +71,9 @@ class UnaryCall:
         for key, item in metadata_to_wire(metadata).items():
             response.metadata[key].CopyFrom(item)
         if response.ByteSize() > MAX_REQUEST_SIZE:
-            raise MessageTooLargeError(f"the result takes {response.ByteSize()} bytes and a unary call holds {MAX_REQUEST_SIZE}")
+            raise MessageTooLargeError(
+                f"the result takes {response.ByteSize()} bytes and a unary call holds {MAX_REQUEST_SIZE}"
+            )
         self.response = response
         self._done.set()
 
@@ -115,7 +119,9 @@ class UnaryService:
         if not message.HasField("encoded"):
             arguments = Encoded("json", b"")
         kind = self._kind(message)
-        request = _request(message.object, message.method, kind, arguments, context, metadata_from_wire(message.metadata))
+        request = _request(
+            message.object, message.method, kind, arguments, context, metadata_from_wire(message.metadata)
+        )
         call = UnaryCall(request, context.peer(), message)
         self._carry_out(call, context)
         return call.response
@@ -155,7 +161,7 @@ def _request(
     context: grpc.ServicerContext,
     metadata: Metadata,
 ) -> CallRequest:
-    remaining = context.time_remaining()
+    remaining: float | None = context.time_remaining()  # the stub forgets the None of a call without a deadline
     return CallRequest(
         object=object_id,
         member=member,
@@ -192,7 +198,5 @@ def _structure(value: Value) -> object:
 
 def _value(structure: object) -> Value:
     holder = Struct()
-    holder["value"] = structure
+    holder.update({"value": structure})  # type: ignore[dict-item]  # nested lists and dicts, as JSON has them
     return holder.fields["value"]
-
-

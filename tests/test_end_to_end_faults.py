@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -82,15 +83,21 @@ def test_an_argument_that_cannot_be_encoded_is_refused_before_it_is_sent(proxy: 
 
 
 def test_a_result_that_cannot_be_encoded_is_the_servers_fault(proxy: Any) -> None:
-    with pytest.raises(errors.CodecError, match=r"workshop\.give_lock ran, and its result cannot be encoded by the server") as caught:
+    with pytest.raises(
+        errors.CodecError, match=r"workshop\.give_lock ran, and its result cannot be encoded by the server"
+    ) as caught:
         proxy.give_lock()
     assert caught.value.may_have_run
     assert "result['a'][0]" in str(caught.value)
     assert proxy.count() == 2
 
 
-@pytest.mark.parametrize(("kind", "name"), [("exit", "SystemExit"), ("interrupt", "KeyboardInterrupt"), ("generator", "GeneratorExit")])
-def test_exceptions_that_end_a_program_end_only_the_call(proxy: Any, daemon: broker.Daemon, kind: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name"), [("exit", "SystemExit"), ("interrupt", "KeyboardInterrupt"), ("generator", "GeneratorExit")]
+)
+def test_exceptions_that_end_a_program_end_only_the_call(
+    proxy: Any, daemon: broker.Daemon, kind: str, name: str
+) -> None:
     for _ in range(3):
         with pytest.raises(errors.RemoteError) as caught:
             proxy.raise_it(kind)
@@ -139,7 +146,10 @@ def test_a_port_in_use(daemon: broker.Daemon) -> None:
 
 
 def test_localhost_is_refused_if_one_of_its_addresses_is_taken() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(errors.DaemonError, match="something else listens"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        pytest.raises(errors.DaemonError, match="something else listens"),
+    ):
         broker.Daemon(port=other.getsockname()[1])
 
 
@@ -165,7 +175,12 @@ def test_nothing_listens() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "says"),
-    [(b"PYRO\x01\xf6", "Pyro"), (b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP/1"), (b"SSH-2.0-x\r\n", "SSH"), (b"\x00\x01\x02", "answers with")],
+    [
+        (b"PYRO\x01\xf6", "Pyro"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP/1"),
+        (b"SSH-2.0-x\r\n", "SSH"),
+        (b"\x00\x01\x02", "answers with"),
+    ],
 )
 def test_what_is_no_broker_is_named_by_its_first_bytes(answer: bytes, says: str) -> None:
     with _stranger(answer) as port:
@@ -190,8 +205,11 @@ def test_garbage_on_the_port_harms_nobody(daemon: broker.Daemon, proxy: Any) -> 
                 peer.shutdown(socket.SHUT_WR)
                 while peer.recv(4096):
                     pass
-            except OSError as error:  # gRPC may have closed it before it was all sent
-                assert not isinstance(error, TimeoutError)
+            except ConnectionError:
+                pass  # gRPC closed it before all was sent
+            except OSError as error:
+                if error.errno != errno.ENOTCONN:
+                    raise
     assert proxy.count() == 2
 
 
@@ -208,7 +226,8 @@ def test_a_broken_protocol_ends_that_connection_and_no_other(daemon: broker.Daem
             yield message
             hold.wait(10)
 
-        answers = [Frames.FromString(answer) for answer in channel.stream_stream(CONNECT_METHOD)(requests())]
+        connect: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT_METHOD)
+        answers = [Frames.FromString(answer) for answer in connect(requests())]
         hold.set()
     assert answers[-1].frames[-1].goaway.protocol_error
     assert answers[-1].frames[-1].goaway.reason
@@ -263,7 +282,7 @@ def test_a_daemon_that_vanishes_in_the_middle_of_a_call(run_program: Callable[..
     assert caught.value.may_have_run
     server.wait()
     run_program(code.format(port=port)).line("port")
-    with pytest.raises(errors.ConnectionClosedError, match="state .* was lost") as caught:
+    with pytest.raises(errors.ConnectionClosedError, match=r"state .* was lost") as caught:
         proxy.count()
     assert not caught.value.may_have_run
     assert proxy.count() == 1

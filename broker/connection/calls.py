@@ -128,8 +128,10 @@ class ServedCall(Protocol):
     """A call that arrived, as the side that serves it sees it. Every method may be called from any thread."""
 
     request: CallRequest
-    peer: str
-    """Who calls, for messages."""
+
+    @property
+    def peer(self) -> str:
+        """Who calls, for messages."""
 
     def started(self) -> None:
         """The call leaves its queue."""

@@ -27,6 +27,7 @@ LINGER_SECONDS = 10.0
 """How long a connection that nobody uses stays open."""
 _SWEEP_SECONDS = 1.0
 
+
 class Place(NamedTuple):
     """Where a daemon is, and as whom it is approached: the key of a connection."""
 
@@ -63,7 +64,8 @@ class ClientConnection:
         channel = open_channel(
             host, port, unix_socket=path, credentials=credentials, max_message_size=MESSAGE_LIMIT + (1 << 20)
         )
-        stream = channel.stream_stream(CONNECT_METHOD)(iter(self.engine.next_message, None))
+        method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT_METHOD)
+        stream = method(iter(self.engine.next_message, None))
         threading.Thread(target=self._read, args=(channel, stream), name=f"broker-{self.place}", daemon=True).start()
         opened = self.engine.opened.wait(timeout)
         if self.engine.peer is None or self.engine.ended_because is not None:
@@ -78,15 +80,14 @@ class ClientConnection:
             self._sessions += 1
             return self._sessions
 
-    def _read(self, channel: grpc.Channel, stream: grpc.Call) -> None:
+    def _read(self, channel: grpc.Channel, stream: Any) -> None:
         try:
-            for message in stream:  # type: ignore[attr-defined]  # the call is also its response iterator
+            for message in stream:
                 self.engine.receive(message)
             reason = f"{self.place} closed the connection"
-        except grpc.RpcError as error:
-            assert isinstance(error, grpc.Call)
-            self._failure = error.code()
-            reason = f"{error.details()}"
+        except grpc.RpcError:
+            self._failure = stream.code()
+            reason = stream.details()
         self.engine.lost(self.engine.draining_because or f"the connection to {self.place} was lost ({reason})")
         channel.close()
 
