@@ -10,7 +10,7 @@ import grpc
 
 from broker._pb import registry_pb2 as pb
 from broker.registry import OWN_NAME, leases, wire
-from broker.registry.link import Link
+from broker.registry.link import PATIENCE, Link
 from broker.uri import URI
 
 __all__ = ["NameServer"]
@@ -19,12 +19,19 @@ __all__ = ["NameServer"]
 class NameServer:
     """A name server somewhere. Shared by threads; in a forked child it connects anew.
 
-    Each method gives up after 5 seconds with NamingError, which says why; while the name server restarts it is asked
+    Each method gives up after `patience` seconds, normally 5, with NamingError, which says why; while the name server restarts it is asked
     again until then. What it refuses is NameNotFound, NameTaken, InvalidURI or another NamingError.
     """
 
-    def __init__(self, host: str, port: int, *, credentials: grpc.ChannelCredentials | None = None) -> None:
-        self._link = Link(host, port, credentials)
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._link = Link(host, port, credentials, patience)
         self.uri = URI.direct(OWN_NAME, host, port)
 
     def register(
@@ -36,6 +43,7 @@ class NameServer:
         the process. Any other stays until it is removed, or for `ttl` seconds if those are given. With `replace` False
         a name that is there is NameTaken. TypeError for an object that no daemon of this process serves.
         """
+        name = _text(name, "name")
         uri = _uri_of(obj_or_uri)
         labels = _labels(tags)
         if ttl is not None and not ttl > 0:
@@ -73,12 +81,12 @@ class NameServer:
         Just after the name server started without a file, a name that is missing may be that of a daemon which has not
         renewed it yet: then it is asked for again, at most for the 5 seconds.
         """
-        entry = self._link.call(wire.LOOKUP, pb.LookupNameRequest(name=name))
+        entry = self._link.call(wire.LOOKUP, pb.LookupNameRequest(name=_text(name, "name")))
         return (URI(entry.uri), frozenset(entry.tags)) if with_tags else URI(entry.uri)
 
     def set_tags(self, name: str, tags: Iterable[str]) -> None:
         """Gives a name these tags instead of those that it had."""
-        self._link.call(wire.SET_TAGS, pb.SetTagsRequest(name=name, tags=_labels(tags)))
+        self._link.call(wire.SET_TAGS, pb.SetTagsRequest(name=_text(name, "name"), tags=_labels(tags)))
 
     @overload
     def list(
@@ -162,7 +170,13 @@ class NameServer:
 def _labels(tags: Iterable[str]) -> list[str]:
     if isinstance(tags, str):
         raise TypeError(f"tags is a collection of str, not one str: write [{tags!r}]")
-    return sorted(set(tags))
+    return sorted({_text(tag, "tag") for tag in tags})
+
+
+def _text(value: str, what: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a {what} is a str, not {type(value).__name__}")
+    return value
 
 
 def _uri_of(obj_or_uri: object) -> URI:

@@ -26,6 +26,7 @@ __all__ = ["LeaseHolder", "announce", "forget", "holder_of", "object_resolvers"]
 
 _LOG = logging.getLogger("broker")
 _RETRY_SECONDS = 0.5
+_WITHDRAW_SECONDS = 2.0
 
 object_resolvers: list[Callable[[object], URI | None]] = []
 """Each returns the URI of an object that a daemon of this process serves, or None. Daemons and proxies add theirs."""
@@ -95,11 +96,14 @@ class LeaseHolder:
         return self.names().get(name)
 
     def withdraw(self, uri: URI) -> None:
-        """Removes the names that lead to this URI and are still ours. Raises NamingError."""
+        """Removes the names that lead to this URI and are still ours.
+
+        Never raises: where the name server does not answer within two seconds, they are removed when it does, or expire.
+        """
         for renewal in self._all():
             renewal.withdraw(uri)
 
-    def withdraw_all(self, timeout: float = 2.0) -> None:
+    def withdraw_all(self, timeout: float = _WITHDRAW_SECONDS) -> None:
         """Ends the lease: removes what is still ours, and nothing else. The holder takes no name after it.
 
         Never raises: where a name server does not answer in time, the lease runs out there by itself.
@@ -141,6 +145,7 @@ class _Renewal:
         self._daemon = f"the daemon at {holder.location}"
         self._changed = threading.Condition()
         self._held: dict[str, _Held] = {}  # under _changed, as all below
+        self._withdrawn: dict[str, int] = {}  # registrations to remove
         self._thread: threading.Thread | None = None
         self._lease_ttl = 15.0
         self._ended = False
@@ -165,12 +170,15 @@ class _Renewal:
 
     def withdraw(self, uri: URI) -> None:
         with self._changed:
-            mine = {name: held for name, held in self._held.items() if held.uri == uri}
+            mine = {name: held.registration for name, held in self._held.items() if held.uri == uri}
             for name in mine:
                 del self._held[name]
+            self._withdrawn |= mine
             self._changed.notify_all()
-        for name, held in mine.items():
-            self._link.call(wire.REMOVE, pb.RemoveRequest(name=name, registration=held.registration))
+        try:
+            self._remove_withdrawn(mine, _WITHDRAW_SECONDS)
+        except BrokerError as error:
+            _LOG.info("%s withdraws %s later: %s", self._daemon, ", ".join(mine), error)
 
     def drop(self, names: Iterable[str]) -> None:
         with self._changed:
@@ -216,6 +224,7 @@ class _Renewal:
             answer = self._link.call(wire.KEEP_ALIVE, pb.KeepAliveRequest(lease=self._holder.token), patience=patience)
             self._compare(before, answer)
             self._enter_again(patience)
+            self._remove_withdrawn(dict(self._withdrawn), patience)
         except BrokerError as error:
             if not self._unreachable and not self._link.closed:
                 _LOG.warning("cannot renew the names of %s, and go on trying: %s", self._daemon, error)
@@ -274,8 +283,16 @@ class _Renewal:
                 self._held[name] = after
             elif present is before:
                 del self._held[name]
-        if present is None and after is not None:
-            self._link.call(wire.REMOVE, pb.RemoveRequest(name=name, registration=after.registration))
+            elif present is None and after is not None:
+                self._withdrawn[name] = after.registration
+
+    def _remove_withdrawn(self, registrations: dict[str, int], patience: float) -> None:
+        for name, registration in registrations.items():
+            request = pb.RemoveRequest(name=name, registration=registration)
+            self._link.call(wire.REMOVE, request, patience=patience)
+            with self._changed:
+                if self._withdrawn.get(name) == registration:
+                    del self._withdrawn[name]
 
 
 def _repeated(request: pb.RegisterRequest) -> pb.RegisterRequest:

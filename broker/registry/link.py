@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from typing import Final
 
@@ -37,7 +38,10 @@ class Link:
     asked again until the patience ends.
     """
 
-    def __init__(self, host: str, port: int, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, credentials: grpc.ChannelCredentials | None = None, patience: float = PATIENCE
+    ) -> None:
+        self.patience = patience
         self.host = host
         self.port = port
         self.credentials = credentials
@@ -55,13 +59,16 @@ class Link:
         request: wire.Request,
         *,
         repeat: wire.Request | None = None,
-        patience: float = PATIENCE,
+        patience: float | None = None,
     ) -> wire.Response:
         """Asks, and returns the answer; `repeat` is what to send when the request may have arrived before.
+
+        `patience` is for this question, in seconds; None: that of the link.
 
         Raises what the name server refused with (NameNotFound, NameTaken, InvalidURI, NamingError), and NamingError
         if no name server answers.
         """
+        patience = self.patience if patience is None else patience
         deadline = time.monotonic() + patience
         pause = 0.0
         while True:
@@ -140,13 +147,24 @@ class Link:
     def _reason(self, code: grpc.StatusCode, details: str, patience: float) -> str:
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return "what listens there speaks gRPC but is no name server (is it the port of a daemon?)"
-        if "Connection refused" in details:
-            return "nothing listens there (connection refused)"
-        if "DNS resolution failed" in details:
-            return f"the host {self.host!r} is not known"
+        failure = self._connect_failure()
+        if failure is not None:
+            return failure
         found = describe_peer(self.host, self.port)
         if found is not None:
             return f"what listens there {found}"
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"no answer within {patience:g} seconds"
         return details or code.name
+
+    def _connect_failure(self) -> str | None:
+        """What plain TCP says, which is clearer than what gRPC made of it; None if it connects."""
+        try:
+            socket.create_connection((self.host, self.port), timeout=1).close()
+        except socket.gaierror:
+            return f"the host {self.host!r} is not known"
+        except ConnectionRefusedError:
+            return "nothing listens there (connection refused)"
+        except OSError as error:
+            return str(error)
+        return None
