@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
@@ -293,10 +293,16 @@ class Daemon:
 
         In the main thread SIGTERM is handled for as long as this runs, and put back.
         """
+        self._serve_until_told(lambda: None)
+
+    def _serve_until_told(self, announce: Callable[[], None]) -> None:
+        """`request_loop`, which announces that it serves once a signal would end it cleanly."""
         self.start()
         try:
-            with _sigterm_as_exception(), self._state:
-                self._state.wait_for(lambda: self._stopping)
+            with _sigterm_as_exception():
+                announce()
+                with self._state:
+                    self._state.wait_for(lambda: self._stopping)
         except (KeyboardInterrupt, _Terminated):
             _log.info("the daemon at %s was told to end", self.location)
         self.shutdown()
@@ -429,17 +435,21 @@ def serve(
     daemon = daemon or Daemon(host, port)
     try:
         _register_all(daemon, pairs, use_ns, tuple(tags), Config.wait.pick(wait), verbose)
-        if verbose:
-            print("Broker daemon running.", flush=True)
         if block:
-            daemon.request_loop()
+            daemon._serve_until_told(lambda: _say_running(verbose))
         else:
             daemon.start()
+            _say_running(verbose)
     except BaseException:
         if own:
             daemon.shutdown(grace=0)
         raise
     return daemon
+
+
+def _say_running(verbose: bool) -> None:
+    if verbose:
+        print("Broker daemon running.", flush=True)
 
 
 def _object_and_name(pair: tuple[Any, Any]) -> tuple[object, str | None]:

@@ -127,8 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"broker-echoserver: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     print(f"echo uri: {uri}" + (f"\nname: {NAME}" if arguments.naming else ""))
-    print("Echo server running. Ctrl-C ends it.", flush=True)
-    daemon.request_loop()
+    daemon._serve_until_told(lambda: print("Echo server running. Ctrl-C ends it.", flush=True))
     print("Echo server shut down.")
     return 0
 
