@@ -166,7 +166,9 @@ def _dtype_fields(dtype: np.dtype[Any]) -> object:
     from numpy.lib import format as npy
 
     if dtype.hasobject:
-        raise Fault("an array of dtype object cannot travel: send a list, or an array of numbers")
+        raise Fault(
+            f"an array of dtype {dtype} holds objects and cannot travel: send a list, or convert it with astype"
+        )
     if dtype.metadata is None and dtype.kind in "biufcmMSUV" and dtype.isbuiltin != 2:  # 2: of another package
         described = npy.dtype_to_descr(dtype)
         if npy.descr_to_dtype(described) == dtype:
@@ -231,7 +233,7 @@ def read_scalar(dtype: object, value: object = None, base64: str | None = None) 
 
     with np.errstate(all="ignore"):
         scalar = kind.type(value)
-    if scalar != value and value == value:  # NaN differs from itself
+    if kind.kind in "iu" and scalar.item() != value or kind.kind == "f" and np.isinf(scalar) and not np.isinf(value):
         raise ValueError(f"{value!r} does not fit the dtype {kind.name}")
     return scalar
 

@@ -169,7 +169,7 @@ def _with_ints(value: Any, depth: int) -> Any:
         if abs(value) > _EXACT:
             raise Fault(
                 f"a whole number as large as {value:.0f} may have been rounded on its way here:"
-                f' write {{"{TAG}":"int","value":"…"}} with its digits'
+                f' write {{"{TAG}":"int","value":"…"}} with its digits, or "float" for a float'
             )
         return int(value)
     if kind is list:

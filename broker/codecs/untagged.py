@@ -109,7 +109,8 @@ def _instance(value: Any, edge: Edge, depth: int) -> Any:
     if isinstance(value, Enum):
         return untagged(value.value, edge, depth)
     if isinstance(value, array) or arrays.numpy_writer(value) is not None:
-        return untagged(value.tolist(), edge, depth - 1)
+        listed = value.tolist()
+        return str(value) if type(listed) is type(value) else untagged(listed, edge, depth - 1)
     if isinstance(value, Record):
         return _object(value._fields, edge, depth)
     entry = edge.types.by_class(type(value))

@@ -1,0 +1,113 @@
+"""The pickle codec: buffers out of band, references by persistent id, and errors that are CodecErrors."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from broker.codecs import Encoded, PlainEdge, TypeRegistry, codec
+from broker.errors import CodecError
+
+PICKLE = codec("pickle")
+EDGE = PlainEdge(TypeRegistry())
+
+
+class Served:
+    pass
+
+
+class Bad:
+    def __setstate__(self, state: object) -> None:
+        raise KeyError("bad")
+
+    def __getstate__(self) -> object:
+        return 1
+
+
+class References(PlainEdge):
+    def __init__(self) -> None:
+        super().__init__(TypeRegistry())
+        self.asked: list[object] = []
+
+    def reference(self, value: object) -> str | None:
+        self.asked.append(value)
+        return "BROKER:obj_1@localhost:1" if isinstance(value, Served) else None
+
+    def resolve(self, reference: str) -> object:
+        return f"a proxy for {reference}"
+
+
+def test_values_keep_their_types_and_identity() -> None:
+    shared: list[object] = [1, (2, {3}), b"x", Served]
+    read: Any = PICKLE.decode(PICKLE.encode([shared, shared], EDGE), EDGE)
+    assert read == [shared, shared]
+    assert read[0] is read[1]
+
+
+def test_arrays_travel_out_of_band_and_arrive_writable() -> None:
+    numbers = np.arange(1000.0)
+    encoded = PICKLE.encode({"a": numbers, "b": numbers[::2], "c": np.frombuffer(b"abcd", "u1")}, EDGE)
+    assert len(bytes(encoded.payload)) < 1000
+    assert np.shares_memory(np.frombuffer(encoded.buffers[0]), numbers)
+    read: Any = PICKLE.decode(encoded, EDGE)
+    assert (read["a"] == numbers).all()
+    assert (read["b"] == numbers[::2]).all()
+    assert read["a"].flags.writeable
+    assert not np.shares_memory(read["a"], numbers)
+
+
+def test_references() -> None:
+    edge = References()
+    value = {"a": [Served()], "plain": [1, "x", 2.5, None, b""]}
+    read = PICKLE.decode(PICKLE.encode(value, edge), edge)
+    assert read == {"a": ["a proxy for BROKER:obj_1@localhost:1"], "plain": value["plain"]}
+    assert [type(asked) for asked in edge.asked] == [Served]
+
+
+def test_calls() -> None:
+    call = (("Janet", [1]), {"item": {2}})
+    assert PICKLE.decode_call(PICKLE.encode_call(*call, EDGE), EDGE) == call
+    for wrong in (1, ([], {}), ((), {1: 2}), ((), {}, 3)):
+        with pytest.raises(CodecError, match=r"arguments: a call is pickled as \(args, kwargs\)"):
+            PICKLE.decode_call(Encoded("pickle", pickle.dumps(wrong)), EDGE)
+
+
+def test_what_cannot_be_pickled() -> None:
+    with pytest.raises(CodecError, match=r"result: this cannot be pickled: TypeError: cannot pickle '_thread.lock'"):
+        PICKLE.encode([threading.Lock()], EDGE, "result")
+    with pytest.raises(CodecError, match=r"arguments: the function .*<lambda> cannot travel as a value: wrap it in"):
+        PICKLE.encode_call((lambda: 1,), {}, EDGE)
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(CodecError, match="value: this cannot be pickled: it is nested too deep"):
+        PICKLE.encode(deep, EDGE)
+
+
+def test_what_cannot_be_unpickled() -> None:
+    for payload in (
+        b"",
+        b"garbage",
+        b"\x80\x05N",
+        pickle.dumps(Bad()),
+        b"cno.such.module\nX\n.",
+        b"\x80\x05\x95" + b"\xff" * 8,
+    ):
+        with pytest.raises(CodecError, match="^value: this cannot be unpickled: "):
+            PICKLE.decode(Encoded("pickle", payload), EDGE)
+    with pytest.raises(CodecError, match="a reference to x is not accepted here"):
+        PICKLE.decode(Encoded("pickle", b"\x80\x05\x8c\x01xQ."), EDGE)
+
+
+def test_a_class_that_cannot_be_imported_is_a_remote_error() -> None:
+    class Local(ValueError):
+        pass
+
+    read: Any = PICKLE.decode(PICKLE.encode(Local("x"), EDGE), EDGE)
+    assert isinstance(read, ValueError)
+    assert read.type.endswith("Local")
+    assert str(read) == "x"
