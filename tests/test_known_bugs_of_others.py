@@ -28,7 +28,7 @@ from broker.connection.engine import Settings
 
 
 class Account:
-    secret = "s3cret"  # noqa: S105  # what must not be reached
+    secret = "s3cret"  # what must not be reached
 
     def __init__(self) -> None:
         self.balance = 10
