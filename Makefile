@@ -65,7 +65,7 @@ check: setup check-proto ## Runs every check that is no test: lint, types, impor
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python .ci/links.py
 
 check-proto: .venv-proto/.done ## Fails if broker/_pb is not what protos/ generates
@@ -79,7 +79,7 @@ bench: setup ## Runs the benchmarks
 
 clean: ## Removes what was made: environments, caches, builds
 	rm -rf .venv .venv-proto .venv-oldest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
-		.import_linter_cache .hypothesis
+		.hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call make_venv,DIRECTORY)
