@@ -66,6 +66,11 @@ class Program:
         assert line is not None, f"no line {beginning!r} came; stdout {self.output}, stderr {self.errors}"
         return line.removeprefix(beginning).strip()
 
+    def wait_for_lines(self, count: int, timeout: float = 20.0) -> None:
+        """Waits until it has printed so many lines."""
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.output) >= count, timeout), f"{self.output}, {self.errors}"
+
     def send_signal(self, number: int) -> None:
         self.process.send_signal(number)
 

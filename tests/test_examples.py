@@ -1,0 +1,302 @@
+"""Every example, run as it stands: each program a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+FEATURES = ["attributes", "autoproxy", "exceptions", "instancemodes", "oneway", "pickle-optin"]
+
+# What tests get from the fixture: run(None, script, arguments…, environment={…}) starts a program.
+Run = Callable[..., Any]
+
+
+def start(run_program: Run, script: str, *arguments: str, environment: dict[str, str] | None = None) -> Any:
+    return run_program(None, str(EXAMPLES / script), *arguments, environment=environment)
+
+
+def serve(run_program: Run, script: str, *arguments: str, environment: dict[str, str] | None = None) -> Any:
+    """Starts a server and returns when it serves."""
+    server = start(run_program, script, *arguments, environment=environment)
+    server.line("Broker daemon running.")
+    return server
+
+
+def uris(server: Any) -> list[str]:
+    return [line.split(" = ")[1].strip() for line in server.output if line.startswith("    uri = ")]
+
+
+def output_of(program: Any) -> str:
+    """What a program printed that ended by itself, and well."""
+    assert program.wait() == 0, program.errors
+    assert program.errors == ""
+    return "".join(program.output)
+
+
+def end(program: Any) -> str:
+    """Asks a program to end; returns what it printed."""
+    program.send_signal(signal.SIGTERM)
+    assert program.wait() == 0, program.errors
+    return "".join(program.output)
+
+
+@pytest.fixture
+def found_at(run_program: Run) -> Iterator[dict[str, str]]:
+    """The environment in which programs find a name server that runs."""
+    name_server = run_program(None, "-m", "broker.naming", "-p", "0")
+    port = name_server.line("URI = ").rpartition(":")[2]
+    yield {"BROKER_NS_PORT": port}
+    assert "NS shut down." in end(name_server)
+
+
+@contextmanager
+def port_taken() -> Iterator[int]:
+    """A port on which something that is no name server listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+# ---- the warehouse
+
+VISITS = [
+    "This is Janet.",
+    "    The warehouse has: chair, bicycle, couch, ladder, radio.",
+    "    Janet brought a lamp and leaves with the couch.",
+    "This is Henry.",
+    "    The warehouse has: chair, bicycle, ladder, radio, lamp.",
+    "    There is no couch for Henry.",
+    "In the end the warehouse has: chair, bicycle, ladder, radio, lamp, teapot.",
+]
+IN_THE_WAREHOUSE = ["Janet stored the lamp.", "Janet took the couch.", "Henry stored the teapot."]
+
+
+def test_warehouse_phase1(run_program: Run) -> None:
+    lines = output_of(start(run_program, "warehouse/phase1/visit.py")).splitlines()
+    assert [line for line in lines if line not in IN_THE_WAREHOUSE] == VISITS
+    assert [line for line in lines if line in IN_THE_WAREHOUSE] == IN_THE_WAREHOUSE
+
+
+def test_warehouse_phase2(run_program: Run) -> None:
+    warehouse = serve(run_program, "warehouse/phase2/warehouse.py")
+    visit = start(run_program, "warehouse/phase2/visit.py", *uris(warehouse))
+    assert output_of(visit).splitlines() == VISITS
+    assert end(warehouse).splitlines()[3:6] == IN_THE_WAREHOUSE
+
+
+def test_warehouse_phase3(run_program: Run, found_at: dict[str, str]) -> None:
+    warehouse = serve(run_program, "warehouse/phase3/warehouse.py", environment=found_at)
+    visit = start(run_program, "warehouse/phase3/visit.py", environment=found_at)
+    assert output_of(visit).splitlines() == VISITS
+    again = start(run_program, "warehouse/phase3/visit.py", environment=found_at)
+    assert "There is no couch for Janet." in output_of(again)
+    assert end(warehouse).splitlines()[4:7] == IN_THE_WAREHOUSE
+    names = run_program(None, "-m", "broker.nsc", "list", environment=found_at)
+    assert "example.warehouse" not in output_of(names)
+
+
+# ---- the stock market
+
+
+def test_stockquotes_phase1(run_program: Run) -> None:
+    lines = output_of(start(run_program, "stockquotes/phase1/stockquotes.py", "12")).splitlines()
+    assert len(lines) == 12
+    assert {tuple(line.split()[:2]) for line in lines} <= {("Amsterdam", "TULIP"), ("Kyoto", "MAPLE")}
+
+
+def test_stockquotes_phase2(run_program: Run) -> None:
+    market = serve(run_program, "stockquotes/phase2/stockmarket.py")
+    killed = start(run_program, "stockquotes/phase2/viewer.py", *uris(market), "TULIP")
+    viewer = start(run_program, "stockquotes/phase2/viewer.py", *uris(market), "KOTO", "TULIP")
+    for program in killed, viewer:
+        program.line("Amsterdam  TULIP")
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    viewer.wait_for_lines(len(viewer.output) + 3)
+    assert {line.split()[1] for line in end(viewer).splitlines()} == {"KOTO", "TULIP"}
+    end(market)
+
+
+def test_stockquotes_phase3(run_program: Run, found_at: dict[str, str]) -> None:
+    viewer = start(run_program, "stockquotes/phase3/viewer.py", "KOTO", "CANAL", environment=found_at)  # it waits
+    aggregator = serve(run_program, "stockquotes/phase3/aggregator.py", environment=found_at)
+    markets = [
+        start(run_program, "stockquotes/phase3/market.py", environment=found_at),
+        start(run_program, "stockquotes/phase3/market.py", "Kyoto", "MAPLE=945", "KOTO=64.75", environment=found_at),
+    ]
+    viewer.line("Amsterdam  CANAL")
+    viewer.line("Kyoto      KOTO")
+    end(aggregator)
+    markets[0].line("Amsterdam trades on without the aggregator")
+    aggregator = serve(run_program, "stockquotes/phase3/aggregator.py", environment=found_at)
+    second = start(run_program, "stockquotes/phase3/viewer.py", environment=found_at)
+    second.line("Amsterdam  TULIP")
+    second.line("Kyoto      MAPLE")
+    for program in (second, viewer, *markets, aggregator):
+        end(program)
+
+
+@pytest.mark.timeout(120)
+def test_the_stock_market_runs_on_when_a_viewer_is_killed(run_program: Run) -> None:
+    printed = run_program(None, str(EXAMPLES / "stockquotes" / "minute.py"), "10")
+    assert printed.wait(100) == 0, printed.output
+    assert printed.output[0] == "8 processes and a name server run for 10 seconds.\n"
+    assert printed.output[1].startswith("viewer 3 was killed")
+    assert printed.output[-1] == "No process was lost, none has grown, and all ended well.\n"
+
+
+# ---- one feature each
+
+EXPECTED: dict[str, list[str]] = {
+    "attributes": [
+        "target: 20.0",
+        "target, once set: 22.5",
+        "radiators: 3",
+        "remote members: measured, target",
+        "the setter refused: 80 is too hot for this room",
+        "read-only: 'example.thermostat'",
+        "Attributes of an instance are never remote: make it a property.",
+    ],
+    "autoproxy": [
+        "borrowed a Proxy for 'Emma'",
+        "the same book: True with the notes ['badly done, indeed']",
+        "on the shelf: Persuasion, a Proxy with 1 note",
+        "thank you for 'Emma', with what was written into it: badly done, indeed",
+    ],
+    "exceptions": [
+        "ValueError: the amount is -5: it must be above 0",
+        "InsufficientFunds: 30 short and .missing is 30",
+        "RemoteError: 'nobody' of the type server.UnknownAccount and a KeyError: True",
+        "TypeError: withdraw() missing 1 required positional argument: 'amount'",
+        " +--- This exception occurred remotely (broker) - Remote traceback:",
+        "in withdraw",
+    ],
+    "instancemodes": [
+        "    Henry: session basket 2 holds pear",
+        "    Janet: session basket 1 holds apple, plum",
+        "    Janet, in a new session: session basket 3 holds quince",
+        "    Janet, in a new session: single basket 1 holds apple, pear, plum, quince",
+        "    Janet: percall basket 3 holds plum",
+        "    Henry: a basket from the creator 2 holds pear",
+    ],
+    "oneway": [
+        "submitted page 1: None",
+        "printed in order: ['page 1', 'page 2', 'page 3']",
+        "the caller of an empty page noticed nothing",
+        "in the end: 3 pages",
+    ],
+    "pickle-optin": [
+        "the default codec: 55",
+        "json refuses: args[0]: an instance of functools.partial cannot travel",
+        "pickle: [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]",
+    ],
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_feature(run_program: Run, feature: str) -> None:
+    server = serve(run_program, f"{feature}/server.py")
+    printed = output_of(start(run_program, f"{feature}/client.py", *uris(server)))
+    for text in EXPECTED[feature]:
+        assert text in printed
+    end(server)
+    if feature == "oneway":
+        assert "ValueError: an empty page" in server.errors
+
+
+def test_tags(run_program: Run, found_at: dict[str, str]) -> None:
+    printers = {"cellar": ["A4"], "attic": ["A4", "colour", "photo"], "hall": ["A4", "A3", "colour"]}
+    servers = [
+        serve(run_program, "tags/server.py", name, *tags, environment=found_at) for name, tags in printers.items()
+    ]
+    printed = output_of(start(run_program, "tags/client.py", environment=found_at))
+    assert "example.printer.hall: A3, A4, colour\n" in printed
+    assert "colour: example.printer.attic, example.printer.hall\n" in printed
+    assert "colour and A3: example.printer.hall\n" in printed
+    assert "photo or A3: example.printer.attic, example.printer.hall\n" in printed
+    assert "the poster is in the tray of hall\n" in printed
+    assert re.search(r"the letter is in the tray of (cellar|attic|hall)\n", printed)
+    assert "nobody: " in printed
+    for server in servers:
+        end(server)
+
+
+def test_grpcurl(run_program: Run, tool_path: str) -> None:
+    server = serve(run_program, "grpcurl/server.py")
+    at = uris(server)[0].partition("@")[2]
+    script = EXAMPLES / "grpcurl" / "calls.sh"
+    calls = subprocess.run(
+        ["sh", str(script), at],
+        env={**os.environ, "PATH": tool_path},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=50,
+    )
+    for text in (
+        "broker.v1.ObjectBroker",
+        '"SERVING"',
+        '"result": 10',
+        '"bread, tea"',
+        '"$type": "date"',
+        '"KeyError"',
+    ):
+        assert text in calls.stdout
+    assert "has no remote member 'burn'" in calls.stderr
+    end(server)
+
+
+# ---- the demonstration
+
+
+def test_the_demonstration_runs_where_the_usual_port_is_taken(run_program: Run) -> None:
+    with port_taken() as port:
+        demonstration = start(run_program, "demo.py", environment={"BROKER_NS_PORT": str(port)})
+        printed = output_of(demonstration)
+    assert "  warehouse | Janet took the couch.\n" in printed
+    assert "      visit |     Janet brought a lamp and leaves with the couch.\n" in printed
+    before, after = printed.split("The warehouse closes")
+    assert "example.warehouse -->" in before
+    assert "example.warehouse -->" not in after
+    assert "\033" not in printed
+
+
+def test_the_demonstration_cleans_up_on_ctrl_c(run_program: Run) -> None:
+    demonstration = start(run_program, "demo.py")
+    port = demonstration.line("name server | URI = ").rpartition(":")[2]
+    demonstration.line("  warehouse | Broker daemon running.")
+    demonstration.send_signal(signal.SIGINT)
+    assert demonstration.wait() == 130
+    assert demonstration.errors == ""
+    assert "Interrupted; everything that was started has ended.\n" in demonstration.output
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(port)))
+
+
+def test_every_example_is_run() -> None:
+    """A folder that is added has to be added above."""
+    folders = {folder.name for folder in EXAMPLES.iterdir() if folder.is_dir() and folder.name != "__pycache__"}
+    assert folders == {"warehouse", "stockquotes", "tags", "grpcurl", *FEATURES}
+    programs = {path.parent for path in EXAMPLES.rglob("*.py")} - {EXAMPLES, EXAMPLES / "stockquotes"}
+    assert all((folder / "README.md").is_file() for folder in programs)
+
+
+@pytest.fixture
+def tool_path() -> str:
+    """A search path on which grpcurl is: beside this Python, where the wheel puts it, or installed."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    assert shutil.which("grpcurl", path=path), (
+        "install grpcurl: make setup does on Linux; elsewhere see docs/inspection.md"
+    )
+    return path
