@@ -233,7 +233,8 @@ def read_scalar(dtype: object, value: object = None, base64: str | None = None) 
 
     with np.errstate(all="ignore"):
         scalar = kind.type(value)
-    if kind.kind in "iu" and scalar.item() != value or kind.kind == "f" and np.isinf(scalar) and not np.isinf(value):
+    item = scalar.item()
+    if (kind.kind in "iu" and item != value) or (kind.kind == "f" and abs(item) == math.inf and item != value):
         raise ValueError(f"{value!r} does not fit the dtype {kind.name}")
     return scalar
 

@@ -78,6 +78,8 @@ class Decoder:
             raise Fault(f"the {TAG} of a tagged object is a text, not {type(tag).__name__}")
         if depth >= MAX_DEPTH and tag not in _LEAVES:
             raise Fault(TOO_DEEP)
+        if tag == "tuple" and len(value) == 2 and type(value.get("items")) is list:  # by far the most frequent
+            return tuple(self._items(value["items"], depth + 1))
         fields = {name: field for name, field in value.items() if name != TAG}
         read = _TAGS.get(tag)
         try:

@@ -11,7 +11,7 @@ import inspect
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, MappingView, Sequence
 from enum import Enum
-from itertools import compress, repeat
+from itertools import chain, compress, repeat
 from math import isfinite
 from operator import is_
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
@@ -27,6 +27,7 @@ __all__ = ["PLAIN", "TAG", "TOO_DEEP", "Encoder", "is_plain", "is_plain_dict", "
 TAG = "$type"
 PLAIN = frozenset({str, int, bool, type(None)})
 _NUMBERS = PLAIN | {float}
+_WRITABLE = _NUMBERS | {list, dict}
 _TEXT = frozenset({str})
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
@@ -34,14 +35,42 @@ TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep, or contains itself"
 
 
 def is_plain(values: Iterable[object]) -> bool:
-    """Whether a JSON library keeps these values, as far as their types can tell."""
-    kinds = set(map(type, values))
-    return kinds <= PLAIN or (kinds <= _NUMBERS and _all_finite(values))
+    """Whether a JSON library keeps these values and all that lies in them, as far as types can tell.
+
+    A Python statement runs per level here, none per value.
+    """
+    for _ in range(MAX_DEPTH):
+        kinds = set(map(type, values))
+        if kinds <= PLAIN:
+            return True
+        if not kinds <= _WRITABLE or (float in kinds and not _all_finite(values)):
+            return False
+        if kinds <= _NUMBERS:
+            return True
+        lists = _of_type(list, values) if list in kinds else ()
+        dicts = _of_type(dict, values) if dict in kinds else ()
+        names = set(map(type, chain.from_iterable(dicts)))
+        if not names <= _TEXT or (names and TAG in set(chain.from_iterable(dicts))):
+            return False
+        values = [*chain.from_iterable(lists), *chain.from_iterable(map(dict.values, dicts))]
+    return False
 
 
 def is_plain_dict(value: dict[Any, Any]) -> bool:
-    """The same for a dict."""
+    """The same for the values of a dict, and its keys."""
     return _TEXT.issuperset(map(type, value)) and TAG not in value and is_plain(value.values())
+
+
+def _of_type(kind: type, values: Iterable[Any]) -> list[Any]:
+    """The values of a type, each once: a cycle must not grow."""
+    found = list(compress(values, map(is_, map(type, values), repeat(kind))))
+    return list(dict(zip(map(id, found), found, strict=True)).values())
+
+
+def _is_flat(values: Iterable[object]) -> bool:
+    """The same for values that must hold no others."""
+    kinds = set(map(type, values))
+    return kinds <= PLAIN or (kinds <= _NUMBERS and _all_finite(values))
 
 
 def _all_finite(values: Iterable[object]) -> bool:
@@ -81,7 +110,7 @@ class Encoder:
     # ---- containers that JSON has
 
     def items(self, values: Sequence[Any], depth: int) -> object:
-        if is_plain(values):
+        if _is_flat(values):
             return values
         lowered: list[object] = []
         try:
@@ -94,7 +123,7 @@ class Encoder:
     def mapping(self, value: dict[Any, Any], depth: int) -> object:
         if not _TEXT.issuperset(map(type, value)) or TAG in value:
             return {TAG: "dict", "items": self._pairs(list(value.items()), depth)}
-        if is_plain(value.values()):
+        if _is_flat(value.values()):
             return value
         return self._named(list(value.items()), depth, "[{!r}]")
 
@@ -205,7 +234,7 @@ class Encoder:
         """The fields by name, which are part of their tagged object and no level of their own."""
         if TAG in fields:
             return self.mapping(fields, depth)
-        return fields if is_plain(fields.values()) else self._named(list(fields.items()), depth, ".{}")
+        return fields if _is_flat(fields.values()) else self._named(list(fields.items()), depth, ".{}")
 
     def _enum(self, value: Enum, name: str, depth: int) -> dict[str, object]:
         return {TAG: "enum", "class": name, "name": value.name, "value": self._best(value.value, depth)}
@@ -316,6 +345,7 @@ _LOWER: dict[type, Callable[[Encoder, Any, int], object]] = {
     type({}.values()): _as_list,
     type({}.items()): _as_list,
     **{cls: _laid_out(layout) for cls, layout in kept.BY_CLASS.items()},
+    tuple: lambda encoder, value, depth: {TAG: "tuple", "items": encoder.items(value, depth)},
     **{cls: _buffered(write) for cls, write in arrays.WRITERS.items()},
 }
 

@@ -40,7 +40,7 @@ class JsonCodec:
     name = "json"
 
     def encode(self, value: object, edge: Edge, where: str = "value") -> Encoded:
-        if type(value) in PLAIN:
+        if type(value) in PLAIN or is_plain((value,)):
             return Encoded("json", _write(value))
         with _paths_from(where):
             encoder = Encoder(edge)
@@ -143,13 +143,16 @@ def _structure(encoded: Encoded, where: str, levels: int) -> tuple[Any, bool]:
 
 
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
-_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
+_OTHERS = bytes(set(range(256)) - set(b'[]{}"'))
 
 
 def _is_flat(text: bytes, levels: int) -> bool:
     """Whether no value of a JSON text lies deeper than that. Texts that are no JSON may pass: reading finds out."""
-    outside = b"".join(text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])  # of strings
-    brackets = outside.translate(_BRACKETS, _OTHERS)
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = text.translate(_BRACKETS, _OTHERS).replace(b'""', b"")
+    if b'"' in brackets:  # there are brackets in strings; those outside have an even number of quotes before them
+        brackets = b"".join(brackets.split(b'"')[::2])
     too_deep = b"[" * (levels + 1)
     for _ in range(levels):
         inner = brackets.replace(b"[]", b"")  # takes one level off everywhere

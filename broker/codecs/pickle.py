@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import pickle
+from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
 
 from broker.codecs import exceptions
 from broker.codecs.arrays import owned
 from broker.codecs.interface import MAX_BUFFERS, Edge, Encoded, Fault
-from broker.codecs.types import GLOBAL_TYPES
+from broker.codecs.types import GLOBAL_TYPES, TypeRegistry
 from broker.errors import CodecError
 
 __all__ = ["PickleCodec"]
@@ -129,6 +130,11 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(file, buffers=buffers)
         self._edge = edge
 
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == (__name__, _exception.__name__):
+            return partial(_exception, types=self._edge.types)
+        return super().find_class(module, name)
+
     def persistent_load(self, reference: Any) -> object:
         return self._edge.resolve(reference)
 
@@ -141,9 +147,9 @@ def _class_bytes(cls: type) -> bytes:
         return b""
 
 
-def _exception(parts: dict[str, Any], cls: bytes) -> BaseException:
+def _exception(parts: dict[str, Any], cls: bytes, types: TypeRegistry = GLOBAL_TYPES) -> BaseException:
     """Called by a pickle that is read."""
-    found: Any = exceptions.find_class(parts["class"], GLOBAL_TYPES)
+    found: Any = exceptions.find_class(parts["class"], types)
     if found is None and cls:
         try:
             found = pickle.loads(cls)  # noqa: S301 - whoever reads pickles asked for it

@@ -118,11 +118,11 @@ def test_an_unknown_class_is_a_remote_error_and_its_builtin_base() -> None:
     json, nothing = codec("json"), PlainEdge(TypeRegistry())
     read: Any = json.decode(json.encode(raised(OutOfStock("couch", 3)), nothing), nothing)
     assert isinstance(read, RemoteError)
-    assert isinstance(read, ValueError)
     assert read.type == f"{__name__}.OutOfStock"
     assert str(read) == "no couch"
-    assert read.item == "couch"
+    assert vars(read)["item"] == "couch"
     assert read.may_have_run
+    assert isinstance(read, ValueError)
 
 
 def test_a_remote_error_that_is_passed_on_keeps_its_type(travel: Callable[..., Any]) -> None:
@@ -269,8 +269,8 @@ def test_what_cannot_be_encoded_never_hides_the_message(travel: Callable[..., An
     assert read.args[0] == "out of paper"
     assert read.args[1] in ("<silent>", "<test_exceptions.Silent object>") or "Silent" in read.args[1]
     assert "<lambda>" in read.args[2]
-    assert read.copies == 3
-    assert isinstance(read.printer, str)
+    assert vars(read)["copies"] == 3
+    assert isinstance(vars(read)["printer"], str)
 
 
 def test_a_broken_str_or_repr(travel: Callable[..., Any]) -> None:
@@ -325,7 +325,7 @@ def test_attributes_that_mean_harm() -> None:
     read: Any = codec("json").decode(Encoded("json", text.encode()), PlainEdge(TypeRegistry()))
     assert type(read) is ValueError
     assert read.__traceback__ is None
-    assert read.fine == 2
+    assert vars(read)["fine"] == 2
     text = text.replace('"class":"ValueError"', '"class":"a.B"').replace('"fine"', '"type":"q","may_have_run":0,"fine"')
     read = codec("json").decode(Encoded("json", text.encode()), PlainEdge(TypeRegistry()))
     assert (read.type, read.may_have_run, read.args, read.fine) == ("a.B", True, ("m",), 2)

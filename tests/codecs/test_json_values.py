@@ -25,7 +25,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.codecs import MAX_BUFFERS, MAX_DEPTH, Encoded, JsonCodec, PlainEdge, TypeRegistry
-from broker.codecs.decoder import _TAGS
 from broker.codecs.kept import BY_TAG
 from broker.errors import CodecError
 
@@ -59,7 +58,7 @@ hashables = st.recursive(
     lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3),
     max_leaves=5,
 )
-values = st.recursive(
+values: st.SearchStrategy[Any] = st.recursive(
     hashables | st.binary(max_size=8).map(bytearray) | st.just(...),
     lambda inner: (
         st.lists(inner, max_size=4)
@@ -146,7 +145,7 @@ def _ints(value: Any) -> Any:
 
 
 def test_plain_containers_of_a_hundred_thousand() -> None:
-    big = {
+    big: dict[str, Any] = {
         "ints": list(range(100_000)),
         "floats": [i * 0.1 for i in range(100_000)],
         "mixed": [1, "a", None, 2.5, True] * 20_000,
@@ -258,7 +257,8 @@ def test_structured_dtypes() -> None:
 def test_scalars_of_numpy() -> None:
     for value in (
         np.float64(1.5), np.float32("inf"), np.float16(2), np.int8(-3), np.uint64(2**64 - 1), np.bool_(True),
-        np.str_("a\0"), np.bytes_(b"a\0"), np.timedelta64(3, "s"), np.complex64(1j), np.longdouble("1.1"), np.void(b"ab"),
+        np.str_("a\0"), np.bytes_(b"a\0"), np.timedelta64(3, "s"), np.complex64(1j), np.longdouble("1.1"),
+        np.void(b"ab"),
     ):  # fmt: skip
         read = round_trip({"x": value})["x"]
         assert type(read) is type(value)
@@ -317,6 +317,8 @@ class BadZone(tzinfo):
     def utcoffset(self, dt: object) -> None:
         raise NotImplementedError("no offset")
 
+    tzname = dst = utcoffset
+
 
 def generate() -> Any:
     yield 1
@@ -327,8 +329,8 @@ async def sleep() -> None:
 
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
-    (Plain, r"result: an instance of .*Plain cannot travel as a value: make the class a dataclass, register it with "
-     r"broker.register_type\(cls, to_dict=, from_dict=\), or register the object with a daemon"),
+    (Plain, r"result: an instance of .*Plain cannot travel as a value: make the class a dataclass, register it with"),
+    (Plain, r"with broker.register_type\(cls, to_dict=, from_dict=\), or register the object with a daemon so that"),
     (lambda: {"a": [1, {"b": Plain()}]}, r"result\['a'\]\[1\]\['b'\]: an instance"),
     (lambda: {(1, 2): Plain(), 3: 1}, r"result\.values\(\)\[0\]: an instance"),
     (lambda: {3: Plain()}, r"result\[3\]: an instance"),
@@ -344,7 +346,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: int, r"the class int cannot travel as a value"),
     (lambda: sys, r"the module sys cannot travel"),
     (threading.Lock, r"an instance of _thread.lock cannot travel"),
-    (lambda: Text("a"), r"Text derives from str and would arrive as less than it is: convert it \(str\(value\)\), or register"),
+    (lambda: Text("a"), r"Text derives from str and would arrive as less than it is: convert it \(str\(value\)\)"),
     (lambda: OrderedDict(a=1), r"collections.OrderedDict derives from dict"),
     (lambda: defaultdict(int), r"collections.defaultdict derives from dict"),
     (lambda: Counter("a"), r"collections.Counter derives from dict"),
@@ -352,9 +354,9 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (Derived, r"Derived has attributes that are no fields \(extra\): make it a dataclass itself, or register it"),
     (lambda: np.array([None]), r"an array of dtype object holds objects and cannot travel: send a list"),
     (lambda: np.array(["a"], np.dtypes.StringDType()), r"holds objects and cannot travel: .* convert it with astype"),
-    (lambda: np.zeros(2, np.dtype("i4", metadata={"unit": "m"})), r"cannot travel: convert it to one of numpy's own with astype"),
+    (lambda: np.zeros(2, np.dtype("i4", metadata={"unit": "m"})), r"convert it to one of numpy's own with astype"),
     (lambda: np.ma.masked_array([1]), r"MaskedArray derives from numpy's array .* numpy.asarray\(value\)"),
-    (lambda: memoryview(np.zeros(2, "i4,i4")), r"a memoryview of format .* send the array"),
+    (lambda: np.zeros(2, "i4,i4").data, r"a memoryview of format .* send the array"),
     (lambda: __import__("datetime").time(1, tzinfo=BadZone()), r"this time cannot travel: no offset"),
     (lambda: Fraction(1, 2**100_001), r"this fraction cannot travel: the numerator and the denominator"),
     (lambda: Decimal("1" * 100_001), r"this decimal cannot travel: a Decimal has up to 100000 digits"),
@@ -388,8 +390,8 @@ WRAPPERS: list[Callable[[Any], Any]] = [
     lambda inner: {1: inner},
     lambda inner: {"$type": inner},
     lambda inner: deque([inner]),
-    lambda inner: slice(inner),
-    lambda inner: Base(inner),
+    slice,
+    Base,
 ]
 
 
@@ -398,7 +400,7 @@ WRAPPERS: list[Callable[[Any], Any]] = [
 def test_the_depth_is_the_same_on_both_sides(wrap: Callable[[Any], Any], leaf: object) -> None:
     edge = PlainEdge(TypeRegistry())
     edge.types.register(Base)
-    value = leaf
+    value: Any = leaf
     for _ in range(MAX_DEPTH):
         value = wrap(value)
     assert repr(JSON.decode(JSON.encode(value, edge), edge)) == repr(value)
@@ -438,7 +440,13 @@ def test_texts_that_are_too_deep(text: str) -> None:
 
 
 def test_brackets_in_texts_are_no_depth() -> None:
-    for value in (["[" * 500], {"{" * 200: '"[[\\"' * 300}, ["\\" * 7 + '"' + "[" * 400, "\\" * 6], [[]] * 1000):
+    quoted: list[object] = [
+        ["[" * 500],
+        {"{" * 200: '"[[\\"' * 300},
+        ["\\" * 7 + '"' + "[" * 400, "\\" * 6],
+        [[]] * 1000,
+    ]
+    for value in quoted:
         assert round_trip(value) == value
         assert round_trip([value, (1,)]) == [value, (1,)]
 
@@ -446,63 +454,118 @@ def test_brackets_in_texts_are_no_depth() -> None:
 # ---- what must not be believed
 
 MALFORMED = [
-    "", "nul", "{", "[1,]", "[" * 5000, '"\\ud800"', "1e400", "\x00", '{"a":1', "1 2", "1" * 5000, "NaN",
-    '{"$type":1}', '{"$type":null}', '{"$type":"nonsense"}', '{"$type":["int"]}',
-    '{"$type":"int"}', '{"$type":"int","value":1}', '{"$type":"int","value":"x"}', '{"$type":"int","value":"1_0"}',
-    '{"$type":"int","value":"٣"}', '{"$type":"int","value":"0xg"}', '{"$type":"int","value":"%s"}' % ("9" * 4301),
-    '{"$type":"int","value":"1","more":1}', '{"$type":"float","value":"1e5e"}', '{"$type":"str","base64":"/w=="}',
-    '{"$type":"str","base64":"*"}', '{"$type":"tuple","items":{}}', '{"$type":"set","items":[[1]]}',
-    '{"$type":"dict","items":[[1]]}', '{"$type":"dict","items":[1]}', '{"$type":"dict","items":[[[1],2]]}',
-    '{"$type":"deque","items":[1,2],"maxlen":1}', '{"$type":"deque","items":[],"maxlen":-1}',
-    '{"$type":"deque","items":[],"maxlen":%d}' % 2**64, '{"$type":"deque","items":[],"maxlen":true}',
-    '{"$type":"complex","real":"1","imag":0}', '{"$type":"decimal","value":"abc"}', '{"$type":"decimal","value":"%s"}' % ("1" * 200_000),
-    '{"$type":"decimal","value":"1e99999999999999999999"}', '{"$type":"fraction","numerator":1,"denominator":0}',
+    "",
+    "nul",
+    "{",
+    "[1,]",
+    "[" * 5000,
+    r'"\ud800"',
+    "1e400",
+    "\x00",
+    '{"a":1',
+    "1 2",
+    "1" * 5000,
+    "NaN",
+    '{"$type":1}',
+    '{"$type":null}',
+    '{"$type":"nonsense"}',
+    '{"$type":["int"]}',
+    '{"$type":"int"}',
+    '{"$type":"int","value":1}',
+    '{"$type":"int","value":"x"}',
+    '{"$type":"int","value":"1_0"}',
+    '{"$type":"int","value":"٣"}',
+    '{"$type":"int","value":"0xg"}',
+    '{"$type":"int","value":"%s"}' % ("9" * 4301),
+    '{"$type":"int","value":"1","more":1}',
+    '{"$type":"float","value":"1e5e"}',
+    '{"$type":"str","base64":"/w=="}',
+    '{"$type":"str","base64":"*"}',
+    '{"$type":"tuple","items":{}}',
+    '{"$type":"set","items":[[1]]}',
+    '{"$type":"dict","items":[[1]]}',
+    '{"$type":"dict","items":[1]}',
+    '{"$type":"dict","items":[[[1],2]]}',
+    '{"$type":"deque","items":[1,2],"maxlen":1}',
+    '{"$type":"deque","items":[],"maxlen":-1}',
+    '{"$type":"deque","items":[],"maxlen":18446744073709551616}',
+    '{"$type":"deque","items":[],"maxlen":true}',
+    '{"$type":"complex","real":"1","imag":0}',
+    '{"$type":"decimal","value":"abc"}',
+    '{"$type":"decimal","value":"%s"}' % ("1" * 200_000),
+    '{"$type":"decimal","value":"1e99999999999999999999"}',
+    '{"$type":"fraction","numerator":1,"denominator":0}',
     '{"$type":"fraction","numerator":{"$type":"int","value":"0x1%s"},"denominator":3}' % ("0" * 30_000),
-    '{"$type":"uuid","value":"1"}', '{"$type":"path","class":"Path","value":"/"}', '{"$type":"path","class":"PosixPath"}',
-    '{"$type":"datetime","value":"today"}', '{"$type":"datetime","value":"2026-01-01","tz":1}',
-    '{"$type":"datetime","value":"2026-01-01","fold":2}', '{"$type":"time","value":"25:00"}', '{"$type":"date","value":""}',
+    '{"$type":"uuid","value":"1"}',
+    '{"$type":"path","class":"Path","value":"/"}',
+    '{"$type":"path","class":"PosixPath"}',
+    '{"$type":"datetime","value":"today"}',
+    '{"$type":"datetime","value":"2026-01-01","tz":1}',
+    '{"$type":"datetime","value":"2026-01-01","fold":2}',
+    '{"$type":"time","value":"25:00"}',
+    '{"$type":"date","value":""}',
     '{"$type":"timedelta","days":9999999999,"seconds":0,"microseconds":0}',
     '{"$type":"timezone","offset":{"$type":"timedelta","days":3,"seconds":0,"microseconds":0},"name":null}',
-    '{"$type":"zoneinfo","key":"../../etc/passwd"}', '{"$type":"zoneinfo","key":"os"}', '{"$type":"zoneinfo","key":""}',
-    '{"$type":"range","start":0,"stop":1,"step":0}', '{"$type":"range","start":0,"stop":1.5,"step":1}',
-    '{"$type":"ellipsis","x":1}', '{"$type":"reference","uri":"BROKER:a@b:1"}', '{"$type":"reference"}',
-    '{"$type":"bytes"}', '{"$type":"bytes","buffer":1}', '{"$type":"bytes","buffer":-1}', '{"$type":"bytes","buffer":true}',
-    '{"$type":"bytes","buffer":0,"x":0}', '[{"$type":"bytes","buffer":0},{"$type":"bytearray","buffer":0}]',
-    '{"$type":"bytes","base64":"YQ"}', '{"$type":"memoryview","format":"O","shape":[1],"buffer":0}',
-    '{"$type":"memoryview","format":"B","shape":[3],"buffer":0}', '{"$type":"memoryview","format":"B","shape":[-4],"buffer":0}',
-    '{"$type":"memoryview","format":"B","shape":[0,9],"base64":""}', '{"$type":"memoryview","format":"B","shape":["a"],"buffer":0}',
-    '{"$type":"array","typecode":"z","itemsize":1,"buffer":0}', '{"$type":"array","typecode":"i","itemsize":8,"buffer":0}',
-    '{"$type":"array","typecode":"d","itemsize":8,"buffer":0}', '{"$type":"array","typecode":"u","itemsize":4,"base64":"/////w=="}',
+    '{"$type":"zoneinfo","key":"../../etc/passwd"}',
+    '{"$type":"zoneinfo","key":"os"}',
+    '{"$type":"zoneinfo","key":""}',
+    '{"$type":"range","start":0,"stop":1,"step":0}',
+    '{"$type":"range","start":0,"stop":1.5,"step":1}',
+    '{"$type":"ellipsis","x":1}',
+    '{"$type":"reference","uri":"BROKER:a@b:1"}',
+    '{"$type":"reference"}',
+    '{"$type":"bytes"}',
+    '{"$type":"bytes","buffer":1}',
+    '{"$type":"bytes","buffer":-1}',
+    '{"$type":"bytes","buffer":true}',
+    '{"$type":"bytes","buffer":0,"x":0}',
+    '[{"$type":"bytes","buffer":0},{"$type":"bytearray","buffer":0}]',
+    '{"$type":"bytes","base64":"YQ"}',
+    '{"$type":"memoryview","format":"O","shape":[1],"buffer":0}',
+    '{"$type":"memoryview","format":"B","shape":[3],"buffer":0}',
+    '{"$type":"memoryview","format":"B","shape":[-4],"buffer":0}',
+    '{"$type":"memoryview","format":"B","shape":[0,9],"base64":""}',
+    '{"$type":"memoryview","format":"B","shape":["a"],"buffer":0}',
+    '{"$type":"array","typecode":"z","itemsize":1,"buffer":0}',
+    '{"$type":"array","typecode":"i","itemsize":8,"buffer":0}',
+    '{"$type":"array","typecode":"d","itemsize":8,"buffer":0}',
+    '{"$type":"array","typecode":"u","itemsize":4,"base64":"/////w=="}',
     '{"$type":"numpy.ndarray","dtype":"O","shape":[1],"order":"C","buffer":0}',
     '{"$type":"numpy.ndarray","dtype":"i4","shape":[2],"order":"C","buffer":0}',
     '{"$type":"numpy.ndarray","dtype":"i4","shape":[1],"order":"K","buffer":0}',
     '{"$type":"numpy.ndarray","dtype":"i4,i4","shape":[1],"order":"C","buffer":0}',
-    '{"$type":"numpy.ndarray","dtype":"i4","shape":[0,%d,%d],"order":"C","base64":""}' % (2**62, 2**62),
+    f'{{"$type":"numpy.ndarray","dtype":"i4","shape":[0,{2**62},{2**62}],"order":"C","base64":""}}',
     '{"$type":"numpy.ndarray","dtype":[["a","O"]],"shape":[1],"order":"C","buffer":0}',
     '{"$type":"numpy.ndarray","dtype":[["a","i4"],["a","i4"]],"shape":[0],"order":"C","base64":""}',
     '{"$type":"numpy.ndarray","dtype":[["a","V9",[2147483647,2147483647]]],"shape":[0],"order":"C","base64":""}',
-    '{"$type":"numpy.ndarray","dtype":%s"i4"%s,"shape":[0],"order":"C","base64":""}' % ('[["a",' * 40, "]]" * 40),
+    '{"$type":"numpy.ndarray","dtype":' + '[["a",' * 40 + '"i4"' + "]]" * 40 + ',"shape":[0],"order":"C","base64":""}',
     '{"$type":"numpy.ndarray","dtype":["i4"],"shape":[1],"order":"C","buffer":0}',
-    '{"$type":"numpy.ndarray","dtype":"i4","shape":[%s],"order":"C","base64":""}' % ",".join(["0"] * 100),
-    '{"$type":"numpy.scalar","dtype":"i4"}', '{"$type":"numpy.scalar","dtype":"i4","value":"1"}',
-    '{"$type":"numpy.scalar","dtype":"i1","value":300}', '{"$type":"numpy.scalar","dtype":"f4","value":1e300}',
-    '{"$type":"numpy.scalar","dtype":"u1","value":-1}', '{"$type":"numpy.scalar","dtype":"V999999999","base64":""}',
-    '{"$type":"numpy.scalar","dtype":"M8[q]","base64":"AQAAAAAAAAA="}', '{"$type":"numpy.scalar","dtype":"O","value":1}',
-    '{"$type":"object","class":"a.B","fields":[]}', '{"$type":"object","class":1,"fields":{}}',
+    '{"$type":"numpy.ndarray","dtype":"i4","shape":[0' + ",0" * 99 + '],"order":"C","base64":""}',
+    '{"$type":"numpy.scalar","dtype":"i4"}',
+    '{"$type":"numpy.scalar","dtype":"i4","value":"1"}',
+    '{"$type":"numpy.scalar","dtype":"i1","value":300}',
+    '{"$type":"numpy.scalar","dtype":"f4","value":1e300}',
+    '{"$type":"numpy.scalar","dtype":"u1","value":-1}',
+    '{"$type":"numpy.scalar","dtype":"V999999999","base64":""}',
+    '{"$type":"numpy.scalar","dtype":"M8[q]","base64":"AQAAAAAAAAA="}',
+    '{"$type":"numpy.scalar","dtype":"O","value":1}',
+    '{"$type":"object","class":"a.B","fields":[]}',
+    '{"$type":"object","class":1,"fields":{}}',
     '{"$type":"object","class":"a.B","fields":{"$type":"tuple","items":[]}}',
     '{"$type":"object","class":"a.B","fields":{"$type":"dict","items":[[1,2]]}}',
-    '{"$type":"enum","class":"a.B","name":1,"value":1}', '{"$type":"namedtuple","class":"a.B"}',
+    '{"$type":"enum","class":"a.B","name":1,"value":1}',
+    '{"$type":"namedtuple","class":"a.B"}',
     '{"$type":"exception","class":"ValueError"}',
     '{"$type":"exception","class":"E","base":"E","message":"","args":[],"notes":[1]}',
     '{"$type":"exception","class":"E","base":"E","message":"","args":[],"cause":{"a":1}}',
     '{"$type":"exception","class":"E","base":"E","message":"","args":[],"exceptions":[1]}',
     '{"$type":"exception","class":"E","base":"E","message":1,"args":[]}',
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("text", MALFORMED, ids=lambda text: text[:60])
 def test_malformed(text: str) -> None:
-    with pytest.raises(CodecError, match="^result"):
+    with pytest.raises(CodecError, match=r"^result"):
         JSON.decode(Encoded("json", text.encode("utf-8", "surrogatepass"), (b"abcd",)), EDGE, "result")
 
 
@@ -612,12 +675,12 @@ def tagged(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         return st.sampled_from(LIKELY[name]) | anything if name in LIKELY else anything
 
     more = {name: field(name) for name in MORE}
-    return st.one_of(
-        st.fixed_dictionaries({"$type": st.just(tag), **{name: field(name) for name in names}}, optional=more)
-        if tag == "exception"
-        else st.fixed_dictionaries({"$type": st.just(tag), **{name: field(name) for name in names}})
-        for tag, names in LAYOUTS.items()
-    )
+
+    def layout(tag: str) -> st.SearchStrategy[Any]:
+        fields = {"$type": st.just(tag), **{name: field(name) for name in LAYOUTS[tag]}}
+        return st.fixed_dictionaries(fields, optional=more if tag == "exception" else {})
+
+    return st.one_of(list(map(layout, LAYOUTS)))
 
 
 messages = st.recursive(
@@ -635,7 +698,7 @@ def test_whatever_arrives_only_a_codec_error_is_raised(structure: Any) -> None:
     encoded = Encoded("json", json.dumps(structure).encode(), (b"abcd", bytes(8), b""))
     for decode in (JSON.decode, JSON.decode_call):
         try:
-            decode(encoded, EDGE)  # type: ignore[operator]
+            decode(encoded, EDGE)
         except CodecError as error:
             assert str(error)  # noqa: PT017 - whether it is raised is not the question here
     try:
@@ -695,7 +758,7 @@ def test_results_without_tags() -> None:
     class Color(Enum):
         RED = "red"
 
-    pair = collections.namedtuple("pair", "a b")  # noqa: PYI024
+    pair = collections.namedtuple("pair", "a b")
     plain: list[tuple[object, object]] = [
         ((1, {2}), [1, [2]]),
         (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00"),

@@ -17,7 +17,7 @@ from broker.errors import CodecError
 from broker.uri import URI
 
 if TYPE_CHECKING:
-    from nowhere import Missing
+    from decimal import Decimal as Missing  # a name that exists for type checkers only
 
 JSON = codec("json")
 
@@ -174,13 +174,13 @@ def test_functions_that_fail() -> None:
     types.register(Money, name="money", to_dict=lambda money: {"cents": money.cents}, from_dict=lambda d: Money(d["x"]))
     with pytest.raises(CodecError, match=r"value\[0\]: money cannot be made of what arrived: KeyError: 'x'"):
         send([Money(1)], types, types)
-    types.register(Money, name="money", to_dict=lambda money: money.nothing, from_dict=Money)
+    types.register(Money, name="money", to_dict=lambda money: money.nothing, from_dict=dict)
     with pytest.raises(CodecError, match=r"value: to_dict of money raised AttributeError: "):
         send(Money(1), types, types)
-    types.register(Money, name="money", to_dict=lambda money: [1], from_dict=Money)  # type: ignore[arg-type,return-value]
+    types.register(Money, name="money", to_dict=lambda money: [1], from_dict=dict)  # type: ignore[arg-type,return-value]
     with pytest.raises(CodecError, match="to_dict of money gave list, and it must give a dict"):
         send(Money(1), types, types)
-    types.register(Money, name="money", to_dict=lambda money: {1: 2}, from_dict=Money)  # type: ignore[dict-item]
+    types.register(Money, name="money", to_dict=lambda money: {1: 2}, from_dict=dict)  # type: ignore[dict-item]
     with pytest.raises(CodecError, match="the fields of a money are named by texts"):
         send(Money(1), types, types)
 
@@ -218,7 +218,7 @@ def test_what_cannot_be_registered() -> None:
     with pytest.raises(TypeError, match="registers a class, not 5"):
         types.register(5)  # type: ignore[arg-type]
     types.register(Part, name="part")
-    with pytest.raises(ValueError, match="the type name 'part' belongs to .*Part'>: give another name="):
+    with pytest.raises(ValueError, match=r"the type name 'part' belongs to .*Part'>: give another name="):
         types.register(Order, name="part")
     types.register(Part, name="other")
     assert types.by_name("part") is None
@@ -255,9 +255,9 @@ def test_enums() -> None:
     types = learnt(Right | Size)
     for value in (Right.READ, Right.READ | Right.WRITE, Right(0), Size.SMALL):
         assert send(value, types, types) is value
-    renamed = enum.Enum("Renamed", {"BIG": "s"})
+    Renamed = enum.Enum("Renamed", {"BIG": "s"})  # noqa: N806 - a class
     receiver = TypeRegistry()
-    receiver.register(renamed, name="Size")
+    receiver.register(Renamed, name="Size")
     types.register(Size, name="Size")
     with pytest.raises(CodecError, match=r"Renamed has no member 'SMALL' here \(it has: BIG\)"):
         send(Size.SMALL, types, receiver)
@@ -273,9 +273,9 @@ def test_an_enum_whose_value_cannot_travel_still_does() -> None:
 
 def test_a_long_chain_of_dataclasses() -> None:
     node = Node(0)
-    for i in range(100):
+    for i in range(60):
         node = Node(i, [node])
-    assert send(node, TypeRegistry(), learnt(Node)).nodes[0].value == 98
+    assert send(node, TypeRegistry(), learnt(Node)).nodes[0].value == 58
     with pytest.raises(CodecError, match=r"value\.nodes\[0\]\.nodes\[0\]"):
         send(Node(1, [Node(2, [object()])]), TypeRegistry(), TypeRegistry())  # type: ignore[list-item]
 
