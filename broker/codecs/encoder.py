@@ -29,6 +29,7 @@ PLAIN = frozenset({str, int, bool, type(None)})
 _NUMBERS = PLAIN | {float}
 _WRITABLE = _NUMBERS | {list, dict}
 _TEXT = frozenset({str})
+_FLOAT = {float}
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
 TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep, or contains itself"
@@ -39,11 +40,11 @@ def is_plain(values: Iterable[object]) -> bool:
 
     A Python statement runs per level here, none per value.
     """
+    if PLAIN.issuperset(map(type, values)):
+        return True
     for _ in range(MAX_DEPTH):
         kinds = set(map(type, values))
-        if kinds <= PLAIN:
-            return True
-        if not kinds <= _WRITABLE or (float in kinds and not _all_finite(values)):
+        if not kinds <= _WRITABLE or (float in kinds and not _all_finite(values, kinds)):
             return False
         if kinds <= _NUMBERS:
             return True
@@ -70,11 +71,13 @@ def _of_type(kind: type, values: Iterable[Any]) -> list[Any]:
 def _is_flat(values: Iterable[object]) -> bool:
     """The same for values that must hold no others."""
     kinds = set(map(type, values))
-    return kinds <= PLAIN or (kinds <= _NUMBERS and _all_finite(values))
+    return kinds <= PLAIN or (kinds <= _NUMBERS and _all_finite(values, kinds))
 
 
-def _all_finite(values: Iterable[object]) -> bool:
-    return all(map(isfinite, compress(values, map(is_, map(type, values), repeat(float)))))  # type: ignore[arg-type]
+def _all_finite(values: Iterable[Any], kinds: set[type]) -> bool:
+    if kinds == _FLOAT:
+        return all(map(isfinite, values))
+    return all(map(isfinite, compress(values, map(is_, map(type, values), repeat(float)))))
 
 
 class Encoder:
