@@ -248,6 +248,7 @@ class Remote:
             lane=self._lane(oneway),
             metadata=metadata,
             correlation_id=_correlation(context),
+            on_kept=self.session.kept,
         )
 
     def _lane(self, oneway: bool) -> int:

@@ -146,6 +146,11 @@ class CallContext:
         self._cancelled = True
         self._run_callbacks()
 
+    def mark_cancelled(self) -> bool:
+        """Sets `cancelled`, and leaves the callbacks (user code) to a later `cancel`; returns whether there are any."""
+        self._cancelled = True
+        return bool(self._callbacks)
+
     def on_cancel(self, function: Callable[[], object]) -> None:
         self._callbacks.append(function)
         if self.cancelled:  # perhaps since a moment: whoever pops the callback runs it

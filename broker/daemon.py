@@ -14,6 +14,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import grpc
 
@@ -29,12 +30,12 @@ from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.server import ConnectService, DaemonThreads
 from broker.connection.workers import Workers, start_thread
 from broker.context import CallContext, Client
-from broker.dispatch import Authorize, Dispatcher, Lane
+from broker.dispatch import Authorize, Dispatcher
 from broker.errors import DaemonError, format_remote_traceback
 from broker.inspection import Inspection
 from broker.listening import check_bind, listen, listen_unix, published_address, resolve_host
 from broker.loop import LoopThread
-from broker.objects import ObjectTable, Sessions, SessionState
+from broker.objects import ObjectTable, Sessions
 from broker.proxy import Proxy
 from broker.references import served
 from broker.registry import leases
@@ -63,30 +64,18 @@ class _DaemonEdge(Edge):
 class _Arrivals:
     """What connections bring, on its way to the dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher, sessions: Sessions) -> None:
+    def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._sessions = sessions
-        self._lanes: dict[tuple[Connection, int], Lane] = {}
-        self._clients: dict[Connection, dict[str, Client]] = {}
+        self._clients: WeakKeyDictionary[Connection, dict[str, Client]] = WeakKeyDictionary()
 
     def incoming(self, call: IncomingCall) -> None:
-        connection, lane = call.connection, call.request.lane
-        self._dispatcher.dispatch(call, self._client(call), connection, self._lane(connection, lane) if lane else None)
+        self._dispatcher.dispatch(call, self._client(call), call.connection)
 
     def session_closed(self, connection: Connection, session: int) -> None:
-        self._close(self._sessions.take(connection, session))
+        self._dispatcher.session_closed(connection, session)
 
     def connection_ended(self, connection: Connection) -> None:
-        for key in [key for key in list(self._lanes) if key[0] is connection]:
-            self._lanes.pop(key, None)
-        self._clients.pop(connection, None)
-        self._close(self._sessions.take_all(connection))
-
-    def _lane(self, connection: Connection, number: int) -> Lane:
-        lane = self._lanes.get((connection, number))
-        if lane is None:
-            lane = self._lanes[connection, number] = Lane()
-        return lane
+        self._dispatcher.connection_ended(connection)
 
     def _client(self, call: IncomingCall) -> Client:
         codec = call.request.arguments.codec
@@ -96,10 +85,6 @@ class _Arrivals:
             peer = call.connection.peer
             client = known[codec] = Client(call.peer, peer.process_id if peer is not None else b"", codec)
         return client
-
-    def _close(self, states: Iterable[SessionState]) -> None:
-        for state in states:  # user code, and this is the thread that reads
-            start_thread(state.close, "broker-session-end")
 
 
 class Daemon:
@@ -164,7 +149,7 @@ class Daemon:
             authorize=authorize,
             loop=lambda: self._loop or self._loop_thread.get(),
         )
-        self._connects = ConnectService(self._settings, _Arrivals(self._dispatcher, self._sessions))
+        self._connects = ConnectService(self._settings, _Arrivals(self._dispatcher))
         self._serve_also(self._handlers(), SERVICE)
         self._server.add_generic_rpc_handlers((self._inspection,))
         self._server.start()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import inspect
 import threading
+from collections.abc import Callable
+from typing import Any
 
 
 class LoopThread:
@@ -39,3 +43,62 @@ class LoopThread:
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         finally:
             loop.close()
+
+
+def run_on(
+    loop: asyncio.AbstractEventLoop,
+    awaitable: Any,
+    variables: contextvars.Context,
+    finished: Callable[[object, bool], None],
+) -> Callable[[], None]:
+    """Runs an awaitable as a task of the loop; returns what cancels it, from any thread.
+
+    Calls `finished(result or exception, whether it is an exception)` once, in the thread of the loop. Raises
+    RuntimeError if the loop is closed.
+    """
+    task: asyncio.Task[tuple[object, bool]] | None = None
+    stopped = False
+
+    async def run() -> tuple[object, bool]:
+        try:
+            return await awaitable, False
+        except BaseException as error:  # SystemExit and KeyboardInterrupt would end the loop with all that runs there
+            return error, True
+
+    def done(task: asyncio.Task[tuple[object, bool]]) -> None:
+        if task.cancelled():  # before its first step
+            _close(awaitable)
+            finished(asyncio.CancelledError("the call was cancelled"), True)
+        else:
+            finished(*task.result())
+
+    def start() -> None:
+        nonlocal task
+        task = loop.create_task(run(), context=variables)
+        task.add_done_callback(done)
+        if stopped:
+            task.cancel()
+
+    def cancel() -> None:
+        nonlocal stopped
+        stopped = True
+        if task is not None:
+            task.cancel()
+
+    def stop() -> None:
+        try:
+            loop.call_soon_threadsafe(cancel)
+        except RuntimeError:
+            pass  # the loop is closed, and the task over
+
+    try:
+        loop.call_soon_threadsafe(start)
+    except RuntimeError:
+        _close(awaitable)
+        raise
+    return stop
+
+
+def _close(awaitable: Any) -> None:
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()  # else Python warns that it was never awaited

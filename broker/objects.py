@@ -9,8 +9,10 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import Any
 
 from broker.codecs.types import TypeRegistry
+from broker.connection.workers import run_safely
 from broker.errors import DaemonError, ObjectNotFound
 from broker.exposure import Behavior, MemberTable, behavior_of, members_of, types_in_hints
 from broker.uri import URI
@@ -20,35 +22,102 @@ _NOTHING = object()  # an instance may be falsy, and None
 
 
 class Gate:
-    """Lets at most `limit` jobs run at a time, in order of arrival."""
+    """Lets at most `limit` jobs run at a time, in order of arrival.
+
+    No job is started under the lock, nor from within the start of another: a thousand jobs that end at once as they
+    start need no deeper stack than one.
+    """
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
-        self._running = 0
-        self._waiting: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
+        self._running = 0  # this and all below under the lock
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._passing_on = False  # a thread is in _pass_on
 
     def enter(self, start: Callable[[], None]) -> None:
         """Calls `start` when there is a place; each is followed by one `leave`."""
-        if self._limit is None:
-            start()
-            return
-        with self._lock:
-            if self._running >= self._limit:
-                self._waiting.append(start)
-                return
-            self._running += 1
+        if self._limit is not None:
+            with self._lock:
+                if self._waiting or self._running >= self._limit:
+                    self._waiting.append(start)
+                    return
+                self._running += 1
         start()
 
     def leave(self) -> None:
         if self._limit is None:
             return
         with self._lock:
-            if not self._waiting:
-                self._running -= 1
-                return
-            start = self._waiting.popleft()
-        start()
+            self._running -= 1
+            if self._passing_on or not self._waiting:
+                return  # the thread that is passing on sees the place
+            self._passing_on = True
+        self._pass_on(self._limit)
+
+    def _pass_on(self, limit: int) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting or self._running >= limit:
+                    self._passing_on = False
+                    return
+                self._running += 1
+                start = self._waiting.popleft()
+            run_safely(start)
+
+
+class Lanes:
+    """Calls of one thread through one proxy: they start in order, and oneways run one after another.
+
+    A lane is there only while a call is in it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lanes: dict[Hashable, tuple[Gate, int]] = {}  # with the number of calls in it
+
+    def enter(self, key: Hashable, start: Callable[[], None]) -> None:
+        """Calls `start` once every call that entered before has left; each is followed by one `leave`."""
+        with self._lock:
+            gate, calls = self._lanes.get(key) or (Gate(1), 0)
+            self._lanes[key] = (gate, calls + 1)
+        gate.enter(start)
+
+    def leave(self, key: Hashable) -> None:
+        with self._lock:
+            gate, calls = self._lanes[key]
+            if calls > 1:
+                self._lanes[key] = (gate, calls - 1)
+            else:
+                del self._lanes[key]
+        gate.leave()
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+
+class Maker:
+    """Makes one thing once, however many threads ask at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._busy = False
+        self._made: object = _NOTHING
+
+    def get(self, create: Callable[[], object], what: str) -> object:
+        """The thing; raises what `create` raises, and then the next who asks tries again."""
+        if self._made is not _NOTHING:
+            return self._made
+        with self._lock:
+            if self._made is _NOTHING:
+                if self._busy:  # this very thread, in a nested call: to wait would be to wait for itself
+                    raise RuntimeError(f"{what} is called while its instance is being made")
+                self._busy = True
+                try:
+                    self._made = create()
+                finally:
+                    self._busy = False
+            return self._made
 
 
 @dataclass(eq=False)
@@ -62,8 +131,9 @@ class Registration:
     gate: Gate
     executor: Executor | None
     location: str
-    _single: object = field(default=_NOTHING, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    handing_over: Gate = field(default_factory=lambda: Gate(1), repr=False)
+    """Keeps the order in which calls go to the executor."""
+    _single: Maker = field(default_factory=Maker, repr=False)
 
     @property
     def is_class(self) -> bool:
@@ -78,14 +148,13 @@ class Registration:
         """The object that answers a call of this session; makes it if need be. May run user code."""
         if not isinstance(self.target, type):
             return self.target
+        maker: Maker | None = None
         if self.behavior.instance_mode == "single":
-            with self._lock:
-                if self._single is _NOTHING:
-                    self._single = self._create(self.target)
-                return self._single
-        if self.behavior.instance_mode == "session" and session is not None:
-            return session.instance(self, lambda cls=self.target: self._create(cls))  # type: ignore[misc]
-        return self._create(self.target)
+            maker = self._single
+        elif self.behavior.instance_mode == "session" and session is not None:
+            maker = session.maker(self)
+        cls = self.target
+        return self._create(cls) if maker is None else maker.get(lambda: self._create(cls), self.where)
 
     @property
     def keeps_instances(self) -> bool:
@@ -109,24 +178,17 @@ class SessionState:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._making: dict[str, threading.Lock] = {}
-        self._instances: dict[str, tuple[Registration, object]] = {}
+        self._makers: dict[str, tuple[Registration, Maker]] = {}
         self._resources: dict[int, object] = {}
         self._on_close: list[Callable[[], object]] = []
         self._closed = False
 
-    def instance(self, registration: Registration, create: Callable[[], object]) -> object:
-        """The session's instance of a class. Made once, however many calls ask at the same time."""
-        key = registration.object_id
-        found = self._instances.get(key)
-        if found is not None and found[0] is registration:
-            return found[1]
+    def maker(self, registration: Registration) -> Maker:
+        """Makes and holds the session's instance of a class."""
         with self._lock:
-            making = self._making.setdefault(key, threading.Lock())
-        with making:
-            found = self._instances.get(key)
+            found = self._makers.get(registration.object_id)
             if found is None or found[0] is not registration:
-                found = self._instances[key] = (registration, create())
+                found = self._makers[registration.object_id] = (registration, Maker())
             return found[1]
 
     def track(self, resource: object) -> None:
@@ -157,23 +219,21 @@ class SessionState:
             self._closed = True
             resources, functions = list(self._resources.values()), list(self._on_close)
             self._resources.clear()
-            self._instances.clear()
+            self._makers.clear()
         for resource in reversed(resources):
             _close(resource)
         for function in functions:
             _call(function)
 
 
-def _close(resource: object) -> None:
-    close = getattr(resource, "close", None)
-    if callable(close):
-        _call(close)
+def _close(resource: Any) -> None:
+    _call(lambda: resource.close())  # noqa: PLW0108 - looking `close` up may fail as well
 
 
 def _call(function: Callable[[], object]) -> None:
     try:
         function()
-    except Exception:
+    except BaseException:  # one that ends its thread must not keep the others open
         _log.warning("what was to happen at the end of a session failed", exc_info=True)
 
 
@@ -222,6 +282,7 @@ class ObjectTable:
         self._types = types
         self._lock = threading.Lock()
         self._by_id: dict[str, Registration] = {}
+        self._by_target: dict[int, Registration] = {}  # by identity; the registration holds its target
 
     def add(
         self,
@@ -248,12 +309,14 @@ class ObjectTable:
                     f"{object_id!r} is taken at {self.location} by {_short(before.target)}: register {_short(target)} "
                     "under another id, or pass replace=True"
                 )
-            known = self._find_target(target)
+            known = self._by_target.get(id(target))
             if known is not None and known is not before:
                 raise DaemonError(
                     f"{_short(target)} is registered already, as {known.where}: use uri_for, or unregister"
                 )
-            self._by_id[object_id] = registration
+            if before is not None:
+                self._forget(before)
+            self._by_id[object_id] = self._by_target[id(target)] = registration
         for cls_in_hint in types_in_hints(table):
             self._types.learn(cls_in_hint)
         _log_members(registration)
@@ -261,15 +324,22 @@ class ObjectTable:
 
     def remove(self, target_or_id: object) -> Registration:
         """Forgets an object, given itself or its id. Raises ObjectNotFound."""
-        registration = self.get(target_or_id)
-        with self._lock:
-            self._by_id.pop(registration.object_id, None)
-        return registration
+        while True:
+            registration = self.get(target_or_id)
+            with self._lock:
+                if self._by_id.get(registration.object_id) is registration:  # else it was just replaced or removed
+                    self._forget(registration)
+                    return registration
+
+    def _forget(self, registration: Registration) -> None:
+        del self._by_id[registration.object_id]
+        del self._by_target[id(registration.target)]
 
     def get(self, target_or_id: object) -> Registration:
         """The registration of an object, given itself or its id or name. Raises ObjectNotFound."""
-        with self._lock:
-            found = self._find_target(target_or_id)
+        found = self._by_target.get(id(target_or_id))
+        if found is not None and found.target is not target_or_id:
+            found = None  # it was removed just now, and its id given to another object
         if found is None and isinstance(target_or_id, str):
             found = self.find(target_or_id)
         if found is None:
@@ -288,9 +358,6 @@ class ObjectTable:
     def registrations(self) -> dict[str, Registration]:
         with self._lock:
             return dict(self._by_id)
-
-    def _find_target(self, target: object) -> Registration | None:
-        return next((r for r in self._by_id.values() if r.target is target), None)
 
 
 def _checked_id(object_id: object) -> str:

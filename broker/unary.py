@@ -13,7 +13,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from broker._pb import broker_pb2 as wire
 from broker.codecs import Edge, Encoded, JsonCodec, codec
 from broker.connection import chains
-from broker.connection.calls import CallRequest, Metadata, metadata_from_wire, metadata_to_wire
+from broker.connection.calls import CallRequest, Metadata, metadata_from_wire, put_metadata
 from broker.connection.refusals import Refused
 from broker.connection.statuses import abort
 from broker.context import Client
@@ -68,8 +68,7 @@ class UnaryCall:
         elif not raised:
             plain = self._message is not None and self._message.plain
             response.result.CopyFrom(_value(_json.to_plain(value, edge, "result", plain=plain)))
-        for key, item in metadata_to_wire(metadata).items():
-            response.metadata[key].CopyFrom(item)
+        put_metadata(response, metadata)
         if response.ByteSize() > MAX_REQUEST_SIZE:
             raise MessageTooLargeError(
                 f"the result takes {response.ByteSize()} bytes and a unary call holds {MAX_REQUEST_SIZE}"
@@ -83,7 +82,7 @@ class UnaryCall:
 
     def started(self) -> None: ...
 
-    def refuse(self, refused: Refused, *, ran: bool = False) -> None:
+    def refuse(self, refused: Refused, *, ran: bool = False, kept: bool = False) -> None:
         self.refused = refused
         self._done.set()
 
@@ -143,7 +142,7 @@ class UnaryService:
     def _carry_out(self, call: UnaryCall, context: grpc.ServicerContext) -> None:
         if not context.add_callback(lambda: call.cancel("the caller gave up")):
             call.cancel("the caller gave up")
-        self._dispatcher.dispatch(call, Client(call.peer, codec=call.request.arguments.codec), None, None)
+        self._dispatcher.dispatch(call, Client(call.peer, codec=call.request.arguments.codec), None)
         call.wait()
         if call.refused is not None:
             _abort(context, call.refused)

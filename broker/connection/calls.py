@@ -8,21 +8,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from broker._pb.broker_pb2 import Call, Frame, MetadataValue, Refusal, Result
+from broker._pb.broker_pb2 import Call, Frame, InvokeResponse, MetadataValue, Result
 from broker.codecs import Edge, Encoded, codec
-from broker.connection.chains import Waiter
-from broker.connection.outbox import FRAME_COST, is_inline, wire_value
+from broker.connection.chains import Waiter, new_chain
+from broker.connection.outbox import FRAME_COST, HEADER_LIMIT, inline_cost, wire_value
 from broker.connection.refusals import Reason, Refused
-from broker.errors import ProtocolError
+from broker.errors import CodecError, MessageTooLargeError, ProtocolError
 
 if TYPE_CHECKING:
     from broker.connection.engine import Connection
 
 Metadata = Mapping[str, str | bytes]
-
-
-def metadata_to_wire(metadata: Metadata) -> dict[str, MetadataValue]:
-    return {k: MetadataValue(text=v) if isinstance(v, str) else MetadataValue(data=v) for k, v in metadata.items()}
+_MAX_TIMEOUT_US = int(threading.TIMEOUT_MAX * 1e6)  # what nobody can wait for is no deadline
+_CHAIN_SIZE = 16
 
 
 def metadata_from_wire(metadata: Mapping[str, MetadataValue]) -> dict[str, str | bytes]:
@@ -46,6 +44,9 @@ class CallRequest:
     lane: int = 0
     metadata: Metadata = field(default_factory=dict)
     correlation_id: bytes = b""
+    on_kept: Callable[[], None] | None = None
+    """Called when the answer says that the server keeps something for the session, also if nobody waits for it any
+    more; by the thread that reads."""
 
     @property
     def is_nested(self) -> bool:
@@ -53,25 +54,60 @@ class CallRequest:
         return self.depth > 1 and not self.oneway
 
     def to_wire(self) -> Call:
-        call = Call(
-            object=self.object,
-            member=self.member,
-            kind=self.kind,
-            session=self.session,
-            arguments=wire_value(self.arguments),
-            oneway=self.oneway,
-            lane=self.lane,
-            chain=self.chain,
-            depth=self.depth,
-            nested=self.is_nested,
-            correlation_id=self.correlation_id,
-        )
-        if self.metadata:
-            for key, value in metadata_to_wire(self.metadata).items():
-                call.metadata[key].CopyFrom(value)
-        if self.deadline is not None:
-            call.timeout_us = max(1, int((self.deadline - time.monotonic()) * 1e6))
+        """The call as it stands in its frame, but for its time.
+
+        Raises CodecError for text that is no Unicode, and for metadata that is neither text nor bytes.
+        """
+        try:
+            call = Call(
+                object=self.object,
+                member=self.member,
+                kind=self.kind,
+                session=self.session,
+                arguments=wire_value(self.arguments),
+                oneway=self.oneway,
+                lane=self.lane,
+                chain=self.chain,
+                depth=self.depth,
+                nested=self.is_nested,
+                correlation_id=self.correlation_id,
+            )
+            put_metadata(call, self.metadata)
+        except (TypeError, ValueError) as error:
+            raise CodecError(f"the call of {self.object!r}.{self.member!r} cannot be written: {error}") from error
         return call
+
+    def header_size(self) -> int:
+        """The bytes of names and metadata. Raises MessageTooLargeError beyond HEADER_LIMIT."""
+        return header_size(self.metadata, f"the names and metadata of {self.member!r}", self.object, self.member)
+
+    def remaining_us(self) -> int | None:
+        """What remains of its time, in microseconds, from 1 on; None without end."""
+        remaining = None if self.deadline is None else (self.deadline - time.monotonic()) * 1e6
+        return max(1, int(remaining)) if remaining is not None and remaining < _MAX_TIMEOUT_US else None
+
+
+def put_metadata(message: Call | Result | InvokeResponse, metadata: Metadata) -> None:
+    """Raises TypeError or ValueError for what is no text, nor bytes."""
+    for key, value in metadata.items():
+        if isinstance(value, str):
+            message.metadata[key].text = value
+        else:
+            message.metadata[key].data = value
+
+
+def header_size(metadata: Metadata, what: str, *names: str) -> int:
+    """The bytes of what a frame holds beside its value. Raises MessageTooLargeError beyond HEADER_LIMIT."""
+    size = sum(map(_size, (*names, *metadata, *metadata.values())))
+    if size > HEADER_LIMIT:
+        raise MessageTooLargeError(
+            f"{what} take {size} bytes and a frame holds at most {HEADER_LIMIT}: pass what is big as a value"
+        )
+    return size
+
+
+def _size(text: str | bytes) -> int:
+    return len(text) if isinstance(text, bytes) or text.isascii() else len(text.encode())
 
 
 @dataclass(slots=True)
@@ -90,13 +126,15 @@ class Outcome:
 class PendingCall:
     """A call that was made and has no outcome yet. It is also the frame that waits in the outbox."""
 
-    __slots__ = ("_connection", "abandoned", "cost", "id", "outcome", "request", "taken", "waiter")
+    __slots__ = ("_call", "_connection", "abandoned", "cost", "id", "outcome", "request", "taken", "waiter")
 
     def __init__(self, connection: Connection, request: CallRequest) -> None:
+        """Raises CodecError and MessageTooLargeError."""
         self._connection = connection
+        self._call = request.to_wire()
         self.request = request
         self.id = 0
-        self.cost = FRAME_COST + (request.arguments.size if is_inline(request.arguments) else 0)
+        self.cost = FRAME_COST + inline_cost(request.arguments) + request.header_size()
         self.outcome: Outcome | None = None
         self.waiter = Waiter(request.chain, request.depth)
         self.abandoned = False
@@ -106,7 +144,10 @@ class PendingCall:
         if self.abandoned:
             return None
         self.taken = True
-        return Frame(id=self.id, call=self.request.to_wire())
+        remaining = self.request.remaining_us()
+        if remaining is not None:
+            self._call.timeout_us = remaining
+        return Frame(id=self.id, call=self._call)
 
     def finish(self, outcome: Outcome) -> None:
         """Sets the outcome, once. From any thread."""
@@ -145,7 +186,7 @@ class ServedCall(Protocol):
     def answer_bytes(self, data: bytes) -> None:
         """Answers with bytes that are in no codec: a description."""
 
-    def refuse(self, refused: Refused, *, ran: bool = False) -> None:
+    def refuse(self, refused: Refused, *, ran: bool = False, kept: bool = False) -> None:
         """Answers that the call was not carried out, or that it ran and has no result."""
 
     def on_cancel(self, function: Callable[[str], None]) -> None:
@@ -170,9 +211,9 @@ class IncomingCall:
             member=call.member,
             kind=call.kind,
             arguments=arguments,
-            chain=call.chain,
+            chain=call.chain or new_chain(),
             depth=max(1, call.depth),
-            deadline=time.monotonic() + call.timeout_us / 1e6 if call.HasField("timeout_us") else None,
+            deadline=_deadline_of(call),
             session=call.session,
             oneway=call.oneway,
             lane=call.lane,
@@ -210,23 +251,28 @@ class IncomingCall:
         self.reply(Encoded("", data, ()), False, False, {})
 
     def reply(self, value: Encoded, raised: bool, kept: bool, metadata: Metadata) -> None:
-        """Answers with a value that is encoded. Raises MessageTooLargeError."""
-        self._connection.check_size(value, "the result")
-        if self._first("_replied"):
+        """Answers with a value that is encoded. Raises MessageTooLargeError and CodecError, having answered nothing."""
+        self._connection.check_size(value, "the result takes")
+        try:
             result = Result(value=wire_value(value), raised=raised, kept=kept)
-            if metadata:
-                for key, item in metadata_to_wire(metadata).items():
-                    result.metadata[key].CopyFrom(item)
-            self._connection.send_reply(self, Frame(id=self.id, reply=True, result=result), value)
+            put_metadata(result, metadata)
+        except (TypeError, ValueError) as error:
+            raise CodecError(f"the response metadata cannot be written: {error}") from error
+        cost = FRAME_COST + inline_cost(value) + header_size(metadata, "the response metadata")
+        if self._first("_replied"):
+            self._connection.send_reply(self, Frame(id=self.id, reply=True, result=result), cost, value)
 
-    def refuse(self, refused: Refused, *, ran: bool = False) -> None:
+    def refuse(self, refused: Refused, *, ran: bool = False, kept: bool = False) -> None:
         self.started()
         if self.request.oneway:
             self._connection.call_done(self)
         elif self._first("_replied"):
-            wire: Refusal = refused.to_wire()
-            frame = Frame(id=self.id, reply=True, result=Result(failed=wire)) if ran else None
-            self._connection.send_reply(self, frame or Frame(id=self.id, reply=True, refused=wire), None)
+            wire = refused.to_wire()
+            if ran:
+                frame = Frame(id=self.id, reply=True, result=Result(failed=wire, kept=kept))
+            else:
+                frame = Frame(id=self.id, reply=True, refused=wire)
+            self._connection.send_reply(self, frame, FRAME_COST + len(refused.message))
 
     def on_cancel(self, function: Callable[[str], None]) -> None:
         with self._lock:
@@ -235,13 +281,17 @@ class IncomingCall:
                 return
         function(self._cancelled)
 
-    def cancel(self, reason: str) -> None:
-        """The caller gave up, or is lost. Once."""
+    def give_up(self, reason: str) -> Callable[[str], None] | None:
+        """The caller gave up, or is lost: returns the function to be called with the reason, once."""
         with self._lock:
             if self._cancelled is not None:
-                return
+                return None
             self._cancelled = reason
-            function = self._on_cancel
+            return self._on_cancel
+
+    def cancel(self, reason: str) -> None:
+        """The caller gave up, or is lost. Once."""
+        function = self.give_up(reason)
         if function is not None:
             function(reason)
 
@@ -253,37 +303,52 @@ class IncomingCall:
             return True
 
 
-class Assembly:
-    """A big value that arrives in chunks."""
+def _deadline_of(call: Call) -> float | None:
+    if not call.HasField("timeout_us") or call.timeout_us >= _MAX_TIMEOUT_US:
+        return None
+    return time.monotonic() + call.timeout_us / 1e6
 
-    __slots__ = ("_chunks", "_codec", "_granted", "_received", "_sizes", "_size", "_grant")
+
+def check_chain(call: Call) -> None:
+    """Raises ProtocolError for a call whose place in its chain is impossible."""
+    if call.chain and len(call.chain) != _CHAIN_SIZE:
+        raise ProtocolError(f"a chain has {_CHAIN_SIZE} bytes, and one of {len(call.chain)} arrived")
+    if call.nested and (call.depth < 2 or call.oneway):
+        raise ProtocolError("a call claims to be nested and is not")
+    if not call.nested and (call.depth > 1 and not call.oneway):
+        raise ProtocolError("a call is nested and does not say so")
+
+
+class Assembly:
+    """A big value that arrives in chunks. Used by the thread that reads alone."""
+
+    __slots__ = ("_codec", "_grant", "_granted", "_received", "_size", "_sizes")
 
     def __init__(self, codec: str, sizes: list[int], credit: int) -> None:
         self._codec = codec
         self._sizes = sizes
         self._size = sum(sizes)
-        self._chunks: list[memoryview] = []
-        self._received = 0
+        # It grows with what arrives: what a sender merely claims takes no memory, and no message is kept for its chunk.
+        self._received = bytearray()
         self._granted = credit
         self._grant = max(1, credit // 2)
 
     def add(self, data: memoryview) -> int:
         """Takes a chunk in; returns how much credit to give for it now. Raises ProtocolError."""
-        self._chunks.append(data)
-        self._received += data.nbytes
-        if self._received > min(self._granted, self._size) or not data.nbytes:
+        received = len(self._received) + data.nbytes
+        if received > min(self._granted, self._size) or not data.nbytes:
             raise ProtocolError(f"a chunk of {data.nbytes} bytes arrived beyond the credit or the size of its value")
-        if self._granted - self._received > self._grant or self._granted >= self._size:
+        self._received += data
+        if self._granted - received > self._grant or self._granted >= self._size:
             return 0
         self._granted += self._grant
         return self._grant
 
     def result(self) -> Encoded | None:
         """The value, if it is complete."""
-        if self._received < self._size:
+        if len(self._received) < self._size:
             return None
-        whole = memoryview(bytearray().join(self._chunks))
-        self._chunks.clear()
+        whole = memoryview(self._received)
         parts, start = [], 0
         for size in self._sizes:
             parts.append(whole[start : start + size])

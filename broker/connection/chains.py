@@ -33,15 +33,20 @@ def too_deep(object_id: str, member: str, chain: bytes) -> str:
 
 
 class Waiter:
-    """One thread that waits for one call, and runs the nested calls of its chain meanwhile."""
+    """One thread that waits, or is about to wait, for one call, and runs the nested calls of its chain meanwhile.
 
-    __slots__ = ("_jobs", "_ready", "_signal", "chain", "depth", "done")
+    It is registered before the call is sent: a nested call may arrive before the thread has come to wait.
+    """
+
+    __slots__ = ("_attended", "_jobs", "_ready", "_registered", "_signal", "chain", "depth", "done")
 
     def __init__(self, chain: bytes, depth: int) -> None:
         self.chain = chain
         self.depth = depth
         self.done = False
-        self._ready = False  # waits, and no job was given to it; under _lock
+        self._registered = False  # this and the next two under _lock
+        self._attended = False  # the thread has come to wait
+        self._ready = False  # no job was given to it that it has not run
         self._jobs: deque[Job] = deque()
         self._signal = threading.Lock()  # a binary semaphore: released by wake()
         self._signal.acquire()
@@ -53,27 +58,49 @@ class Waiter:
         except RuntimeError:
             pass  # it was woken already and has not looked yet
 
+    def register(self) -> None:
+        """Takes nested calls from now on. `wait` or `leave` has to follow."""
+        with _lock:
+            if not self._registered:
+                self._registered = self._ready = True
+                _waiting.setdefault(self.chain, []).append(self)
+
     def finish(self) -> None:
         """What is waited for has come. From any thread."""
         self.done = True
         self.wake()
+        with _lock:
+            if not self._attended:  # perhaps nobody ever comes
+                self._unregister()
 
     def wait(self, deadline: float | None, run_elsewhere: Callable[[Job], None]) -> bool:
         """Waits until `finish`, running nested calls; False if the deadline (time.monotonic) comes first.
 
-        Nested calls that came too late for this thread are given to `run_elsewhere`.
+        What a nested call raises comes out of here. Nested calls that came too late for this thread are given to
+        `run_elsewhere`.
         """
-        with _lock:
-            _waiting.setdefault(self.chain, []).append(self)
-            self._ready = True
         try:
+            self.register()
+            with _lock:
+                self._attended = True
             while not self.done:
                 if not self._acquire(deadline):
                     return self.done
                 self._run_jobs()
             return True
         finally:
-            self._leave(run_elsewhere)
+            self.leave(run_elsewhere)
+
+    def leave(self, run_elsewhere: Callable[[Job], None]) -> None:
+        """Takes no further nested calls. From any thread, any number of times."""
+        with _lock:
+            self._unregister()
+        while True:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                return
+            run_elsewhere(job)
 
     def _acquire(self, deadline: float | None) -> bool:
         if deadline is None:
@@ -85,17 +112,16 @@ class Waiter:
         while self._jobs:
             self._jobs.popleft()()
         with _lock:
-            self._ready = True
+            self._ready = self._registered
 
-    def _leave(self, run_elsewhere: Callable[[Job], None]) -> None:
-        with _lock:
-            self._ready = False
+    def _unregister(self) -> None:
+        """Under _lock."""
+        if self._registered:
+            self._registered = self._ready = False
             waiters = _waiting[self.chain]
             waiters.remove(self)
             if not waiters:
                 del _waiting[self.chain]
-        while self._jobs:
-            run_elsewhere(self._jobs.popleft())
 
     def _offer(self, depth: int, job: Job) -> bool:
         """Takes the job if this thread waits for it; under _lock."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import grpc
 
@@ -26,6 +27,7 @@ CONNECT_METHOD = "/broker.v1.ObjectBroker/Connect"
 LINGER_SECONDS = 10.0
 """How long a connection that nobody uses stays open."""
 _SWEEP_SECONDS = 1.0
+_LAST_WORDS_SECONDS = 1.0  # what the other side has for taking in why a connection ends
 
 
 class Place(NamedTuple):
@@ -67,12 +69,21 @@ class ClientConnection:
         method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT_METHOD)
         stream = method(iter(self.engine.next_message, None))
         threading.Thread(target=self._read, args=(channel, stream), name=f"broker-{self.place}", daemon=True).start()
-        opened = self.engine.opened.wait(timeout)
+        self.engine.on_end = lambda _: self._ended(stream)
+        try:
+            opened = self.engine.opened.wait(timeout)
+        except BaseException:  # Ctrl-C
+            stream.cancel()
+            raise
         if self.engine.peer is None or self.engine.ended_because is not None:
             reason = self.engine.ended_because if opened else f"no answer within {timeout:g} s"
             self.engine.lost(f"{reason}")
             stream.cancel()
             raise CannotConnect(f"cannot connect to {self.place}: {self._explain(reason or 'no answer')}")
+
+    def _ended(self, stream: Any) -> None:
+        pool.forget(self)
+        timers.call_later(_LAST_WORDS_SECONDS, stream.cancel)
 
     def next_session(self) -> int:
         """A number for a new session."""
@@ -126,7 +137,8 @@ class _Pool:
         self.settings = Settings()
         self.forked = False
         self._connections: dict[Place, ClientConnection] = {}
-        self._connecting: dict[Place, threading.Lock] = {}
+        # A lock is there as long as somebody holds it or waits for it.
+        self._connecting: WeakValueDictionary[Place, threading.Lock] = WeakValueDictionary()
         self._sweeping = False
         self._ended: deque[tuple[ClientConnection, int]] = deque()  # sessions whose proxies were collected
 
@@ -147,6 +159,7 @@ class _Pool:
             return connection
         with self.lock:
             connecting = self._connecting.setdefault(place, threading.Lock())
+        timeout = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         if not connecting.acquire(timeout=-1 if timeout is None else timeout):
             raise CannotConnect(f"cannot connect to {place}: no answer within {timeout:g} s")
         try:
@@ -157,20 +170,20 @@ class _Pool:
     def _connect(self, place: Place, timeout: float | None) -> ClientConnection:
         connection = ClientConnection(place, self.settings)
         connection.open(timeout)
-        connection.engine.on_end = lambda _: self._forget(place, connection)
         with self.lock:
             self._connections[place] = connection
             if not self._sweeping:
                 self._sweeping = True
                 timers.call_later(_SWEEP_SECONDS, self._sweep)
         if not connection.engine.usable and connection.engine.ended_because is not None:
-            self._forget(place, connection)
+            self.forget(connection)
         return connection
 
-    def _forget(self, place: Place, connection: ClientConnection) -> None:
+    def forget(self, connection: ClientConnection) -> None:
+        """The connection has ended."""
         with self.lock:
-            if self._connections.get(place) is connection:
-                del self._connections[place]
+            if self._connections.get(connection.place) is connection:
+                del self._connections[connection.place]
 
     def attach(self, connection: ClientConnection) -> None:
         with self.lock:

@@ -9,10 +9,12 @@ The rules that everything else rests on:
 - `receive` never waits: not for application code, not for room. Results, cancel and credit always get through.
 - Call credit: the sender of a call spends one, and gets it back when the call starts at the other side. Without credit
   the call is parked here. Nested calls that somebody waits for spend none: they never queue.
-- Every two-way call gets exactly one Result or Refused, cancelled or not.
+- Every two-way call gets exactly one Result or Refused, cancelled or not; a GoAway answers those that came after it.
 - What was never taken by the transport, or numbered above GoAway.last_call, or refused as draining, was surely not
   executed. Anything else that is lost may have been.
 - Whatever the other side must not send ends this connection, with the reason, and no other.
+
+All that moves the state of a connection is in this file, so that these rules can be checked in one place.
 """
 
 from __future__ import annotations
@@ -26,25 +28,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from broker._pb.broker_pb2 import Call, Cancel, Credit, Frame, GoAway, Hello, Ping, Result
+from broker._pb.broker_pb2 import Call, Cancel, Credit, Frame, GoAway, Hello, Ping
 from broker._pb.broker_pb2 import Encoded as WireEncoded
 from broker.codecs import Encoded
 from broker.connection.calls import (
-    REFUSED_DRAINING,
     Assembly,
     CallRequest,
     IncomingCall,
     Outcome,
     PendingCall,
+    check_chain,
     metadata_from_wire,
 )
 from broker.connection.chains import Job
 from broker.connection.frames import CHUNK_SIZE, MESSAGE_LIMIT, ChunkFrame, decode_frames, encode_frames
-from broker.connection.outbox import FRAME_COST, Outbox, ReadyFrame
+from broker.connection.outbox import Outbox, ReadyFrame, snapshot
 from broker.connection.refusals import Reason, Refused
 from broker.connection.timers import timers
-from broker.connection.workers import start_thread
-from broker.errors import MessageTooLargeError, ProtocolError
+from broker.connection.workers import run_aside, run_safely, start_thread
+from broker.errors import MessageTooLargeError, Overloaded, ProtocolError
 
 VERSION = 1
 OLDEST_VERSION = 1
@@ -52,6 +54,8 @@ MAX_BUFFERS = 65_536
 """More buffers than this beside one value are refused unread."""
 MAX_NESTED = 4_096
 """Nested calls of one connection under way, which spend no credit; beyond it they are refused."""
+MAX_QUEUED_FRAMES = 65_536
+"""Who makes us queue more frames than this asks for answers and does not take them in."""
 
 _log = logging.getLogger("broker")
 
@@ -123,7 +127,7 @@ class Connection:
         self._assemblies: dict[tuple[int, bool], tuple[Assembly, Callable[[Encoded], None]]] = {}
         self._stalled: deque[Job] = deque()  # calls that wait until the outbox has room
         self._pongs: dict[int, threading.Event] = {}
-        self._going = False  # we said GoAway
+        self._last_call: int | None = None  # what we said in a GoAway
         self._closing = False  # the transport ends when the outbox is empty
         self._taken_bytes = 0
         self._watching_slow_peer = False
@@ -133,33 +137,49 @@ class Connection:
     # ---- what the transport uses
 
     def receive(self, message: bytes) -> None:
-        """Takes in one message. What must not have been sent ends the connection."""
+        """Takes in one message; one thread at a time. What must not have been sent ends the connection.
+
+        Raises nothing.
+        """
         try:
+            if len(message) > MESSAGE_LIMIT:
+                raise ProtocolError(f"a message of {len(message)} bytes arrived; {MESSAGE_LIMIT} is the limit")
             for frame in decode_frames(message):
                 if self.ended_because is not None:
                     return
                 self._dispatch(frame)
+                if len(self._outbox) > MAX_QUEUED_FRAMES:
+                    raise ProtocolError(f"more than {MAX_QUEUED_FRAMES} frames wait to be taken in")
         except ProtocolError as error:
             self._violated(str(error))
+        except Exception as error:  # a fault of ours must not look like an open connection
+            run_aside(lambda error=error: _log.error("a frame could not be handled", exc_info=error))  # type: ignore[misc]
+            reason = f"an internal error ended the connection ({type(error).__name__})"
+            self.lost(reason, self._last_words(reason))
 
     def next_message(self, timeout: float | None = None) -> bytes | None:
         """The next message to send; waits for one. None when there will be none any more, or the timeout passed."""
-        with self._lock:
-            if not self._outbox.ready and not self._closing:
-                self._output.wait_for(lambda: self._outbox.ready or self._closing, timeout)
-            if not self._outbox.ready:
-                return None
-            before = self._outbox.bytes
-            frames, pieces = self._outbox.take()
-            self._taken_bytes += before - self._outbox.bytes
-            self._admit()
-            runnable = self._unstall()
-        for job in runnable:
-            job()
-        return b"".join((encode_frames(frames), *pieces)) if pieces else encode_frames(frames)
+        while True:
+            with self._lock:
+                self._output.wait_for(lambda: self._outbox.ready or self._is_flushed, timeout)
+                if not self._outbox.ready:
+                    return None
+                before = self._outbox.bytes
+                frames, pieces = self._outbox.take()
+                self._taken_bytes += before - self._outbox.bytes
+                runnable = self._make_use_of_room()
+            _run_all(runnable)
+            if pieces:
+                return b"".join((encode_frames(frames), *pieces))
+            if frames:
+                return encode_frames(frames)
+
+    @property
+    def _is_flushed(self) -> bool:
+        return self._closing and self._outbox.is_empty
 
     def lost(self, reason: str, last_words: Frame | None = None) -> None:
-        """The transport is gone, or has to go after the last words: everything under way ends."""
+        """The transport is gone, or has to go after the last words: everything under way ends. From any thread."""
         with self._lock:
             if self.ended_because is not None:
                 return
@@ -170,8 +190,10 @@ class Connection:
             incoming, pongs = list(self._incoming.values()), list(self._pongs.values())
             stalled = list(self._stalled)
             self._outbox = Outbox()
-            for collection in (self._parked, self._pending, self._incoming, self._assemblies, self._pongs, self._stalled):
-                collection.clear()
+            for entries in (self._pending, self._incoming, self._assemblies, self._pongs):
+                entries.clear()
+            self._parked.clear()
+            self._stalled.clear()
             if last_words is not None:
                 self._put_locked(last_words)
             self._output.notify_all()
@@ -179,8 +201,7 @@ class Connection:
             call.finish(Outcome(lost=reason, may_have_run=call.taken))
         for arrived in incoming:
             arrived.cancel(reason)
-        for job in stalled:
-            job()
+        _run_all(stalled)
         for pong in pongs:
             pong.set()
         self.opened.set()
@@ -198,9 +219,12 @@ class Connection:
     def go_away(self, reason: str) -> None:
         """Tells the other side that no further call of its will be executed. Calls under way go on."""
         with self._lock:
-            if not self._going and self.ended_because is None:
-                self._going = True
-                self._put_locked(Frame(goaway=GoAway(last_call=self._highest_incoming, reason=reason)))
+            if self._last_call is None and self.ended_because is None:
+                self._last_call = self._highest_incoming
+                self._put_locked(self._last_words(reason))
+
+    def _last_words(self, reason: str, *, protocol_error: bool = False) -> Frame:
+        return Frame(goaway=GoAway(last_call=self._highest_incoming, reason=reason, protocol_error=protocol_error))
 
     # ---- calls that we make
 
@@ -217,14 +241,19 @@ class Connection:
     def call(self, request: CallRequest) -> PendingCall:
         """Makes a call. It goes out when the line is free and there is credit; its outcome may already be there.
 
-        Raises MessageTooLargeError if the other side does not take a value of that size.
+        From now on the calling thread takes the nested calls of its chain: it has to wait for the call, or to cancel
+        it. Raises MessageTooLargeError if the other side does not take a value of that size, and CodecError.
         """
-        self.check_size(request.arguments, "the arguments")
+        self.check_size(request.arguments, "the arguments take")
         pending = PendingCall(self, request)
+        if not request.oneway:
+            pending.waiter.register()
         with self._lock:
-            reason = self.ended_because or self.draining_because or ("it is closed" if self._closing else None)
+            reason = self.ended_because or self.draining_because
+            if reason is None and self._closing:
+                reason = f"the connection to {self.peer_name} is closed"
             if reason is None:
-                if request.is_nested:
+                if request.is_nested and self.peer is not None:
                     self._enqueue(pending)
                 else:
                     self._parked.append(pending)
@@ -236,29 +265,42 @@ class Connection:
     def cancel(self, pending: PendingCall, reason: str) -> None:
         """Gives a call up: it is not sent if it was not, else the other side is told. Its answer is dropped."""
         with self._lock:
-            if pending.outcome is not None:
-                return
-            pending.abandoned = True
-            if not pending.id:
+            if pending.outcome is None and not pending.abandoned:
+                self._cancel(pending, reason)
+            runnable = self._make_use_of_room()
+        pending.waiter.leave(self.run_elsewhere)
+        _run_all(runnable)
+
+    def _cancel(self, pending: PendingCall, reason: str) -> None:
+        pending.abandoned = True
+        if not pending.id:
+            if pending in self._parked:  # else it was just lost
                 self._parked.remove(pending)
-            elif not pending.taken:
-                self._pending.pop(pending.id, None)
-                self._credit += not pending.request.is_nested
-            elif pending.id in self._pending:
-                self._outbox.drop(pending.id, False)
-                self._put_locked(Frame(id=pending.id, cancel=Cancel(reason=reason)))
+        elif self._pending.get(pending.id) is not pending:
+            return  # it was just answered or lost
+        elif not pending.taken:
+            del self._pending[pending.id]
+            self._credit += not pending.request.is_nested
+        else:
+            self._outbox.drop(pending.id, False)
+            if self._assemblies.pop((pending.id, True), None) is not None:
+                del self._pending[pending.id]  # it is answered, and the rest of its result is not wanted
+            self._put_locked(Frame(id=pending.id, cancel=Cancel(reason=reason)))
 
     def check_size(self, value: Encoded, what: str) -> None:
         """Raises MessageTooLargeError if the other side does not take a value of that size."""
         limit = self.peer.max_message_size if self.peer is not None else 0
         if limit and value.size > limit:
             raise MessageTooLargeError(
-                f"{what} take {value.size} bytes and {self.peer_name} accepts at most {limit}: send less at a time, "
+                f"{what} {value.size} bytes and {self.peer_name} accepts at most {limit}: send less at a time, "
                 "or raise max_message_size there"
             )
 
     def ping(self, timeout: float | None) -> bool:
         """Asks the other side's engine for a sign of life; False if none came in time."""
+        give_up = time.monotonic() + min(timeout, threading.TIMEOUT_MAX) if timeout is not None else None
+        if not self.opened.wait(_remaining(give_up)):
+            return False
         pong = threading.Event()
         with self._lock:
             if self.ended_because is not None:
@@ -266,7 +308,7 @@ class Connection:
             nonce = id(pong)
             self._pongs[nonce] = pong
             self._put_locked(Frame(ping=Ping(nonce=nonce)))
-        answered = pong.wait(timeout)
+        answered = pong.wait(_remaining(give_up))
         with self._lock:
             self._pongs.pop(nonce, None)
         return answered and self.ended_because is None
@@ -274,14 +316,17 @@ class Connection:
     def close_session(self, session: int) -> None:
         """Tells the other side that a session is over."""
         with self._lock:
-            if self.ended_because is None and not self._closing:
+            if self.ended_because is None and self.peer is not None and not self._closing:
                 frame = Frame(id=session)
                 frame.close.SetInParent()
                 self._put_locked(frame)
 
     def run_elsewhere(self, job: Job) -> None:
         """Runs a nested call for which no thread waits any more."""
-        start_thread(job, "broker-nested")
+        try:
+            start_thread(job, "broker-nested")
+        except Overloaded:
+            run_aside(job)  # late, but on a thread
 
     # ---- answers that we give
 
@@ -314,15 +359,20 @@ class Connection:
         with self._lock:
             self._forget(call)
 
-    def send_reply(self, call: IncomingCall, frame: Frame, value: Encoded | None) -> None:
-        """Queues the answer to a call."""
+    def send_reply(self, call: IncomingCall, frame: Frame, cost: int, value: Encoded | None = None) -> None:
+        """Queues the answer to a call. A big value is not sent to a caller who has given up."""
+        value = snapshot(value) if value is not None else None
         with self._lock:
             self._forget(call)
             if self.ended_because is not None:
                 return
             transfer = self._outbox.transfer(call.id, True, value) if value is not None else None
-            inline = value.size if value is not None and transfer is None else 0
-            self._outbox.put(ReadyFrame(frame, FRAME_COST + inline), transfer)
+            if transfer is not None and call.is_cancelled:
+                refused = Refused(Reason.CANCELLED, "the call was cancelled, and its result is not sent")
+                frame.result.failed.CopyFrom(refused.to_wire())
+                frame.result.ClearField("value")
+                transfer = None
+            self._outbox.put(ReadyFrame(frame, cost), transfer)
             self._output.notify()
             self._watch_slow_peer()
 
@@ -353,11 +403,18 @@ class Connection:
 
     def _admit(self) -> None:
         """Moves parked calls to the line as far as credit and room allow."""
-        while self._parked and self._credit > 0 and not self.congested:
-            self._credit -= 1
+        while self._parked and self.peer is not None and not self.congested:
+            nested = self._parked[0].request.is_nested
+            if not nested and self._credit <= 0:
+                return
+            self._credit -= not nested
             self._enqueue(self._parked.popleft())
 
-    def _unstall(self) -> list[Job]:
+    def _make_use_of_room(self) -> list[Job]:
+        """What may go on as the outbox, or the credit, has changed; the caller runs the jobs without the lock."""
+        self._admit()
+        if self._is_flushed:
+            self._output.notify()
         if self.congested:
             return []
         jobs = list(self._stalled)
@@ -378,10 +435,9 @@ class Connection:
             if not stuck:
                 self._watch_slow_peer()
         if stuck:
-            self.lost(
-                f"{self.peer_name} took nothing in for {self.settings.slow_peer_timeout:g} s "
-                f"with {waiting} bytes waiting for it"
-            )
+            patience = self.settings.slow_peer_timeout
+            reason = f"{self.peer_name} took nothing in for {patience:g} s with {waiting} bytes waiting for it"
+            self.lost(reason, self._last_words(reason))
 
     # ---- frames that arrive
 
@@ -409,8 +465,8 @@ class Connection:
             raise ProtocolError("a second introduction, or the introduction of the wrong side, arrived")
         if hello.oldest_version > VERSION or hello.newest_version < OLDEST_VERSION:
             raise ProtocolError(
-                f"{self.peer_name} speaks versions {hello.oldest_version} to {hello.newest_version} of the protocol and "
-                f"this side {OLDEST_VERSION} to {VERSION}: bring both to a common version of objectbroker"
+                f"{self.peer_name} speaks versions {hello.oldest_version} to {hello.newest_version} of the protocol "
+                f"and this side {OLDEST_VERSION} to {VERSION}: bring both to a common version of objectbroker"
             )
         if not 0 < hello.chunk_size <= MESSAGE_LIMIT or not hello.call_credit or not hello.chunk_credit:
             raise ProtocolError("an introduction without chunk size or credit arrived")
@@ -419,6 +475,7 @@ class Connection:
             self._outbox.chunk_size = min(CHUNK_SIZE, hello.chunk_size)
             self._outbox.chunk_credit = hello.chunk_credit
             self._credit = hello.call_credit
+            self._parked = deque(sorted(self._parked, key=lambda call: not call.request.is_nested))
             if self._accepts:
                 self._put_locked(Frame(welcome=self.settings.to_wire()))
             self._admit()
@@ -427,20 +484,19 @@ class Connection:
     def _on_call(self, frame: Frame) -> None:
         if frame.id <= self._highest_incoming or frame.reply:
             raise ProtocolError(f"call {frame.id} arrived after call {self._highest_incoming}: numbers only rise")
-        self._highest_incoming = frame.id
         call = frame.call
-        if call.nested and (call.depth < 2 or call.oneway):
-            raise ProtocolError(f"call {frame.id} claims to be nested and is not")
-        if not call.nested and (call.depth > 1 and not call.oneway):
-            raise ProtocolError(f"call {frame.id} is nested and does not say so")
+        check_chain(call)
         incoming = IncomingCall(self, frame.id, call, _inline(call.arguments))
         with self._lock:
-            if not call.nested:
+            self._highest_incoming = frame.id
+            if self.ended_because is not None or self._last_call is not None:
+                return  # the GoAway that we sent is its answer
+            if call.nested:
+                self._nested += 1
+            else:
                 self._unstarted += 1
                 if self._unstarted > self.settings.call_credit:
                     raise ProtocolError(f"call {frame.id} arrived without credit")
-            else:
-                self._nested += 1
             self._incoming[frame.id] = incoming
         refused = self._refusal(call)
         if refused is not None:
@@ -451,17 +507,15 @@ class Connection:
             self._handler.incoming(incoming)
 
     def _refusal(self, call: Call) -> Refused | None:
-        if self._going:
-            return REFUSED_DRAINING
         if self._nested > MAX_NESTED:
             return Refused(Reason.OVERLOADED, f"more than {MAX_NESTED} nested calls of one connection are under way")
-        size = sum(call.arguments.sizes) or _inline(call.arguments).size
-        if size > self.settings.max_message_size:
-            return Refused(
-                Reason.MESSAGE_TOO_LARGE,
-                f"the arguments take {size} bytes and this side accepts at most {self.settings.max_message_size}",
-            )
-        return None
+        return self._too_large(call.arguments, "the arguments take")
+
+    def _too_large(self, value: WireEncoded, what: str) -> Refused | None:
+        size, limit = sum(value.sizes) or _inline(value).size, self.settings.max_message_size
+        if size <= limit:
+            return None
+        return Refused(Reason.MESSAGE_TOO_LARGE, f"{what} {size} bytes and this side accepts at most {limit}")
 
     def _arrived(self, incoming: IncomingCall, value: Encoded) -> None:
         incoming.request.arguments = value
@@ -471,7 +525,16 @@ class Connection:
         result = frame.result
         with self._lock:
             pending = self._answered(frame)
-        if result.value.sizes and sum(result.value.sizes) <= self.settings.max_message_size:
+            failed = result.HasField("failed")
+            assembling = bool(result.value.sizes) and not failed
+            refused = None if failed else self._too_large(result.value, "the result takes")
+            if assembling and (refused is not None or pending.abandoned):
+                refused = refused or Refused(Reason.CANCELLED, "the caller gave up")
+                if not pending.abandoned:  # else the other side knows that it need not send the value
+                    self._put_locked(Frame(id=frame.id, cancel=Cancel(reason=refused.message)))
+        if refused is not None:
+            result.failed.CopyFrom(refused.to_wire())
+        if assembling and refused is None:
             self._assemble(frame.id, True, result.value, lambda value: self._finished(frame, pending, value))
         else:
             self._finished(frame, pending, _inline(result.value))
@@ -479,28 +542,31 @@ class Connection:
     def _finished(self, frame: Frame, pending: PendingCall, value: Encoded) -> None:
         with self._lock:
             self._pending.pop(frame.id, None)
+            dropped = self._outbox.drop(frame.id, False)  # it may be answered before its arguments are there
+            runnable = self._make_use_of_room() if dropped else []
         result = frame.result
-        if result.HasField("failed") or result.value.sizes and value.size == 0 < sum(result.value.sizes):
-            refused = Refused.from_wire(result.failed) if result.HasField("failed") else self._too_large(result)
+        if result.kept and pending.request.on_kept is not None:
+            pending.request.on_kept()
+        if result.HasField("failed"):
+            refused = Refused.from_wire(result.failed)
             pending.finish(Outcome(refused=refused, may_have_run=True, kept=result.kept))
-            return
-        metadata = metadata_from_wire(result.metadata) if result.metadata else {}
-        pending.finish(Outcome(value=value, raised=result.raised, kept=result.kept, metadata=metadata))
-
-    def _too_large(self, result: Result) -> Refused:
-        size, limit = sum(result.value.sizes), self.settings.max_message_size
-        return Refused(Reason.MESSAGE_TOO_LARGE, f"the result takes {size} bytes and this side accepts at most {limit}")
+        else:
+            metadata = metadata_from_wire(result.metadata) if result.metadata else {}
+            pending.finish(Outcome(value=value, raised=result.raised, kept=result.kept, metadata=metadata))
+        _run_all(runnable)
 
     def _on_refused(self, frame: Frame) -> None:
         with self._lock:
             pending = self._answered(frame)
-            self._pending.pop(frame.id, None)
+            del self._pending[frame.id]
             self._outbox.drop(frame.id, False)
+            runnable = self._make_use_of_room()
         refused = Refused.from_wire(frame.refused)
         if refused.reason == Reason.DRAINING:
             pending.finish(Outcome(lost=refused.message))
         else:
             pending.finish(Outcome(refused=refused))
+        _run_all(runnable)
 
     def _answered(self, frame: Frame) -> PendingCall:
         pending = self._pending.get(frame.id)
@@ -511,18 +577,27 @@ class Connection:
     def _on_cancel(self, frame: Frame) -> None:
         if frame.reply or frame.id > self._highest_incoming:
             raise ProtocolError(f"call {frame.id} was cancelled and was never made")
+        reason = frame.cancel.reason or "cancelled"
+        function = None
         with self._lock:
             incoming = self._incoming.get(frame.id)
             unfinished = self._assemblies.pop((frame.id, False), None)
-        if incoming is not None:
-            incoming.cancel(frame.cancel.reason or "cancelled")
-            if unfinished is not None:
-                incoming.refuse(Refused(Reason.CANCELLED, "the call was cancelled before its arguments had arrived"))
+            if incoming is not None:
+                function = incoming.give_up(reason)
+            else:  # it is answered; what remains of the result is not wanted
+                self._outbox.drop(frame.id, True)
+            runnable = self._make_use_of_room()
+        if function is not None:
+            function(reason)
+        if incoming is not None and unfinished is not None:
+            incoming.refuse(Refused(Reason.CANCELLED, "the call was cancelled before its arguments had arrived"))
+        _run_all(runnable)
 
     def _on_credit(self, frame: Frame) -> None:
         credit = frame.credit
         with self._lock:
             if credit.bytes:
+                self._check_known(frame.id, frame.reply, "credit")
                 self._outbox.grant(frame.id, not frame.reply, credit.bytes)
                 self._output.notify()
             if credit.calls and self.peer is not None:
@@ -545,20 +620,24 @@ class Connection:
 
     def _on_goaway(self, frame: Frame) -> None:
         goaway = frame.goaway
-        if goaway.protocol_error:
-            self.lost(f"{self.peer_name} ended the connection: {goaway.reason}")
-            return
+        reason = goaway.reason or f"{self.peer_name} is going away"
         with self._lock:
-            self.draining_because = goaway.reason or "the other side is going away"
+            self.draining_because = reason
             unsent = [item for item in self._outbox.unsent() if isinstance(item, PendingCall)]
-            refused = [call for number, call in self._pending.items() if number > goaway.last_call]
-            calls = {id(call): call for call in (*self._parked, *unsent, *refused)}.values()
+            beyond = [call for number, call in self._pending.items() if number > goaway.last_call]
+            calls = {id(call): call for call in (*self._parked, *unsent, *beyond)}.values()
             self._parked.clear()
             for call in calls:
                 call.abandoned = call.abandoned or not call.taken
                 self._pending.pop(call.id, None)
+                self._assemblies.pop((call.id, True), None)
+                self._outbox.drop(call.id, False)
+            runnable = self._make_use_of_room()
         for call in calls:
-            call.finish(Outcome(lost=self.draining_because))
+            call.finish(Outcome(lost=reason))
+        _run_all(runnable)
+        if goaway.protocol_error:
+            self.lost(f"{self.peer_name} ended the connection: {reason}")
 
     # ---- big values that arrive
 
@@ -571,19 +650,20 @@ class Connection:
             done(complete)
             return
         with self._lock:
-            self._assemblies[call_id, reply] = (assembly, done)
+            if self.ended_because is None:
+                self._assemblies[call_id, reply] = (assembly, done)
 
     def _on_chunk(self, chunk: ChunkFrame) -> None:
+        entry = self._assemblies.get((chunk.id, chunk.reply))
+        if entry is None:
+            self._check_known(chunk.id, chunk.reply, "a chunk")
+            return  # of a value that was given up while it travelled
+        assembly, done = entry
+        grant = assembly.add(chunk.data)
+        complete = assembly.result()
         with self._lock:
-            entry = self._assemblies.get((chunk.id, chunk.reply))
-            if entry is None:
-                known = chunk.id < self._next_id if chunk.reply else chunk.id <= self._highest_incoming
-                if not known:
-                    raise ProtocolError(f"a chunk for call {chunk.id} arrived, which was never made")
-                return  # of a value that was given up while it travelled
-            assembly, done = entry
-            grant = assembly.add(chunk.data)
-            complete = assembly.result()
+            if self._assemblies.get((chunk.id, chunk.reply)) is not entry:
+                return  # given up just now
             if complete is not None:
                 del self._assemblies[chunk.id, chunk.reply]
             elif grant:
@@ -591,14 +671,27 @@ class Connection:
         if complete is not None:
             done(complete)
 
+    def _check_known(self, call_id: int, reply: bool, what: str) -> None:
+        """Raises ProtocolError for a number that was never given to a call."""
+        if not 0 < call_id <= (self._next_id - 1 if reply else self._highest_incoming):
+            raise ProtocolError(f"{what} for call {call_id} arrived, which was never made")
+
     def _violated(self, reason: str) -> None:
-        _log.warning("connection with %s ended: %s", self.peer_name, reason)
-        goaway = GoAway(last_call=self._highest_incoming, reason=reason, protocol_error=True)
-        self.lost(f"{self.peer_name} broke the protocol: {reason}", Frame(goaway=goaway))
+        run_aside(lambda: _log.warning("connection with %s ended: %s", self.peer_name, reason))
+        self.lost(f"{self.peer_name} broke the protocol: {reason}", self._last_words(reason, protocol_error=True))
 
 
 def _inline(value: WireEncoded) -> Encoded:
     return Encoded(value.codec, value.payload, tuple(value.buffers))
+
+
+def _run_all(jobs: list[Job]) -> None:
+    for job in jobs:
+        run_safely(job)
+
+
+def _remaining(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.monotonic())
 
 
 _HANDLERS: dict[str, Callable[[Connection, Frame], None]] = {

@@ -7,7 +7,7 @@ wire-compatible with protos/broker.proto: concatenated `Frames` messages are one
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -28,6 +28,7 @@ _FRAME_REPLY = 0x18
 _FRAME_CHUNK = b"\x82\x01"
 _CHUNK_DATA = 0x0A
 _BY_HAND = 32 << 10
+_MAX_UINT64 = (1 << 64) - 1
 
 
 class ChunkFrame(NamedTuple):
@@ -51,12 +52,17 @@ def chunk_header(call_id: int, reply: bool, size: int) -> bytes:
     return bytes((_FRAMES_FRAME,)) + _varint(len(body) + size) + body
 
 
-def decode_frames(message: bytes) -> list[Frame | ChunkFrame]:
-    """The frames of a message. Raises ProtocolError if it is not one."""
+def decode_frames(message: bytes) -> Iterator[Frame | ChunkFrame]:
+    """The frames of a message, one by one. Raises ProtocolError where it is not made of frames.
+
+    The frames before that place have been given by then. A big message is not taken apart in advance, so that what it
+    costs to refuse the first frame does not grow with the number of those behind it.
+    """
     try:
         if len(message) < _BY_HAND:
-            return [_received(frame) for frame in Frames.FromString(message).frames]
-        return _walk(memoryview(message))
+            yield from map(_received, Frames.FromString(message).frames)
+        else:
+            yield from _walk(memoryview(message))
     except (DecodeError, IndexError, ValueError):
         raise ProtocolError(f"a message of {len(message)} bytes arrived that is not made of frames") from None
 
@@ -67,20 +73,19 @@ def _received(frame: Frame) -> Frame | ChunkFrame:
     return frame
 
 
-def _walk(view: memoryview) -> list[Frame | ChunkFrame]:
-    frames: list[Frame | ChunkFrame] = []
+def _walk(view: memoryview) -> Iterator[Frame | ChunkFrame]:
     position = 0
     while position < len(view):
         if view[position] != _FRAMES_FRAME:  # a field that we do not know: let protobuf skip it
-            return [_received(frame) for frame in Frames.FromString(bytes(view)).frames]
+            yield from map(_received, Frames.FromString(bytes(view[position:])).frames)
+            return
         size, position = _read_varint(view, position + 1)
         body = view[position : position + size]
         if len(body) != size:
             raise ValueError("cut short")
         chunk = _chunk(body) if size >= _BY_HAND else None
-        frames.append(chunk or _received(Frame.FromString(bytes(body))))
+        yield chunk or _received(Frame.FromString(bytes(body)))
         position += size
-    return frames
 
 
 def _chunk(body: memoryview) -> ChunkFrame | None:
@@ -112,12 +117,11 @@ def _varint(number: int) -> bytes:
 
 def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
     number = shift = 0
-    while True:
+    while shift < 64:
         byte = view[position]
         position += 1
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return number, position
+            return number & _MAX_UINT64, position
         shift += 7
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
+    raise ValueError("a number of more than 64 bits")

@@ -10,7 +10,6 @@ An Outbox has no lock: every method is called under the lock of its connection.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import Protocol
 
 from broker._pb.broker_pb2 import Encoded as WireEncoded
@@ -20,8 +19,15 @@ from broker.connection.frames import CHUNK_SIZE, INLINE_LIMIT, MESSAGE_LIMIT, ch
 
 FRAME_COST = 100
 """What a frame is taken to hold beside its values, in bytes; it only has to be of the right order."""
+HEADER_LIMIT = 64 << 10
+"""What a frame may hold beside its value (names and metadata), in bytes."""
 
-_ROOM = MESSAGE_LIMIT // 2  # a message is closed when it holds this much: one inline value more still fits
+# A message is closed when it holds this much. What may still come on top fits: one frame with an inline value and a
+# full header, or with the sizes of 65,536 buffers, and one chunk.
+_ROOM = MESSAGE_LIMIT // 2
+
+Key = tuple[int, bool]
+"""Which value: the number of its call, and whether it is the reply."""
 
 
 class Sendable(Protocol):
@@ -49,19 +55,19 @@ class ReadyFrame:
 class Transfer:
     """The bytes of one big value on their way out."""
 
-    __slots__ = ("call_id", "credit", "remaining", "reply", "views")
+    __slots__ = ("credit", "key", "remaining", "views", "waits_for_credit")
 
-    def __init__(self, call_id: int, reply: bool, value: Encoded, credit: int) -> None:
-        self.call_id = call_id
-        self.reply = reply
+    def __init__(self, key: Key, value: Encoded, credit: int) -> None:
+        self.key = key
         self.credit = credit
+        self.waits_for_credit = False
         self.views = deque(view for view in map(_bytes_of, (value.payload, *value.buffers)) if view.nbytes)
         self.remaining = sum(view.nbytes for view in self.views)
 
     def next_chunk(self, size: int) -> list[bytes | memoryview]:
         """The next chunk as pieces to be joined: at most `size` bytes and the credit."""
         wanted = size = min(size, self.credit, self.remaining)
-        pieces: list[bytes | memoryview] = [chunk_header(self.call_id, self.reply, size)]
+        pieces: list[bytes | memoryview] = [chunk_header(*self.key, size)]
         while wanted:
             view = self.views.popleft()
             pieces.append(view[:wanted])
@@ -71,6 +77,11 @@ class Transfer:
         self.credit -= size
         self.remaining -= size
         return pieces
+
+    def stop(self) -> None:
+        """Sends no more, and lets go of the value."""
+        self.views.clear()
+        self.remaining = 0
 
 
 def _bytes_of(buffer: Buffer) -> memoryview:
@@ -82,12 +93,30 @@ def is_inline(value: Encoded) -> bool:
     return value.size <= INLINE_LIMIT
 
 
+def inline_cost(value: Encoded) -> int:
+    """What the value adds to its frame, in bytes: itself, or the sizes of its parts."""
+    return value.size + 3 * len(value.buffers) if is_inline(value) else 10 * len(value.buffers)
+
+
 def wire_value(value: Encoded) -> WireEncoded:
     """The value as it stands in a frame: itself, or the sizes of what follows in chunks."""
     if is_inline(value):
         return WireEncoded(codec=value.codec, payload=bytes(value.payload), buffers=map(bytes, value.buffers))
     sizes = [memoryview(part).nbytes for part in (value.payload, *value.buffers)]
     return WireEncoded(codec=value.codec, sizes=sizes)
+
+
+def snapshot(value: Encoded) -> Encoded:
+    """The value in memory that nobody changes: its owner may go on before the last chunk is sent."""
+    if is_inline(value):
+        return value
+    return value._replace(payload=_frozen(value.payload), buffers=tuple(map(_frozen, value.buffers)))
+
+
+def _frozen(buffer: Buffer) -> Buffer:
+    if isinstance(buffer, bytes) or (isinstance(buffer, memoryview) and isinstance(buffer.obj, bytes)):
+        return buffer
+    return bytes(buffer)
 
 
 class Outbox:
@@ -99,48 +128,59 @@ class Outbox:
         self.bytes = 0
         """What is queued, in bytes; an estimate for the frames."""
         self._frames: deque[tuple[Sendable, Transfer | None]] = deque()
-        self._transfers: deque[Transfer] = deque()
-        self._waiting: dict[tuple[int, bool], Transfer] = {}  # started, and out of credit
+        self._transfers: dict[Key, Transfer] = {}  # from their frame's put to their last chunk
+        self._in_turn: deque[Transfer] = deque()  # those that have sent their frame and have credit; or were dropped
 
     def put(self, item: Sendable, transfer: Transfer | None = None) -> None:
         """Queues a frame, and the big value that follows it."""
         self._frames.append((item, transfer))
-        self.bytes += item.cost + (transfer.remaining if transfer else 0)
+        self.bytes += item.cost
+        if transfer is not None:
+            self._transfers[transfer.key] = transfer
+            self.bytes += transfer.remaining
 
     def transfer(self, call_id: int, reply: bool, value: Encoded) -> Transfer | None:
         """The transfer that a value needs, if it is too big for its frame."""
-        return None if is_inline(value) else Transfer(call_id, reply, value, self.chunk_credit)
+        return None if is_inline(value) else Transfer((call_id, reply), value, self.chunk_credit)
 
     @property
     def ready(self) -> bool:
-        """Whether `take` has something to give."""
-        return bool(self._frames or self._transfers)
+        """Whether `take` may have something to give."""
+        return bool(self._frames or self._in_turn)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left, also of values that wait for credit."""
+        return not self._frames and not self._transfers
+
+    def __len__(self) -> int:
+        """How many frames are queued."""
+        return len(self._frames)
 
     def grant(self, call_id: int, reply: bool, credit: int) -> None:
         """The other side took chunks of a value in."""
-        transfer = self._waiting.pop((call_id, reply), None)
-        if transfer is not None:
-            self._transfers.append(transfer)
-        else:
-            transfer = next((t for t in self._transfers if (t.call_id, t.reply) == (call_id, reply)), None)
+        transfer = self._transfers.get((call_id, reply))
         if transfer is not None:
             transfer.credit += credit
+            if transfer.waits_for_credit:
+                transfer.waits_for_credit = False
+                self._in_turn.append(transfer)
 
-    def drop(self, call_id: int, reply: bool) -> None:
-        """Sends no more of a value."""
-        dropped = [t for t in self._transfers if (t.call_id, t.reply) == (call_id, reply)]
-        for transfer in dropped:
-            self._transfers.remove(transfer)
-        waiting = self._waiting.pop((call_id, reply), None)
-        for transfer in (*dropped, *((waiting,) if waiting else ())):
-            self.bytes -= transfer.remaining
+    def drop(self, call_id: int, reply: bool) -> bool:
+        """Sends no more of a value; False if there was nothing left to send."""
+        transfer = self._transfers.pop((call_id, reply), None)
+        if transfer is None:
+            return False
+        self.bytes -= transfer.remaining
+        transfer.stop()
+        return True
 
-    def unsent(self) -> Iterable[Sendable]:
+    def unsent(self) -> list[Sendable]:
         """What was never taken."""
         return [item for item, _ in self._frames]
 
     def take(self) -> tuple[list[Frame], list[bytes | memoryview]]:
-        """The next message: its frames, and its chunks as pieces to be joined behind them."""
+        """The next message: its frames, and its chunks as pieces to be joined behind them. Both may be empty."""
         frames: list[Frame] = []
         used = 0
         while self._frames and used < _ROOM:
@@ -148,23 +188,28 @@ class Outbox:
             frame = item.to_frame()
             self.bytes -= item.cost
             if frame is None:
-                self.bytes -= transfer.remaining if transfer else 0
+                if transfer is not None:
+                    self.drop(*transfer.key)
                 continue
             frames.append(frame)
             used += item.cost
             if transfer is not None:
-                self._transfers.append(transfer)
-        return frames, self._take_chunks(used)
+                self._in_turn.append(transfer)
+        return frames, self._take_chunk()
 
-    def _take_chunks(self, used: int) -> list[bytes | memoryview]:
-        pieces: list[bytes | memoryview] = []
-        if self._transfers and used < _ROOM:
-            transfer = self._transfers.popleft()
+    def _take_chunk(self) -> list[bytes | memoryview]:
+        while self._in_turn:
+            transfer = self._in_turn.popleft()
+            if not transfer.remaining:  # it was dropped
+                continue
             before = transfer.remaining
             pieces = transfer.next_chunk(self.chunk_size)
             self.bytes -= before - transfer.remaining
-            if transfer.remaining and transfer.credit:
-                self._transfers.append(transfer)
-            elif transfer.remaining:
-                self._waiting[transfer.call_id, transfer.reply] = transfer
-        return pieces
+            if not transfer.remaining:
+                del self._transfers[transfer.key]
+            elif transfer.credit:
+                self._in_turn.append(transfer)
+            else:
+                transfer.waits_for_credit = True
+            return pieces
+        return []

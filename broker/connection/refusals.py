@@ -58,6 +58,8 @@ _TABLE: dict[str, tuple[int, type[Exception]]] = {
     Reason.UNIMPLEMENTED: (12, errors.ProtocolError),
     Reason.INTERNAL: (13, errors.BrokerError),
 }
+_LONGEST = 4_096
+"""Characters of a message; a longer one is cut."""
 _UNKNOWN: tuple[int, type[Exception]] = (2, errors.BrokerError)
 
 
@@ -67,6 +69,11 @@ class Refused:
 
     reason: str
     message: str
+
+    def __post_init__(self) -> None:
+        # It goes into a frame and into a gRPC status whatever an exception or a name put into it.
+        text = self.message if len(self.message) <= _LONGEST else f"{self.message[:_LONGEST]}…"
+        object.__setattr__(self, "message", text.encode("utf-8", "backslashreplace").decode())
 
     @property
     def code(self) -> int:

@@ -15,7 +15,10 @@ from typing import Any
 import grpc
 
 from broker.connection.engine import Connection, Handler, Settings
+from broker.connection.timers import timers
 from broker.connection.workers import Workers
+
+_LAST_WORDS_SECONDS = 1.0
 
 
 class DaemonThreads(futures.Executor):
@@ -57,7 +60,7 @@ class ConnectService:
     def connect(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
         """The streaming method: its thread sends, another one of ours reads."""
         connection = Connection(self._settings, self._handler, accepts=True, peer_name=context.peer())
-        connection.on_end = self._forget
+        connection.on_end = lambda connection: self._ended(connection, context)
         with self._lock:
             self._connections.add(connection)
             closing = self._closing
@@ -84,9 +87,15 @@ class ConnectService:
         for connection in self.connections:
             connection.close(reason)
 
-    def _forget(self, connection: Connection) -> None:
+    def _ended(self, connection: Connection, context: grpc.ServicerContext) -> None:
         with self._lock:
             self._connections.discard(connection)
+        # A peer that takes nothing in would hold the thread that sends; the others get the last words before that.
+        timers.call_later(_LAST_WORDS_SECONDS, lambda: _end(context))
+
+
+def _end(context: grpc.ServicerContext) -> None:
+    context.cancel()
 
 
 def _read(connection: Connection, requests: Iterator[bytes]) -> None:

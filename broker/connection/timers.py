@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 _log = logging.getLogger("broker")
+_SMALL = 64  # timers; below that many the cancelled ones are left in the queue
 
 
 class Timer:
@@ -46,11 +47,14 @@ class Timers:
         self._queue: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._thread: threading.Thread | None = None
+        self._sweep_at = _SMALL
 
     def call_at(self, at: float, function: Callable[[], None]) -> Timer:
         """Calls the function at a time of `time.monotonic`, on the timer thread. From any thread."""
         timer = Timer(at, function)
         with self._condition:
+            if len(self._queue) >= self._sweep_at:
+                self._sweep()
             heapq.heappush(self._queue, (at, next(self._order), timer))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="broker-timers", daemon=True)
@@ -62,12 +66,22 @@ class Timers:
     def call_later(self, seconds: float, function: Callable[[], None]) -> Timer:
         return self.call_at(time.monotonic() + seconds, function)
 
+    def __len__(self) -> int:
+        """How many timers are queued, those included that were cancelled and not swept out yet."""
+        return len(self._queue)
+
+    def _sweep(self) -> None:
+        """Forgets cancelled timers. Most are cancelled long before their time: each call with a deadline has one."""
+        self._queue = [entry for entry in self._queue if not entry[2].is_cancelled]
+        heapq.heapify(self._queue)
+        self._sweep_at = max(_SMALL, 2 * len(self._queue))
+
     def _run(self) -> None:
         while True:
             timer = self._next()
             try:
                 timer.fire()
-            except Exception:
+            except BaseException:  # the thread is shared by everything in the process
                 _log.exception("a timer failed")
             del timer
 

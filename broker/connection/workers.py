@@ -6,10 +6,13 @@ Not a ThreadPoolExecutor: its threads are joined at interpreter exit, so one met
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+
+from broker.errors import Overloaded
 
 Job = Callable[[], None]
 
@@ -20,8 +23,11 @@ _log = logging.getLogger("broker")
 
 
 def start_thread(job: Job, name: str) -> None:
-    """Runs a job on a daemon thread of its own."""
-    threading.Thread(target=_run_safely, args=(job,), name=name, daemon=True).start()
+    """Runs a job on a daemon thread of its own. Raises Overloaded if the process can have no further thread."""
+    try:
+        threading.Thread(target=run_safely, args=(job,), name=name, daemon=True).start()
+    except RuntimeError as error:  # the system's limit, or the interpreter is ending
+        raise Overloaded(f"no thread can be started: {error}") from error
 
 
 class Workers:
@@ -37,7 +43,10 @@ class Workers:
         self._closed = False
 
     def submit(self, job: Job) -> None:
-        """Queues a job. It must not raise; what it raises all the same is logged."""
+        """Queues a job. It must not raise; what it raises all the same is logged.
+
+        Raises Overloaded if there is no thread and none can be started.
+        """
         with self._condition:
             self._jobs.append(job)
             if self._idle >= len(self._jobs):
@@ -47,7 +56,18 @@ class Workers:
                 return
             self._threads += 1
             number = self._threads
-        threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
+        except RuntimeError as error:  # the system's limit, or the interpreter is ending
+            self._give_up(job, error)
+
+    def _give_up(self, job: Job, error: RuntimeError) -> None:
+        with self._condition:
+            self._threads -= 1
+            if self._threads or job not in self._jobs:
+                return  # another thread takes it, or has
+            self._jobs.remove(job)
+        raise Overloaded(f"no thread can be started: {error}") from error
 
     def close(self) -> None:
         """Lets the threads end as they become idle; queued jobs still run."""
@@ -62,7 +82,7 @@ class Workers:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            _run_safely(job)
+            run_safely(job)
             del job
 
     def _next(self) -> Job | None:
@@ -81,8 +101,31 @@ class Workers:
             return self._jobs.popleft()
 
 
-def _run_safely(job: Job) -> None:
+def run_safely(job: Job) -> None:
+    """Runs a job; what it raises is logged."""
     try:
         job()
     except BaseException:  # a worker survives whatever a method does: SystemExit ends a call, never a worker
         _log.exception("a job failed")
+
+
+_aside = Workers(limit=1_024, name="broker-aside")
+
+
+def run_aside(job: Job) -> None:
+    """Runs what a reader or the timer thread must not wait for: callbacks, close() of resources, log handlers.
+
+    Such code may block, or call back over the very connection whose reader came by it.
+    """
+    try:
+        _aside.submit(job)
+    except Overloaded:
+        pass  # there is no thread to run it, nor anything else
+
+
+def _after_fork() -> None:
+    _aside.__init__(_aside.limit, "broker-aside")  # type: ignore[misc]  # its threads are not in the child
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
