@@ -16,6 +16,7 @@ from broker.exposure import behavior, expose, oneway
 from broker.proxy import Proxy
 from broker.registry.client import NameServer
 from broker.registry.locate import locate_ns, resolve
+from broker.registry.server import start_ns, start_ns_loop
 from broker.uri import URI
 
 __all__ = [
@@ -35,4 +36,6 @@ __all__ = [
     "register_type",
     "resolve",
     "serve",
+    "start_ns",
+    "start_ns_loop",
 ]

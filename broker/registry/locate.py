@@ -18,7 +18,8 @@ DEFAULT_PORT = 9090
 _POLL_SECONDS = 0.2
 _MOST_ALIASES = 8
 
-_shared: dict[tuple[int, str | None, int | None], NameServer] = {}  # by process id and place; children add their own
+# By process id, since children need their own, and by the places that were asked.
+_shared: dict[tuple[int, tuple[tuple[str, int], ...]], NameServer] = {}
 
 
 def locate_ns(host: str | None = None, port: int | None = None, *, wait: float = Config.wait.unset) -> NameServer:
@@ -99,7 +100,7 @@ def _followed(uri: URI) -> list[URI]:
 def _one_step(uri: URI) -> list[URI]:
     if uri.protocol == DIRECT:
         return [uri]
-    key = (os.getpid(), uri.host, uri.port)
+    key = (os.getpid(), tuple(_places(uri.host, uri.port)))
     server = _shared.get(key)
     if server is None:
         server = _shared.setdefault(key, locate_ns(uri.host, uri.port, wait=0))
