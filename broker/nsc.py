@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from broker.errors import BrokerError
+from broker.registry.arguments import port
 from broker.registry.client import NameServer
 from broker.registry.locate import locate_ns
 from broker.uri import URI
@@ -186,7 +187,7 @@ def _common_options(default: str | None) -> argparse.ArgumentParser:
     """The options that can stand before and after the command; after it they have no default of their own."""
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("-n", "--host", default=default, help="the host of the name server")
-    options.add_argument("-p", "--port", type=port_number, default=default, help="its port (default 9090)")
+    options.add_argument("-p", "--port", type=port, default=default, help="its port (default 9090)")
     options.add_argument(
         "--json", action="store_true", default=default or False, help="print JSON, for programs to read"
     )
@@ -204,7 +205,7 @@ def _register_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("uri", metavar="URI", help="for instance BROKER:obj_1@localhost:51294")
     parser.add_argument("--tag", action="append", default=[], help="a label; can be given several times")
-    parser.add_argument("--ttl", type=_seconds, metavar="SECONDS", help="how long the name lives (default: until removed)")
+    parser.add_argument("--ttl", type=_seconds, metavar="SECONDS", help="how long it lives (default: until removed)")
     parser.add_argument(
         "--replace", action=argparse.BooleanOptionalAction, default=False, help="take a name that is there already"
     )
@@ -230,13 +231,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"a time to live is a number of seconds above 0, not {text!r}")
     return seconds
-
-
-def port_number(text: str) -> int:
-    """An argparse type: a TCP port from 0 to 65535."""
-    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

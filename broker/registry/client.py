@@ -19,8 +19,8 @@ __all__ = ["NameServer"]
 class NameServer:
     """A name server somewhere. Shared by threads; in a forked child it connects anew.
 
-    Each method gives up after `patience` seconds, normally 5, with NamingError, which says why; while the name server restarts it is asked
-    again until then. What it refuses is NameNotFound, NameTaken, InvalidURI or another NamingError.
+    Each method gives up after `patience` seconds, normally 5, with NamingError, which says why; while the name server
+    restarts it is asked again until then. What it refuses is NameNotFound, NameTaken, InvalidURI or NamingError.
     """
 
     def __init__(

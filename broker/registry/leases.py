@@ -98,7 +98,7 @@ class LeaseHolder:
     def withdraw(self, uri: URI) -> None:
         """Removes the names that lead to this URI and are still ours.
 
-        Never raises: where the name server does not answer within two seconds, they are removed when it does, or expire.
+        Never raises: where the name server does not answer within two seconds, they are removed later, or expire.
         """
         for renewal in self._all():
             renewal.withdraw(uri)

@@ -20,6 +20,7 @@ __all__ = ["PATIENCE", "Link", "NoNameServer"]
 PATIENCE: Final = 5.0
 """Seconds after which a question to a name server gives up."""
 _PAUSE = 0.05
+_RESTARTING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED)  # gone; back, but not yet complete
 _RETURNING_PAUSE = 0.2
 
 
@@ -135,7 +136,7 @@ class Link:
         call = wire.call_of(error)
         if call is None:
             raise error
-        if self._answered and call.code() is grpc.StatusCode.UNAVAILABLE and left > _PAUSE and not self._closed:
+        if self._answered and call.code() in _RESTARTING and left > _PAUSE and not self._closed:
             return _PAUSE
         raise self._no_answer(call.code(), call.details() or "", patience) from None
 

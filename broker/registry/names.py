@@ -88,7 +88,7 @@ class Names:
 
     def own(self, uri: URI) -> None:
         """Lists the name server itself under `Broker.NameServer`, which nobody can take, change or remove."""
-        self._own = Entry(OWN_NAME, str(uri), frozenset({"class:broker.registry.NameServer"}))
+        self._own = Entry(OWN_NAME, str(uri))
 
     # ---- asking
 
@@ -318,11 +318,10 @@ class Names:
         return Entry(_checked_name(name), str(URI(uri)), checked_tags, lease=_hashed(lease), ttl=ttl)
 
     def _unknown(self, name: str) -> str:
-        names = [entry.name for entry in self._store.select(Selection())]
+        names = [entry.name for entry in self.select(Selection())]
         near = difflib.get_close_matches(name, names, n=3) if len(names) <= 10_000 else []
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        many = f"There {'is 1 name' if len(names) == 1 else f'are {len(names)} names'} here"
-        return f"unknown name {name!r}: {hint}{many if hint else many[0].lower() + many[1:]}"
+        return f"unknown name {name!r}: {hint}{len(names)} {'name is' if len(names) == 1 else 'names are'} registered"
 
 
 def _hashed(token: bytes) -> bytes:

@@ -144,7 +144,7 @@ class TestRestart:
             ns.ping()
             first.stop()
             began = time.monotonic()
-            with pytest.raises(NamingError, match=rf"no name server answers at 127.0.0.1:{first.port}: nothing listens"):
+            with pytest.raises(NamingError, match="nothing listens there"):
                 ns.ping()
             assert 0.3 < time.monotonic() - began < 2
 
@@ -171,18 +171,13 @@ class TestStrangers:
     def test_nobody(self) -> None:
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
-            port = closed.getsockname()[1]
-            with NameServer("127.0.0.1", port) as ns:
-                with pytest.raises(NamingError, match="connection refused"):
-                    ns.ping()
+            assert "nothing listens there (connection refused)" in complaint_about("127.0.0.1", closed.getsockname()[1])
 
     def test_another_grpc_server(self) -> None:
         server = grpc.server(DaemonThreads("other"), options=server_options())
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        with NameServer("127.0.0.1", port) as ns:
-            with pytest.raises(NamingError, match="speaks gRPC but is no name server"):
-                ns.lookup("a")
+        assert "speaks gRPC but is no name server" in complaint_about("127.0.0.1", port)
         server.stop(None).wait()
 
     def test_a_web_server(self) -> None:
@@ -190,22 +185,24 @@ class TestStrangers:
             thread = threading.Thread(target=web.serve_forever)
             thread.start()
             try:
-                with NameServer("127.0.0.1", web.server_port) as ns:
-                    with pytest.raises(NamingError, match="what listens there answers"):
-                        ns.ping()
+                assert "what listens there answers" in complaint_about("127.0.0.1", web.server_port)
             finally:
                 web.shutdown()
                 thread.join()
 
     def test_something_that_talks_first(self) -> None:
-        with _says(b"SSH-2.0-OpenSSH_9.6\r\n") as port, NameServer("127.0.0.1", port) as ns:
-            with pytest.raises(NamingError, match="what listens there answers as SSH"):
-                ns.ping()
+        with _says(b"SSH-2.0-OpenSSH_9.6\r\n") as port:
+            assert "what listens there answers as SSH" in complaint_about("127.0.0.1", port)
 
     def test_an_unknown_host(self) -> None:
-        with NameServer("no-such-host.invalid", 9090) as ns:
-            with pytest.raises(NamingError, match=r"the host 'no-such-host.invalid' is not known"):
-                ns.ping()
+        assert "the host 'no-such-host.invalid' is not known" in complaint_about("no-such-host.invalid", 9090)
+
+
+def complaint_about(host: str, port: int) -> str:
+    with NameServer(host, port) as ns, pytest.raises(NamingError) as caught:
+        ns.lookup("a")
+    assert str(caught.value).startswith(f"no name server answers at {host}:{port}: ")
+    return str(caught.value)
 
 
 class _says:  # noqa: N801

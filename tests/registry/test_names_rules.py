@@ -110,9 +110,9 @@ class TestRegistering:
     def test_an_unknown_name_lists_the_near_ones(self, names: Names) -> None:
         names.register("example.warehouse", HERE)
         names.register("other", HERE)
-        with pytest.raises(NameNotFound, match=r"did you mean 'example.warehouse'\? There are 2 names"):
+        with pytest.raises(NameNotFound, match=r"did you mean 'example.warehouse'\? 2 names are registered"):
             names.lookup("example.warehous")
-        with pytest.raises(NameNotFound, match=r"unknown name 'zzz': there are 2 names"):
+        with pytest.raises(NameNotFound, match=r"unknown name 'zzz': 2 names are registered"):
             names.lookup("zzz")
 
 

@@ -96,7 +96,7 @@ class TestContract:
 
 @pytest.mark.parametrize("regex", ["(", "*", "[a", "a{99999999999}", "(?P<x>)(?P<x>)"])
 def test_a_bad_regex_is_a_naming_error(regex: str) -> None:
-    with pytest.raises(NamingError, match="^invalid regex"):
+    with pytest.raises(NamingError, match=r"^invalid regex"):
         Selection.of(regex=regex)
 
 
@@ -160,7 +160,7 @@ class TestFile:
             SqliteStore(str(path))
 
     def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(StoreError, match="there is no folder '.*nowhere'"):
+        with pytest.raises(StoreError, match=r"there is no folder '.*nowhere'"):
             SqliteStore(str(tmp_path / "nowhere" / "names.db"))
 
 
