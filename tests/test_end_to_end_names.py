@@ -27,7 +27,11 @@ SERVER = """
     daemon.request_loop()
 """
 # A lease that is short enough to watch it end.
-NAME_SERVER = "import sys; from broker import start_ns_loop; start_ns_loop(port=int(sys.argv[1]), storage=sys.argv[2], lease_ttl=1.5)"
+NAME_SERVER = """
+    import sys
+    from broker import start_ns_loop
+    start_ns_loop(port=int(sys.argv[1]), storage=sys.argv[2], lease_ttl=1.5)
+"""
 
 
 def _name_server(run: Run, port: int = 0, storage: str = "memory") -> tuple[Any, int]:
