@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import Parameter, Signature
 from types import MappingProxyType
 
@@ -82,7 +83,12 @@ class RemoteMember:
     doc: str | None
     oneway: bool
     writable: bool
-    _parameters: bytes
+    _parameters: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        """The member as one reads it in a class: `take(name: str) -> None`, `size -> int`."""
+        text = self.signature_text if self.is_method else self.signature_text.removeprefix("()")
+        return f"{self.name}{text}{' (oneway)' if self.oneway else ''}{' (can be set)' if self.writable else ''}"
 
     def signature(self, types: TypeRegistry = GLOBAL_TYPES) -> Signature | None:
         """The signature with its defaults and hints, as far as their classes are known here; None if there is none.
@@ -111,6 +117,13 @@ class RemoteDescription:
     members: Mapping[str, RemoteMember]
     fingerprint: str
 
+    def __str__(self) -> str:
+        """The object for people: its class, its docstring, and a line with the first words of each member."""
+        lines = [f"{self.object_id}: {self.type_name}", *_indented(self.doc, 4)]
+        for member in self.members.values():
+            lines += [f"  {member}", *_indented(member.doc, 6)[:1]]
+        return "\n".join(lines)
+
     @classmethod
     def from_wire(cls, data: bytes) -> RemoteDescription:
         description = wire.Description.FromString(data)
@@ -133,6 +146,10 @@ class RemoteDescription:
             members=MappingProxyType(members),
             fingerprint=description.fingerprint,
         )
+
+
+def _indented(doc: str | None, by: int) -> list[str]:
+    return [f"{' ' * by}{line}".rstrip() for line in inspect.cleandoc(doc or "").splitlines()]
 
 
 NO_SIGNATURE = Signature([Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)])

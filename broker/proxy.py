@@ -86,8 +86,8 @@ class Proxy:
         raise AttributeError(f"{name!r} of {self._broker._remote.where()} cannot be deleted: attributes are not remote")
 
     def __dir__(self) -> list[str]:
-        local = [name for name in object.__dir__(self) if name.startswith("_")]
-        return sorted({*local, *self._broker.description.members})
+        local = [name for name in object.__dir__(self) if name.startswith("__")]
+        return sorted({*local, "_broker", *self._broker.description.members})
 
     # ---- operators
 

@@ -573,3 +573,11 @@ def test_forgotten_connections_linger_and_end(daemon: broker.Daemon, monkeypatch
     del proxy
     _eventually(lambda: pool.find(place) is None)
     _eventually(lambda: not daemon._connects.connections)
+
+
+def test_a_description_is_readable(proxy: Any) -> None:
+    text = str(proxy._broker.description)
+    assert text.startswith("example.warehouse: ")
+    assert "    A store room that everyone can visit." in text
+    assert "  owner -> 'str' (can be set)" in text
+    assert "  take(name: 'str', item: 'str' = 'couch') -> 'None'\n      Somebody takes an item." in text
