@@ -147,6 +147,22 @@ def test_stockquotes_phase3(run_program: Run, found_at: dict[str, str]) -> None:
         end(program)
 
 
+def test_stockquotes_as_on_several_machines(run_program: Run) -> None:
+    """Everything listens on all addresses, and finds the rest by the address of this machine."""
+    public = {"BROKER_HOST": "0.0.0.0", "BROKER_INSECURE": "1"}
+    name_server = run_program(None, "-m", "broker.naming", "-n", "0.0.0.0", "-p", "0", "--insecure")
+    host, _, port = name_server.line("URI = ").partition("@")[2].rpartition(":")
+    assert host not in ("0.0.0.0", "127.0.1.1")
+    environment = {**public, "BROKER_NS_HOST": host, "BROKER_NS_PORT": port}
+    aggregator = serve(run_program, "stockquotes/phase3/aggregator.py", environment=environment)
+    assert f"@{host}:" in uris(aggregator)[0]
+    market = start(run_program, "stockquotes/phase3/market.py", environment=environment)
+    viewer = start(run_program, "stockquotes/phase3/viewer.py", environment=environment)
+    viewer.line("Amsterdam  TULIP")
+    for program in (viewer, market, aggregator, name_server):
+        end(program)
+
+
 @pytest.mark.timeout(120)
 def test_the_stock_market_runs_on_when_a_viewer_is_killed(run_program: Run) -> None:
     printed = run_program(None, str(EXAMPLES / "stockquotes" / "minute.py"), "10")
