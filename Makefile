@@ -22,7 +22,7 @@ Or name another Python, 3.11 or later: make setup PYTHON=/path/to/python3
 endef
 export VENV_FAILED
 
-.PHONY: help setup proto demo ns test test-oldest check check-proto bench clean
+.PHONY: help setup proto demo stockmarket ns test test-oldest check check-proto bench clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ proto: .venv-proto/.done ## Generates broker/_pb from protos/
 
 demo: setup ## Runs a name server, a warehouse and a visitor as separate processes
 	@$(BIN)/python examples/demo.py
+
+stockmarket: setup ## Runs a stock market of eight processes for a minute and watches it
+	@$(BIN)/python examples/stockquotes/minute.py 60
 
 ns: setup ## Runs the name server until Ctrl-C
 	@$(BIN)/python -m broker.naming

@@ -128,8 +128,6 @@ NOT_YET: set[str] = {
     "options",
     "proxy._broker.on_reconnect",
     "send",
-    "start_ns",
-    "start_ns_loop",
     "submit",
 }
 
