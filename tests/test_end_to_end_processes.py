@@ -156,7 +156,8 @@ def test_a_child_forked_after_use_is_told_so_and_exits(run_program: Run) -> None
         assert proxy.ok()
         """
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr  # gRPC may say that it skips its own fork handlers
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
