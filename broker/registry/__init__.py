@@ -5,6 +5,7 @@
     names     the rules: registrations, leases, expiry. No gRPC, its clock is given
     wire      the gRPC methods of NameRegistry, and refusals as gRPC statuses and back
     service   NameRegistry on a gRPC server
+    forks     a fork waits for the questions under way
     link      one gRPC channel to a name server, with the caller's patience
     leases    what a daemon of this process has entered, and the renewal of it
     client    NameServer, what users hold

@@ -13,13 +13,14 @@ from broker.connection.channels import open_channel
 from broker.connection.probe import describe_peer
 from broker.errors import NamingError
 from broker.registry import wire
+from broker.registry.forks import under_way
 from broker.uri import join_host_port
 
 __all__ = ["PATIENCE", "Link", "NoNameServer"]
 
 PATIENCE: Final = 5.0
 """Seconds after which a question to a name server gives up."""
-_PAUSE = 0.05
+_PAUSE = 0.1
 _RESTARTING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED)  # gone; back, but not yet complete
 _RETURNING_PAUSE = 0.2
 
@@ -71,14 +72,13 @@ class Link:
         """
         patience = self.patience if patience is None else patience
         deadline = time.monotonic() + patience
-        pause = 0.0
         while True:
             left = max(deadline - time.monotonic(), 0.001)
             try:
-                answer = self._send(method, request, left, wait_for_ready=pause > 0)
+                with under_way():
+                    answer = self._send(method, request, left)
             except grpc.RpcError as error:
-                left = deadline - time.monotonic()
-                pause = self._pause_after(error, patience, left)
+                pause = self._pause_after(error, patience, deadline - time.monotonic())
                 request = repeat or request
                 time.sleep(pause)
             else:
@@ -111,8 +111,6 @@ class Link:
         method: wire.Method[wire.Request, wire.Response],
         request: wire.Request,
         timeout: float,
-        *,
-        wait_for_ready: bool,
     ) -> wire.Response:
         stub = self.channel().unary_unary(
             method.path,
@@ -120,7 +118,7 @@ class Link:
             response_deserializer=method.response.FromString,
         )
         try:
-            return stub(request, timeout=timeout, wait_for_ready=wait_for_ready)
+            return stub(request, timeout=timeout)
         except ValueError:  # grpcio's word for a channel that another thread has just closed
             self.channel()
             raise
