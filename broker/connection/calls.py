@@ -244,7 +244,7 @@ class IncomingCall:
     def answer(self, value: object, edge: Edge, *, raised: bool, kept: bool, metadata: Metadata) -> None:
         if self.request.oneway:
             self._connection.call_done(self)
-            return
+            return  # nothing is encoded that nobody waits for
         self.reply(codec(self.request.arguments.codec).encode(value, edge, "result"), raised, kept, metadata)
 
     def answer_bytes(self, data: bytes) -> None:
@@ -252,6 +252,9 @@ class IncomingCall:
 
     def reply(self, value: Encoded, raised: bool, kept: bool, metadata: Metadata) -> None:
         """Answers with a value that is encoded. Raises MessageTooLargeError and CodecError, having answered nothing."""
+        if self.request.oneway:
+            self._connection.call_done(self)
+            return
         self._connection.check_size(value, "the result takes")
         try:
             result = Result(value=wire_value(value), raised=raised, kept=kept)

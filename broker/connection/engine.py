@@ -42,7 +42,7 @@ from broker.connection.calls import (
 )
 from broker.connection.chains import Job
 from broker.connection.frames import CHUNK_SIZE, MESSAGE_LIMIT, ChunkFrame, decode_frames, encode_frames
-from broker.connection.outbox import Outbox, ReadyFrame, snapshot
+from broker.connection.outbox import Outbox, ReadyFrame, is_inline, snapshot
 from broker.connection.refusals import Reason, Refused
 from broker.connection.timers import timers
 from broker.connection.workers import run_aside, run_safely, start_thread
@@ -402,23 +402,29 @@ class Connection:
             pending.finish(Outcome())
 
     def _admit(self) -> None:
-        """Moves parked calls to the line as far as credit and room allow."""
-        while self._parked and self.peer is not None and not self.congested:
-            nested = self._parked[0].request.is_nested
-            if not nested and self._credit <= 0:
+        """Moves parked calls to the line as far as credit and room allow.
+
+        Who waits for a call holds its arguments anyway, and small calls are not to wait for big ones; but big values
+        that nobody waits for must not pile up.
+        """
+        while self._parked and self.peer is not None:
+            request = self._parked[0].request
+            if not request.is_nested and self._credit <= 0:
                 return
-            self._credit -= not nested
+            if request.oneway and self.congested and not is_inline(request.arguments):
+                return
+            self._credit -= not request.is_nested
             self._enqueue(self._parked.popleft())
 
     def _make_use_of_room(self) -> list[Job]:
         """What may go on as the outbox, or the credit, has changed; the caller runs the jobs without the lock."""
+        jobs: list[Job] = []
+        if self._stalled and not self.congested:
+            jobs += self._stalled
+            self._stalled.clear()
         self._admit()
         if self._is_flushed:
             self._output.notify()
-        if self.congested:
-            return []
-        jobs = list(self._stalled)
-        self._stalled.clear()
         return jobs
 
     def _watch_slow_peer(self) -> None:
