@@ -38,6 +38,7 @@ class Program:
         self.output: list[str] = []
         self._errors: list[str] = []
         self._arrived = threading.Condition()
+        self._ended = False
         self._readers = [
             threading.Thread(target=self._read, args=(self.process.stdout, self.output), daemon=True),
             threading.Thread(target=self._read, args=(self.process.stderr, self._errors), daemon=True),
@@ -61,7 +62,7 @@ class Program:
             return next((line for line in self.output if line.startswith(beginning)), None)
 
         with self._arrived:
-            self._arrived.wait_for(lambda: found() is not None or not self._readers[0].is_alive(), timeout)
+            self._arrived.wait_for(lambda: found() is not None or self._ended, timeout)
             line = found()
         assert line is not None, f"no line {beginning!r} came; stdout {self.output}, stderr {self.errors}"
         return line.removeprefix(beginning).strip()
@@ -95,6 +96,7 @@ class Program:
                 lines.append(line)
                 self._arrived.notify_all()
         with self._arrived:
+            self._ended = self._ended or lines is self.output
             self._arrived.notify_all()
 
 

@@ -111,6 +111,35 @@ def test_a_client_exits_at_once_although_its_connection_is_open(run_program: Run
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_oneway_calls_are_carried_out_although_their_caller_has_gone(run_program: Run) -> None:
+    server = run_program(
+        """
+        import broker, time
+        class Log:
+            def __init__(self): self.lines = []
+            @broker.oneway
+            def write(self, line):
+                time.sleep(0.05)
+                self.lines.append(line)
+                print("lines", self.lines)
+            def __len__(self): return len(self.lines)
+        daemon = broker.Daemon()
+        print("uri", daemon.register(Log))  # an instance a session: the five calls are one
+        daemon.request_loop()
+        """
+    )
+    done = _python(
+        f"""
+        import broker
+        log = broker.Proxy({server.line("uri")!r})
+        for number in range(5):
+            log.write(number)
+        """
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    server.line("lines [0, 1, 2, 3, 4]")
+
+
 def test_importing_and_using_changes_nothing_process_wide() -> None:
     done = _python(
         """

@@ -26,6 +26,8 @@ from broker.uri import URI, join_host_port
 CONNECT_METHOD = "/broker.v1.ObjectBroker/Connect"
 LINGER_SECONDS = 10.0
 """How long a connection that nobody uses stays open."""
+EXIT_SECONDS = 1.0
+"""How long the end of a process waits until what is queued has gone out."""
 _SWEEP_SECONDS = 1.0
 _LAST_WORDS_SECONDS = 1.0  # what the other side has for taking in why a connection ends
 
@@ -217,12 +219,15 @@ class _Pool:
             connection.engine.close("nobody uses the connection")
 
     def close_all(self) -> None:
-        """Ends every connection in order; at interpreter exit."""
+        """Ends every connection in order; at interpreter exit. What was queued, oneway calls say, still goes out."""
         with self.lock:
             connections = list(self._connections.values())
             self._connections.clear()
         for connection in connections:
             connection.engine.close("the process ends")
+        give_up = time.monotonic() + EXIT_SECONDS
+        for connection in connections:
+            connection.engine.flushed.wait(max(0.0, give_up - time.monotonic()))
 
     def forget_after_fork(self) -> None:
         used = self.forked or bool(self._connections)

@@ -109,6 +109,8 @@ class Connection:
         self.ended_because: str | None = None
         self.draining_because: str | None = None
         """Why the other side takes no further calls, once it has said so."""
+        self.flushed = threading.Event()
+        """Set when the transport has taken all that there was, or the connection has ended."""
         self.on_end: Callable[[Connection], None] | None = None
         self._handler = handler
         self._accepts = accepts
@@ -129,6 +131,7 @@ class Connection:
         self._pongs: dict[int, threading.Event] = {}
         self._last_call: int | None = None  # what we said in a GoAway
         self._closing = False  # the transport ends when the outbox is empty
+        self._ending_because: str | None = None  # the other side has left in order, and oneway calls of its are left
         self._taken_bytes = 0
         self._watching_slow_peer = False
         if not accepts:
@@ -163,6 +166,8 @@ class Connection:
             with self._lock:
                 self._output.wait_for(lambda: self._outbox.ready or self._is_flushed, timeout)
                 if not self._outbox.ready:
+                    if self._is_flushed:
+                        self.flushed.set()
                     return None
                 before = self._outbox.bytes
                 frames, pieces = self._outbox.take()
@@ -177,6 +182,25 @@ class Connection:
     @property
     def _is_flushed(self) -> bool:
         return self._closing and self._outbox.is_empty
+
+    def transport_ended(self, reason: str) -> None:
+        """The other side is gone. Oneway calls of one that had said so are still carried out before the end."""
+        with self._lock:
+            left_in_order = self.draining_because is not None and self.ended_because is None
+            if left_in_order and self._has_oneways:
+                self._ending_because = reason
+                given_up = [call for call in self._incoming.values() if not call.request.oneway]
+            else:
+                given_up = None
+        if given_up is None:
+            self.lost(reason)
+            return
+        for call in given_up:
+            call.cancel(reason)
+
+    @property
+    def _has_oneways(self) -> bool:
+        return any(call.request.oneway for call in self._incoming.values())
 
     def lost(self, reason: str, last_words: Frame | None = None) -> None:
         """The transport is gone, or has to go after the last words: everything under way ends. From any thread."""
@@ -205,6 +229,7 @@ class Connection:
         for pong in pongs:
             pong.set()
         self.opened.set()
+        self.flushed.set()
         self._handler.connection_ended(self)
         if self.on_end is not None:
             self.on_end(self)
@@ -355,9 +380,14 @@ class Connection:
                 self._credit_to_return = 0
 
     def call_done(self, call: IncomingCall) -> None:
-        """Forgets a call that is answered, or needs no answer."""
+        """Forgets a call that needs no answer."""
         with self._lock:
             self._forget(call)
+            ended = self._ending_because
+            if ended is not None and self._has_oneways:
+                ended = None
+        if ended is not None:
+            self.lost(ended)
 
     def send_reply(self, call: IncomingCall, frame: Frame, cost: int, value: Encoded | None = None) -> None:
         """Queues the answer to a call. A big value is not sent to a caller who has given up."""

@@ -66,7 +66,7 @@ class ConnectService:
             closing = self._closing
         if closing is not None:
             connection.close(closing)
-        context.add_callback(lambda: connection.lost(f"{connection.peer_name} is gone"))
+        context.add_callback(lambda: connection.transport_ended(f"{connection.peer_name} is gone"))
         threading.Thread(target=_read, args=(connection, requests), name="broker-reader", daemon=True).start()
         return iter(connection.next_message, None)
 
@@ -106,4 +106,4 @@ def _read(connection: Connection, requests: Iterator[bytes]) -> None:
     except grpc.RpcError:
         reason = f"{connection.peer_name} is gone"
     finally:
-        connection.lost(reason)
+        connection.transport_ended(reason)
