@@ -19,3 +19,7 @@ from typing import Final
 
 OWN_NAME: Final = "Broker.NameServer"
 """The name, and the object id, of the name server itself."""
+LEASE_TTL: Final = 15.0
+"""Seconds that a lease lives without being renewed."""
+RENEWALS_PER_TTL: Final = 4
+"""Every 3.75 s: after a restart all names are back within the 5 seconds for which a lookup keeps asking."""

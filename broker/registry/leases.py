@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from broker._pb import registry_pb2 as pb
 from broker.errors import BrokerError, NameTaken, NamingError
-from broker.registry import wire
+from broker.registry import LEASE_TTL, RENEWALS_PER_TTL, wire
 from broker.registry.link import PATIENCE, Link
 from broker.uri import URI
 
@@ -147,7 +147,7 @@ class _Renewal:
         self._held: dict[str, _Held] = {}  # under _changed, as all below
         self._withdrawn: dict[str, int] = {}  # registrations to remove
         self._thread: threading.Thread | None = None
-        self._lease_ttl = 15.0
+        self._lease_ttl = LEASE_TTL
         self._ended = False
         self._unreachable = False
 
@@ -204,9 +204,12 @@ class _Renewal:
     # ---- the thread
 
     def _run(self) -> None:
-        pause = self._lease_ttl / 3
+        pause = self._period()
         while self._wait(pause):
             pause = self._renew()
+
+    def _period(self) -> float:
+        return self._lease_ttl / RENEWALS_PER_TTL
 
     def _wait(self, seconds: float) -> bool:
         """Waits for the next round; False if there is nothing to renew any more."""
@@ -219,7 +222,7 @@ class _Renewal:
     def _renew(self) -> float:
         """One round. Returns the seconds until the next one."""
         before = self.held()
-        patience = min(self._lease_ttl / 3, PATIENCE)
+        patience = min(self._period(), PATIENCE)
         try:
             answer = self._link.call(wire.KEEP_ALIVE, pb.KeepAliveRequest(lease=self._holder.token), patience=patience)
             self._compare(before, answer)
@@ -229,11 +232,11 @@ class _Renewal:
             if not self._unreachable and not self._link.closed:
                 _LOG.warning("cannot renew the names of %s, and go on trying: %s", self._daemon, error)
             self._unreachable = True
-            return min(_RETRY_SECONDS, self._lease_ttl / 3)
+            return min(_RETRY_SECONDS, self._period())
         if self._unreachable:
             _LOG.warning("the names of %s are renewed again by the name server at %s", self._daemon, self._link)
         self._unreachable = False
-        return self._lease_ttl / 3
+        return self._period()
 
     def _compare(self, before: dict[str, _Held], answer: pb.KeepAliveResponse) -> None:
         """Takes over what the name server says of those registrations that we had when we asked."""

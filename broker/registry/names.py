@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from broker.errors import NameNotFound, NameTaken, NamingError
-from broker.registry import OWN_NAME
+from broker.registry import LEASE_TTL, OWN_NAME, RENEWALS_PER_TTL
 from broker.registry.store import Entry, Selection, Store
 from broker.registry.watching import REGISTERED, REMOVED, Watcher, Watchers
 from broker.uri import URI
 
-__all__ = ["LEASE_TTL", "KeptLease", "Names"]
+__all__ = ["KeptLease", "Names"]
 
-LEASE_TTL = 15.0
 _LONGEST_TEXT = 1024
 _HIGHEST_REGISTRATION = 2**63 - 1
 
@@ -115,11 +114,11 @@ class Names:
     def returning(self) -> float:
         """For how many seconds names of running daemons may still come back after a start; 0: all are back.
 
-        Daemons renew every third of a ttl. Once one has come back it was a restart, and slow ones get a whole ttl.
+        Each daemon renews within a quarter of a ttl. Once one came back it was a restart: slow ones get a whole ttl.
         """
         if not self._may_return:
             return 0.0
-        patience = self.lease_ttl if self._seen_returning else self.lease_ttl / 3 + 1
+        patience = self.lease_ttl if self._seen_returning else self.lease_ttl / RENEWALS_PER_TTL + 1
         return max(0.0, self._started + patience - self._clock())
 
     def watch(self, prefix: str = "") -> Watcher:

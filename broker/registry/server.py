@@ -11,8 +11,8 @@ from typing import Self
 from broker.config import Config, config
 from broker.connection.channels import addresses_of
 from broker.daemon import Daemon
-from broker.registry import OWN_NAME, wire
-from broker.registry.names import LEASE_TTL, Names
+from broker.registry import LEASE_TTL, OWN_NAME, wire
+from broker.registry.names import Names
 from broker.registry.service import generic_handler
 from broker.registry.store import Selection, Store, store_from
 from broker.uri import URI

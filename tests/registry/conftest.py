@@ -45,7 +45,7 @@ class StartNames(Protocol):
 
 def _start(store: Store | None, port: int, lease_ttl: float, may_return: bool) -> Running:
     names = Names(store or MemoryStore(), lease_ttl=lease_ttl, may_return=may_return)
-    server = grpc.server(DaemonThreads("names"), options=server_options())
+    server = grpc.server(DaemonThreads("names"), options=server_options())  # type: ignore[arg-type]  # any executor will do
     server.add_generic_rpc_handlers((generic_handler(names),))
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     names.own(URI.direct(OWN_NAME, "127.0.0.1", bound))

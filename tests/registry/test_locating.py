@@ -155,7 +155,7 @@ class TestResolving:
 
     def test_survives_a_restart_of_the_name_server(self, running: Running, start_names: StartNames) -> None:
         running.names.register("a", "BROKER:o@h:1")
-        assert resolve("BROKERNAME:a")
+        resolve("BROKERNAME:a")
         running.stop()
 
         def restart() -> None:
@@ -168,7 +168,7 @@ class TestResolving:
 
     def test_a_name_server_that_moved_is_found_again(self, running: Running, start_names: StartNames) -> None:
         running.names.register("a", "BROKER:o@h:1")
-        assert resolve("BROKERNAME:a")
+        resolve("BROKERNAME:a")
         (shared,) = locate._shared.values()
         shared._link.patience = 0.2
         running.stop()
