@@ -136,6 +136,7 @@ class RemoteError(BrokerError):
         return _remote_error_again, (kind.__bases__[1], self.args), self.__dict__
 
 
+_MOST_LINES = 300
 _BEGIN = " +--- This exception occurred remotely (broker) - Remote traceback:"
 _END = " +--- End of remote traceback"
 _OWN_FILES = str(Path(__file__).parent) + os.sep
@@ -144,11 +145,16 @@ _OWN_FILES = str(Path(__file__).parent) + os.sep
 def format_remote_traceback(error: BaseException) -> str:
     """Formats an exception for its caller: as Python prints it, without the broker's own frames.
 
-    Causes, contexts and groups are included. Returns the text without a final newline.
+    Causes, contexts and groups are included; of more than 300 lines the middle is left out, for an exception that came
+    through many daemons has the tracebacks of all of them. Returns the text without a final newline.
     """
     formatted = traceback.TracebackException.from_exception(error)
     _cut_own_frames(formatted)
-    return "".join(formatted.format()).rstrip("\n")
+    lines = "".join(formatted.format()).splitlines()
+    if len(lines) > _MOST_LINES:
+        half = _MOST_LINES // 2
+        lines[half:-half] = [f"  … {len(lines) - 2 * half} lines are left out …"]
+    return "\n".join(lines)
 
 
 def _cut_own_frames(formatted: traceback.TracebackException) -> None:

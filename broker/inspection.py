@@ -6,11 +6,33 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection, reflection_pb2  # type: ignore[import-untyped]
 
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
+
+
+class _Pool:
+    """The default pool, which also knows a method by its name: protobuf's own finds every kind of symbol but that."""
+
+    def __init__(self) -> None:
+        self._pool = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  # as in protobuf
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            file = self._pool.FindFileContainingSymbol(service)
+            if method not in self._pool.FindServiceByName(service).methods_by_name:
+                raise
+            return file
 
 
 class Inspection(grpc.GenericRpcHandler):
@@ -19,7 +41,7 @@ class Inspection(grpc.GenericRpcHandler):
     def __init__(self, services: Iterable[str]) -> None:
         self._services = {HEALTH, REFLECTION, *services}
         self._health = health.HealthServicer()
-        self._reflection = reflection.ReflectionServicer(self._services)
+        self._reflection = reflection.ReflectionServicer(self._services, _Pool())
         for name in ("", *services):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self._methods = {
@@ -50,7 +72,7 @@ class Inspection(grpc.GenericRpcHandler):
     def add(self, service: str) -> None:
         """Shows a service from now on."""
         self._services.add(service)
-        self._reflection = reflection.ReflectionServicer(self._services)
+        self._reflection = reflection.ReflectionServicer(self._services, _Pool())
         self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     def not_serving(self) -> None:

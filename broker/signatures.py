@@ -77,11 +77,14 @@ def describe_signature(
 
 
 def signature_text(signature: Signature | None) -> str:
-    """The signature as Python prints it, `(...)` where there is none to be had; never raises."""
+    """The signature for people: as Python prints it, but without the quotes of postponed annotations.
+
+    `(...)` where there is none to be had; never raises.
+    """
     if signature is None:
         return "(...)"
     try:
-        return str(signature)
+        return str(_with_bare_hints(signature))
     except Exception:  # the repr of a default or an annotation is user code
         shown = [
             parameter
@@ -90,6 +93,15 @@ def signature_text(signature: Signature | None) -> str:
             for parameter in signature.parameters.values()
         ]
         return str(Signature([parameter.replace(annotation=Parameter.empty) for parameter in shown]))
+
+
+def _with_bare_hints(signature: Signature) -> Signature:
+    bare = [p.replace(annotation=_bare(p.annotation)) for p in signature.parameters.values()]
+    return signature.replace(parameters=bare, return_annotation=_bare(signature.return_annotation))
+
+
+def _bare(annotation: Any) -> Any:
+    return Hint(annotation) if isinstance(annotation, str) else annotation
 
 
 # ---- rebuilding

@@ -216,3 +216,13 @@ def test_it_is_displayed_once_with_and_without_the_hook(hook: str) -> None:
     assert done.returncode == 1
     assert done.stderr.count(" | Traceback: far away") == 1
     assert done.stderr.count("ValueError: no couch") == 1
+
+
+def test_a_very_long_traceback_keeps_its_ends() -> None:
+    error = ValueError("deep")
+    error.add_note("\n".join(f"line {number}" for number in range(1000)))
+    text = errors.format_remote_traceback(error)
+    assert text.startswith("ValueError: deep\nline 0\n")
+    assert text.endswith("line 999")
+    assert "lines are left out" in text
+    assert len(text.splitlines()) == 301
