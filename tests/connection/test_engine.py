@@ -359,8 +359,8 @@ def test_calls_without_credit_wait_for_it(make_pair: MakePair) -> None:
         call.started()
     pair.settle()
     assert [call.request.member for call in pair.served.calls] == [str(n) for n in range(10)]
-    for call in calls:
-        call.cancel("over")
+    for pending in calls:
+        pending.cancel("over")
 
 
 def test_with_a_credit_of_one_calls_go_one_by_one(make_pair: MakePair) -> None:
