@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -246,3 +248,18 @@ def test_the_table_of_refusals_is_complete() -> None:
 def test_any_text_fits_into_a_refusal() -> None:
     assert Refused(Reason.CODEC, "lone \ud800").to_wire().message == "lone \\ud800"
     assert len(Refused(Reason.CODEC, "x" * 10**6).to_wire().message) < 5000
+
+
+# ---- the page that freezes all this
+
+
+def test_the_page_has_every_frame_and_every_reason() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")
+    for reason in Reason:
+        assert f"| `{reason}` | {Refused(reason, '').code} " in page
+    table = page.partition("### Frames\n")[2].partition("\n## ")[0]
+    for kind, field in Frame.DESCRIPTOR.fields_by_name.items():
+        if field.containing_oneof is not None:
+            assert kind in table.lower(), kind
+    for field in (*Hello.DESCRIPTOR.fields, *Call.DESCRIPTOR.fields, *Result.DESCRIPTOR.fields):
+        assert f"`{field.name}`" in page, field.name
