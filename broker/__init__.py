@@ -11,12 +11,13 @@ from broker._version import __version__
 from broker.codecs import Record, register_type
 from broker.config import config
 from broker.context import current_context
-from broker.daemon import Daemon, serve
+from broker.daemon import Daemon
 from broker.exposure import behavior, expose, oneway
 from broker.proxy import Proxy
 from broker.registry.client import NameServer
 from broker.registry.locate import locate_ns, resolve
 from broker.registry.server import start_ns, start_ns_loop
+from broker.serving import serve
 from broker.uri import URI
 
 __all__ = [

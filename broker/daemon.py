@@ -1,17 +1,13 @@
-"""Daemon: holds objects and answers calls; and `serve`, which puts objects on the network in one line."""
+"""Daemon: holds objects and answers calls."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import sys
 import threading
 import time
-import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -41,6 +37,7 @@ from broker.references import served
 from broker.registry import leases
 from broker.registry.leases import LeaseHolder
 from broker.registry.locate import locate_ns
+from broker.signals import sigterm_as_ctrl_c
 from broker.unary import MAX_REQUEST_SIZE, UnaryService
 from broker.uri import URI
 
@@ -284,11 +281,11 @@ class Daemon:
         """`request_loop`, which announces that it serves once a signal would end it cleanly."""
         self.start()
         try:
-            with _sigterm_as_exception():
+            with sigterm_as_ctrl_c():
                 announce()
                 with self._state:
                     self._state.wait_for(lambda: self._stopping)
-        except (KeyboardInterrupt, _Terminated):
+        except KeyboardInterrupt:
             _log.info("the daemon at %s was told to end", self.location)
         self.shutdown()
         with self._state:
@@ -371,99 +368,3 @@ def served_here(daemon: Daemon, obj: object) -> URI | None:
 
 
 leases.object_resolvers.append(served.uri_of)
-
-
-class _Terminated(BaseException):
-    """SIGTERM, as an exception in the main thread: what waits there ends at once."""
-
-
-@contextmanager
-def _sigterm_as_exception() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def terminate(signum: int, frame: types.FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-Objects = Mapping[Any, Any] | Iterable[tuple[Any, Any]]
-
-
-def serve(
-    objects: Objects,
-    host: str | None = None,
-    port: int = Config.port.unset,
-    *,
-    daemon: Daemon | None = None,
-    use_ns: bool = True,
-    tags: Iterable[str] = (),
-    wait: float = Config.wait.unset,
-    block: bool = True,
-    verbose: bool = True,
-) -> Daemon:
-    """Puts objects on the network: `serve({obj: "example.warehouse"})`.
-
-    `objects` is {object: name}, {name: object}, or pairs of either for objects that cannot be keys. A name of None
-    gives a generated id and no name. With `use_ns=False` the string is the object id, and no name server is needed.
-    `wait` keeps looking for the name server that many seconds. Blocks until Ctrl-C, SIGTERM or `daemon.shutdown()`;
-    with `block=False` it returns the daemon, started. Raises NamingError, DaemonError.
-    """
-    pairs = [_object_and_name(pair) for pair in (objects.items() if isinstance(objects, Mapping) else objects)]
-    own = daemon is None
-    daemon = daemon or Daemon(host, port)
-    try:
-        _register_all(daemon, pairs, use_ns, tuple(tags), Config.wait.pick(wait), verbose)
-        if block:
-            daemon._serve_until_told(lambda: _say_running(verbose))
-        else:
-            daemon.start()
-            _say_running(verbose)
-    except BaseException:
-        if own:
-            daemon.shutdown(grace=0)
-        raise
-    return daemon
-
-
-def _say_running(verbose: bool) -> None:
-    if verbose:
-        print("Broker daemon running.", flush=True)
-
-
-def _object_and_name(pair: tuple[Any, Any]) -> tuple[object, str | None]:
-    first, second = pair
-    if isinstance(second, str) or second is None:
-        return first, second
-    if isinstance(first, str):
-        return second, first
-    raise TypeError(f"serve() takes objects with their names; one of {first!r} and {second!r} must be a str or None")
-
-
-def _register_all(
-    daemon: Daemon,
-    pairs: list[tuple[object, str | None]],
-    use_ns: bool,
-    tags: tuple[str, ...],
-    wait: float,
-    verbose: bool,
-) -> None:
-    names = locate_ns(wait=wait) if use_ns and any(name is not None for _, name in pairs) else None
-    try:
-        for obj, name in pairs:
-            uri = served_here(daemon, obj) or daemon.register(obj, None if use_ns else name)
-            if verbose:
-                print(f"Object {obj!r}:\n    uri = {uri}", file=sys.stdout)
-            if names is not None and name is not None:
-                names.register(name, uri, tags=tags)
-                if verbose:
-                    print(f"    name = {name}")
-    finally:
-        if names is not None:
-            names.close()

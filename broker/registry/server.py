@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Self
 
 from broker.config import Config, config
@@ -15,6 +12,7 @@ from broker.registry import LEASE_TTL, OWN_NAME, wire
 from broker.registry.names import Names
 from broker.registry.service import generic_handler
 from broker.registry.store import Selection, Store, store_from
+from broker.signals import sigterm_as_ctrl_c
 from broker.uri import URI
 
 __all__ = ["NameServerDaemon", "start_ns", "start_ns_loop"]
@@ -163,7 +161,7 @@ def start_ns_loop(
     insecure: bool = Config.insecure.unset,
 ) -> None:
     """Runs a name server until Ctrl-C or SIGTERM, and prints where it is. Raises as `start_ns`."""
-    with _sigterm_as_ctrl_c():
+    with sigterm_as_ctrl_c():
         try:
             with start_ns(host, port, storage=storage, lease_ttl=lease_ttl, insecure=insecure) as server:
                 _announce(server, storage)
@@ -182,16 +180,3 @@ def _announce(server: NameServerDaemon, storage: str) -> None:
         print(f"Persistent store contains {many}.")
     print(f"NS running on {server.uri.location} ({server.numeric_address})")
     print(f"URI = {server.uri}", flush=True)
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Also before and after the loop, so that the name server never ends without a word; the handler is put back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
