@@ -34,6 +34,7 @@ from broker.errors import (
     ProtocolError,
 )
 from broker.references import served
+from broker.registry.link import PATIENCE
 from broker.registry.locate import candidates
 from broker.uri import URI
 
@@ -317,7 +318,7 @@ class Remote:
 
     def _connect_once(self, deadline: float | None) -> tuple[URI, ClientConnection]:
         """Resolves the URI afresh and connects; with several candidates, to the first that can be reached."""
-        found = candidates(self.uri, wait=0)
+        found = candidates(self.uri, wait=0, patience=min(PATIENCE, self._connect_timeout(deadline)))
         for number, uri in enumerate(found, 1):
             place = Place.of(uri, self.options.credentials)
             try:

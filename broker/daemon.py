@@ -182,7 +182,7 @@ class Daemon:
         return grpc.server(self._threads, options=server_options(size))  # type: ignore[arg-type]  # any executor will do
 
     def _handlers(self) -> grpc.GenericRpcHandler:
-        unary = UnaryService(self._objects, self._dispatcher)
+        unary = UnaryService(self._objects, self._dispatcher, self._settings.max_message_size)
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Invoke": grpc.unary_unary_rpc_method_handler(
                 unary.invoke, wire.InvokeRequest.FromString, wire.InvokeResponse.SerializeToString

@@ -114,10 +114,10 @@ def behavior(
 ) -> Callable[[type[T]], type[T]]:
     """Says how a daemon makes the instances of a class: one per `session`, a `single` one, or one `percall`.
 
-    `instance_creator(cls)` makes an instance in place of `cls()`. `max_concurrency` bounds how many calls of one
-    instance run at the same time. Subclasses inherit all three. Raises SyntaxError when the parentheses are missing,
-    ValueError for an unknown mode or a bound below 1, TypeError for a creator that cannot be called or a target that
-    is no class.
+    `instance_creator(cls)` makes an instance in place of `cls()`. `max_concurrency` bounds how many calls run at the
+    same time, of all instances of a registered class together. Subclasses inherit all three. Raises SyntaxError when
+    the parentheses are missing, ValueError for an unknown mode or a bound below 1, TypeError for a creator that cannot
+    be called or a target that is no class.
     """
     if isinstance(instance_mode, type):
         raise SyntaxError('@behavior needs its arguments: write @behavior(instance_mode="session") above the class')

@@ -14,7 +14,7 @@ from broker._pb import broker_pb2 as wire
 from broker.codecs import Edge, Encoded, JsonCodec, codec
 from broker.connection import chains
 from broker.connection.calls import CallRequest, Metadata, metadata_from_wire, put_metadata
-from broker.connection.refusals import Refused
+from broker.connection.refusals import Reason, Refused
 from broker.connection.statuses import abort
 from broker.context import Client
 from broker.dispatch import Dispatcher
@@ -23,6 +23,8 @@ from broker.objects import ObjectTable
 
 MAX_REQUEST_SIZE = 64 << 20
 """gRPC holds a whole unary message before we see it, so its limit is lower than that of a connection."""
+MAX_UNDER_WAY = 1_024
+"""Each unary call holds a thread until it is answered; beyond this many they are refused."""
 _json = JsonCodec()
 
 
@@ -108,11 +110,16 @@ class UnaryCall:
 class UnaryService:
     """The unary methods of ObjectBroker."""
 
-    def __init__(self, objects: ObjectTable, dispatcher: Dispatcher) -> None:
+    def __init__(self, objects: ObjectTable, dispatcher: Dispatcher, max_message_size: int) -> None:
         self._objects = objects
         self._dispatcher = dispatcher
+        self._max_size = min(MAX_REQUEST_SIZE, max_message_size)
+        self._places = threading.Semaphore(MAX_UNDER_WAY)
 
     def invoke(self, message: wire.InvokeRequest, context: grpc.ServicerContext) -> wire.InvokeResponse:
+        if message.ByteSize() > self._max_size:
+            what = f"the request takes {message.ByteSize()} bytes and a unary call holds {self._max_size}"
+            _abort(context, Refused(Reason.MESSAGE_TOO_LARGE, what))
         encoded = message.encoded
         arguments = Encoded(encoded.codec, encoded.payload, tuple(encoded.buffers))
         if not message.HasField("encoded"):
@@ -140,10 +147,15 @@ class UnaryService:
         return wire.Call.GET if member is not None and member.kind == "property" else wire.Call.METHOD
 
     def _carry_out(self, call: UnaryCall, context: grpc.ServicerContext) -> None:
-        if not context.add_callback(lambda: call.cancel("the caller gave up")):
-            call.cancel("the caller gave up")
-        self._dispatcher.dispatch(call, Client(call.peer, codec=call.request.arguments.codec), None)
-        call.wait()
+        if not self._places.acquire(blocking=False):
+            _abort(context, Refused(Reason.OVERLOADED, f"{MAX_UNDER_WAY} unary calls are under way: call again later"))
+        try:
+            if not context.add_callback(lambda: call.cancel("the caller gave up")):
+                call.cancel("the caller gave up")
+            self._dispatcher.dispatch(call, Client(call.peer, codec=call.request.arguments.codec), None)
+            call.wait()
+        finally:
+            self._places.release()
         if call.refused is not None:
             _abort(context, call.refused)
 

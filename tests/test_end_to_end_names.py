@@ -149,3 +149,16 @@ def test_the_name_server_is_an_ordinary_object(run_program: Run) -> None:
     assert "example.server" in names.list()
     config.ns_port = port
     assert broker.Proxy("BROKERNAME:Broker.NameServer").count() == 2
+
+
+def test_a_name_server_that_hangs_costs_no_more_than_the_timeout_of_the_call(run_program: Run) -> None:
+    name_server, port = _name_server(run_program)
+    config.ns_port = port
+    name_server.send_signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        with pytest.raises(errors.NamingError, match="no name server"):
+            broker.Proxy("BROKERNAME:example.server", timeout=0.3).who()
+        assert time.monotonic() - started < 4  # two places, each within the timeout, and what was found there
+    finally:
+        name_server.send_signal(signal.SIGCONT)

@@ -81,8 +81,12 @@ class NameServer:
         Just after the name server started without a file, a name that is missing may be that of a daemon which has not
         renewed it yet: then it is asked for again, at most for the 5 seconds.
         """
-        entry = self._link.call(wire.LOOKUP, pb.LookupNameRequest(name=_text(name, "name")))
+        entry = self.entry(name)
         return (URI(entry.uri), frozenset(entry.tags)) if with_tags else URI(entry.uri)
+
+    def entry(self, name: str, *, patience: float | None = None) -> pb.Entry:
+        """`lookup` as the wire has it, within a patience in seconds; None: the 5 seconds."""
+        return self._link.call(wire.LOOKUP, pb.LookupNameRequest(name=_text(name, "name")), patience=patience)
 
     def set_tags(self, name: str, tags: Iterable[str]) -> None:
         """Gives a name these tags instead of those that it had."""
@@ -133,7 +137,11 @@ class NameServer:
 
     def ping(self) -> None:
         """Returns if the name server answers, and raises NamingError if not."""
-        self._link.call(wire.PING, pb.PingRequest())
+        self.await_answer(None)
+
+    def await_answer(self, patience: float | None) -> None:
+        """`ping` within a patience in seconds; None: the 5 seconds."""
+        self._link.call(wire.PING, pb.PingRequest(), patience=patience)
 
     def close(self) -> None:
         """Closes the connection. Names that daemons of this process hold go on being renewed."""
@@ -156,6 +164,7 @@ class NameServer:
         regex: str | None = None,
         tags_all: Iterable[str] | None = None,
         tags_any: Iterable[str] | None = None,
+        patience: float | None = None,
     ) -> pb.ListResponse:
         """What `list` is made from: the message of the name server."""
         if prefix is not None and regex is not None:
@@ -164,7 +173,7 @@ class NameServer:
         if any_of == []:
             return pb.ListResponse()  # no name has one of no tags
         request = pb.ListRequest(prefix=prefix, regex=regex, tags_all=_labels(tags_all or ()), tags_any=any_of)
-        return self._link.call(wire.LIST, request)
+        return self._link.call(wire.LIST, request, patience=patience)
 
 
 def _labels(tags: Iterable[str]) -> list[str]:

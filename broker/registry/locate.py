@@ -31,7 +31,7 @@ def locate_ns(host: str | None = None, port: int | None = None, *, wait: float =
     deadline = time.monotonic() + Config.wait.pick(wait)
     while True:
         try:
-            return _found(_places(host, port))
+            return _found(_places(host, port), PATIENCE)
         except NamingError:
             if time.monotonic() >= deadline:
                 raise
@@ -47,13 +47,16 @@ def resolve(uri: str | URI, *, wait: float = Config.wait.unset) -> URI:
     return candidates(uri, wait=wait)[0]
 
 
-def candidates(uri: str | URI, *, wait: float = Config.wait.unset) -> list[URI]:
-    """Every BROKER URI that a URI leads to, at least one, in random order. Raises as `resolve` does."""
+def candidates(uri: str | URI, *, wait: float = Config.wait.unset, patience: float = PATIENCE) -> list[URI]:
+    """Every BROKER URI that a URI leads to, at least one, in random order. Raises as `resolve` does.
+
+    `patience` bounds one attempt, in seconds.
+    """
     uri = URI(uri)
     deadline = time.monotonic() + Config.wait.pick(wait)
     while True:
         try:
-            return _followed(uri)
+            return _followed(uri, patience)
         except NamingError:
             if time.monotonic() >= deadline:
                 raise
@@ -69,12 +72,12 @@ def _places(host: str | None, port: int | None) -> list[tuple[str, int]]:
     return list(dict.fromkeys((configured, default)))
 
 
-def _found(places: list[tuple[str, int]]) -> NameServer:
+def _found(places: list[tuple[str, int]], patience: float) -> NameServer:
     tried: list[str] = []
     for host, port in places:
         server = NameServer(host, port)
         try:
-            server.ping()
+            server.await_answer(patience)
         except NoNameServer as error:
             server.close()
             tried.append(f"{join_host_port(host, port)}: {error.reason}")
@@ -87,34 +90,37 @@ def _found(places: list[tuple[str, int]]) -> NameServer:
     )
 
 
-def _followed(uri: URI) -> list[URI]:
+def _followed(uri: URI, patience: float) -> list[URI]:
     """Looks up until the URIs are direct: a name may lead to another name."""
     found = [uri]
     for _ in range(_MOST_ALIASES):
         if all(each.protocol == DIRECT for each in found):
             return found
-        found = [step for each in found for step in _one_step(each)]
+        found = [step for each in found for step in _one_step(each, patience)]
     raise NamingError(f"{uri} leads from name to name, and after {_MOST_ALIASES} of them not yet to an object")
 
 
-def _one_step(uri: URI) -> list[URI]:
+def _one_step(uri: URI, patience: float) -> list[URI]:
     if uri.protocol == DIRECT:
         return [uri]
-    key = (os.getpid(), tuple(_places(uri.host, uri.port)))
+    places = _places(uri.host, uri.port)
+    key = (os.getpid(), tuple(places))
     server = _shared.get(key)
     if server is None:
-        server = _shared.setdefault(key, locate_ns(uri.host, uri.port, wait=0))
+        server = _shared.setdefault(key, _found(places, patience))
     try:
-        return [server.lookup(uri.object)] if uri.protocol == NAME else _with_tags(server, uri)
+        if uri.protocol == NAME:
+            return [URI(server.entry(uri.object, patience=patience).uri)]
+        return _with_tags(server, uri, patience)
     except NoNameServer:
         _shared.pop(key, None)  # the next one looks for it anew
         raise
 
 
-def _with_tags(server: NameServer, uri: URI) -> list[URI]:
-    deadline = time.monotonic() + PATIENCE
+def _with_tags(server: NameServer, uri: URI, patience: float) -> list[URI]:
+    deadline = time.monotonic() + patience
     while True:
-        answer = server.listing(tags_all=uri.tags)
+        answer = server.listing(tags_all=uri.tags, patience=patience)
         found = [URI(entry.uri) for entry in answer.entries]
         if found:
             random.shuffle(found)

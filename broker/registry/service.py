@@ -93,9 +93,7 @@ class _NameRegistry:
             registration=request.registration,
             again=request.again,
         )
-        return pb.RegisterResponse(
-            registration=registration, epoch=self._names.epoch, lease_ttl=self._names.lease_ttl
-        )
+        return pb.RegisterResponse(registration=registration, epoch=self._names.epoch, lease_ttl=self._names.lease_ttl)
 
     def remove(self, request: pb.RemoveRequest) -> pb.RemoveResponse:
         removed = self._removed(request)
