@@ -49,9 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-p", "--port", type=port, help="the port; 0 takes any free one (default BROKER_NS_PORT, or 9090)"
     )
-    parser.add_argument(
-        "-s", "--storage", type=_storage, default="memory", help="memory (the default), or sqlite:FILE"
-    )
+    parser.add_argument("-s", "--storage", type=_storage, default="memory", help="memory (the default), or sqlite:FILE")
     parser.add_argument("--insecure", action="store_true", help="let other machines connect without TLS")
     return parser
 

@@ -78,5 +78,3 @@ def running(start_names: StartNames) -> Running:
 def ns(running: Running) -> Iterator[NameServer]:
     with running.client() as client:
         yield client
-
-

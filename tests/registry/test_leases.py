@@ -88,9 +88,7 @@ class TestHolding:
         self, ns: NameServer, holder: LeaseHolder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         served = object()
-        monkeypatch.setattr(
-            leases, "object_resolvers", [lambda obj: None, lambda obj: MINE if obj is served else None]
-        )
+        monkeypatch.setattr(leases, "object_resolvers", [lambda obj: None, lambda obj: MINE if obj is served else None])
         ns.register("mine", served)
         assert ns.lookup("mine") == MINE
         assert holder.names() == {"mine": MINE}

@@ -26,9 +26,7 @@ class Process(subprocess.Popen[str]):
     """A Python process that prints a line when it is ready."""
 
     def __init__(self, *arguments: str) -> None:
-        super().__init__(
-            [sys.executable, "-u", *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        super().__init__([sys.executable, "-u", *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def lines_until(self, start: str) -> list[str]:
         """Its lines up to the first that begins so."""
