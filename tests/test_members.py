@@ -157,7 +157,7 @@ def test_a_decorated_method_shows_the_signature_it_wraps_and_takes_what_the_wrap
             return item + session
 
     member = members_of(Service).method("buy", WHERE)
-    assert str(member) == "buy(item: 'str', session: 'str') -> 'str'"
+    assert str(member) == "buy(item: str, session: str) -> str"
     assert member.doc == "Buys."
     bind_arguments(member, ("chair",), {}, WHERE)
     with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
@@ -437,7 +437,7 @@ def test_wrong_arguments_list_what_the_method_takes() -> None:
         bind_arguments(members_of(Warehouse).method("take", WHERE), ("Janet",), {}, WHERE)
     assert str(caught.value) == (
         "take() missing 1 required positional argument: 'item' "
-        "('example.warehouse' at localhost:51294: take(name: 'str', item: 'str') -> 'None')"
+        "('example.warehouse' at localhost:51294: take(name: str, item: str) -> None)"
     )
 
 
