@@ -1027,13 +1027,13 @@ def test_a_congested_connection_starts_no_further_calls(make_world: MakeWorld) -
     world = make_world(settings={"outbox_limit": 1000})
     room = Room()
     world.there.add(room)
-    with world.server._lock:
-        world.server._outbox.bytes += 2000
+    with world.server._line.lock:
+        world.server._line.outbox.bytes += 2000
     calls = [world.call.send("echo", n) for n in range(5)]
     until(lambda: world.under_way == 5)
     assert not room.order
-    with world.server._lock:
-        world.server._outbox.bytes -= 2000
+    with world.server._line.lock:
+        world.server._line.outbox.bytes -= 2000
     assert world.client.ping(SOON)  # the next message makes room
     assert [result(call) for call in calls] == [0, 1, 2, 3, 4]
 

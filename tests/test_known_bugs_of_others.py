@@ -221,7 +221,7 @@ def test_frames_of_a_stranger_are_no_call(forger: ClientConnection, daemon: brok
     """A frame that answers a call nobody made ends that connection, and no other."""
     proxy: Any = broker.Proxy(daemon.uri_for("account"))
     assert proxy.show() == 10
-    forger.engine._put(Frame(id=99, reply=True, cancel=Cancel()))
+    forger.engine._line.put(Frame(id=99, reply=True, cancel=Cancel()))
     assert not forger.engine.ping(10)
     assert "was cancelled and was never made" in str(forger.engine.ended_because)
     assert proxy.show() == 10

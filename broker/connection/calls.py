@@ -13,10 +13,13 @@ from broker.codecs import Edge, Encoded, codec
 from broker.connection.chains import Waiter, new_chain
 from broker.connection.outbox import FRAME_COST, HEADER_LIMIT, inline_cost, wire_value
 from broker.connection.refusals import Reason, Refused
+from broker.connection.workers import run_nested_late
 from broker.errors import CodecError, MessageTooLargeError, ProtocolError
 
 if TYPE_CHECKING:
     from broker.connection.engine import Connection
+    from broker.connection.incoming import Incoming
+    from broker.connection.outgoing import Outgoing
 
 Metadata = Mapping[str, str | bytes]
 _MAX_TIMEOUT_US = int(threading.TIMEOUT_MAX * 1e6)  # what nobody can wait for is no deadline
@@ -126,11 +129,11 @@ class Outcome:
 class PendingCall:
     """A call that was made and has no outcome yet. It is also the frame that waits in the outbox."""
 
-    __slots__ = ("_call", "_connection", "abandoned", "cost", "id", "outcome", "request", "taken", "waiter")
+    __slots__ = ("_call", "_outgoing", "abandoned", "cost", "id", "outcome", "request", "taken", "waiter")
 
-    def __init__(self, connection: Connection, request: CallRequest) -> None:
+    def __init__(self, outgoing: Outgoing, request: CallRequest) -> None:
         """Raises CodecError and MessageTooLargeError."""
-        self._connection = connection
+        self._outgoing = outgoing
         self._call = request.to_wire()
         self.request = request
         self.id = 0
@@ -157,12 +160,12 @@ class PendingCall:
 
     def wait(self, deadline: float | None) -> Outcome | None:
         """Waits for the outcome; None if the deadline comes first. Runs the nested calls of its chain meanwhile."""
-        self.waiter.wait(deadline, self._connection.run_elsewhere)
+        self.waiter.wait(deadline, run_nested_late)
         return self.outcome
 
     def cancel(self, reason: str) -> None:
         """Gives the call up: the other side is told, and what it answers is dropped."""
-        self._connection.cancel(self, reason)
+        self._outgoing.cancel(self, reason)
 
 
 class ServedCall(Protocol):
@@ -196,10 +199,10 @@ class ServedCall(Protocol):
 class IncomingCall:
     """A call that arrived on a connection."""
 
-    __slots__ = ("_cancelled", "_connection", "_lock", "_on_cancel", "_replied", "_started", "id", "request")
+    __slots__ = ("_cancelled", "_incoming", "_lock", "_on_cancel", "_replied", "_started", "id", "request")
 
-    def __init__(self, connection: Connection, call_id: int, call: Call, arguments: Encoded) -> None:
-        self._connection = connection
+    def __init__(self, incoming: Incoming, call_id: int, call: Call, arguments: Encoded) -> None:
+        self._incoming = incoming
         self._lock = threading.Lock()
         self._cancelled: str | None = None
         self._on_cancel: Callable[[str], None] | None = None
@@ -223,11 +226,11 @@ class IncomingCall:
 
     @property
     def connection(self) -> Connection:
-        return self._connection
+        return self._incoming.connection
 
     @property
     def peer(self) -> str:
-        return self._connection.peer_name
+        return self._incoming.connection.peer_name
 
     @property
     def is_cancelled(self) -> bool:
@@ -235,7 +238,7 @@ class IncomingCall:
 
     def started(self) -> None:
         if self._first("_started"):
-            self._connection.call_started(self)
+            self._incoming.started(self)
 
     def arguments(self, edge: Edge) -> tuple[tuple[object, ...], dict[str, object]]:
         arguments = self.request.arguments
@@ -243,7 +246,7 @@ class IncomingCall:
 
     def answer(self, value: object, edge: Edge, *, raised: bool, kept: bool, metadata: Metadata) -> None:
         if self.request.oneway:
-            self._connection.call_done(self)
+            self._incoming.done(self)
             return  # nothing is encoded that nobody waits for
         self.reply(codec(self.request.arguments.codec).encode(value, edge, "result"), raised, kept, metadata)
 
@@ -253,9 +256,9 @@ class IncomingCall:
     def reply(self, value: Encoded, raised: bool, kept: bool, metadata: Metadata) -> None:
         """Answers with a value that is encoded. Raises MessageTooLargeError and CodecError, having answered nothing."""
         if self.request.oneway:
-            self._connection.call_done(self)
+            self._incoming.done(self)
             return
-        self._connection.check_size(value, "the result takes")
+        self._incoming.check_size(value)
         try:
             result = Result(value=wire_value(value), raised=raised, kept=kept)
             put_metadata(result, metadata)
@@ -263,19 +266,19 @@ class IncomingCall:
             raise CodecError(f"the response metadata cannot be written: {error}") from error
         cost = FRAME_COST + inline_cost(value) + header_size(metadata, "the response metadata")
         if self._first("_replied"):
-            self._connection.send_reply(self, Frame(id=self.id, reply=True, result=result), cost, value)
+            self._incoming.reply(self, Frame(id=self.id, reply=True, result=result), cost, value)
 
     def refuse(self, refused: Refused, *, ran: bool = False, kept: bool = False) -> None:
         self.started()
         if self.request.oneway:
-            self._connection.call_done(self)
+            self._incoming.done(self)
         elif self._first("_replied"):
             wire = refused.to_wire()
             if ran:
                 frame = Frame(id=self.id, reply=True, result=Result(failed=wire, kept=kept))
             else:
                 frame = Frame(id=self.id, reply=True, refused=wire)
-            self._connection.send_reply(self, frame, FRAME_COST + len(refused.message))
+            self._incoming.reply(self, frame, FRAME_COST + len(refused.message))
 
     def on_cancel(self, function: Callable[[str], None]) -> None:
         with self._lock:
@@ -320,43 +323,6 @@ def check_chain(call: Call) -> None:
         raise ProtocolError("a call claims to be nested and is not")
     if not call.nested and (call.depth > 1 and not call.oneway):
         raise ProtocolError("a call is nested and does not say so")
-
-
-class Assembly:
-    """A big value that arrives in chunks. Used by the thread that reads alone."""
-
-    __slots__ = ("_codec", "_grant", "_granted", "_received", "_size", "_sizes")
-
-    def __init__(self, codec: str, sizes: list[int], credit: int) -> None:
-        self._codec = codec
-        self._sizes = sizes
-        self._size = sum(sizes)
-        # It grows with what arrives: what a sender merely claims takes no memory, and no message is kept for its chunk.
-        self._received = bytearray()
-        self._granted = credit
-        self._grant = max(1, credit // 2)
-
-    def add(self, data: memoryview) -> int:
-        """Takes a chunk in; returns how much credit to give for it now. Raises ProtocolError."""
-        received = len(self._received) + data.nbytes
-        if received > min(self._granted, self._size) or not data.nbytes:
-            raise ProtocolError(f"a chunk of {data.nbytes} bytes arrived beyond the credit or the size of its value")
-        self._received += data
-        if self._granted - received > self._grant or self._granted >= self._size:
-            return 0
-        self._granted += self._grant
-        return self._grant
-
-    def result(self) -> Encoded | None:
-        """The value, if it is complete."""
-        if len(self._received) < self._size:
-            return None
-        whole = memoryview(self._received)
-        parts, start = [], 0
-        for size in self._sizes:
-            parts.append(whole[start : start + size])
-            start += size
-        return Encoded(self._codec, parts[0], tuple(parts[1:]))
 
 
 REFUSED_DRAINING = Refused(Reason.DRAINING, "the daemon is shutting down and takes no further calls")

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from broker.errors import Overloaded
 
@@ -109,6 +109,12 @@ def run_safely(job: Job) -> None:
         _log.exception("a job failed")
 
 
+def run_all(jobs: Iterable[Job]) -> None:
+    """Runs one job after the other; what they raise is logged."""
+    for job in jobs:
+        run_safely(job)
+
+
 _aside = Workers(limit=1_024, name="broker-aside")
 
 
@@ -121,6 +127,14 @@ def run_aside(job: Job) -> None:
         _aside.submit(job)
     except Overloaded:
         pass  # there is no thread to run it, nor anything else
+
+
+def run_nested_late(job: Job) -> None:
+    """Runs a nested call for which no thread waits any more: it must not queue, and must not be lost either."""
+    try:
+        start_thread(job, "broker-nested")
+    except Overloaded:
+        run_aside(job)
 
 
 def _after_fork() -> None:

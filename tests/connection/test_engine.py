@@ -28,7 +28,7 @@ from broker._pb.broker_pb2 import (
     Result,
 )
 from broker.codecs import Encoded as Value
-from broker.connection import chains, engine
+from broker.connection import chains, engine, incoming
 from broker.connection.calls import IncomingCall, Outcome
 from broker.connection.engine import Connection, Settings
 from broker.connection.frames import MESSAGE_LIMIT, ChunkFrame, decode_frames
@@ -403,7 +403,7 @@ def test_credit_that_was_not_spent_ends_the_connection() -> None:
 
 
 def test_too_many_nested_calls_are_refused(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> None:
-    monkeypatch.setattr(engine, "MAX_NESTED", 3)
+    monkeypatch.setattr(incoming, "MAX_NESTED", 3)
     calls = [make_call(pair.client, nested=True) for _ in range(5)]
     pair.settle()
     assert [call.outcome is not None for call in calls] == [False, False, False, True, True]
@@ -437,7 +437,7 @@ def test_a_call_that_is_in_the_line_is_not_sent_once_it_is_cancelled(pair: Pair)
     call.cancel("changed my mind")
     assert frames_of(pair.client) == []
     assert not pair.client.busy
-    assert pair.client._outbox.bytes == 0
+    assert pair.client._line.outbox.bytes == 0
 
 
 def test_a_call_that_was_sent_is_cancelled_there(pair: Pair) -> None:
@@ -483,12 +483,12 @@ def test_cancel_while_the_arguments_travel(pair: Pair) -> None:
     assert first is not None
     pair.server.receive(first)
     call.cancel("too big after all")
-    assert pair.client._outbox.bytes < MIB
+    assert pair.client._line.outbox.bytes < MIB
     pair.settle()
     assert pair.served.calls == []  # it was never handed on
     assert not pair.client.busy
     assert not pair.server.busy
-    assert (pair.server._assemblies, pair.client._outbox.bytes) == ({}, 0)
+    assert (len(pair.server._assemblies), pair.client._line.outbox.bytes) == (0, 0)
     assert pair.client.ended_because is None
 
 
@@ -524,8 +524,8 @@ def test_cancel_while_the_result_travels(make_pair: MakePair, stage: str) -> Non
     call.cancel("over")
     pair.settle()
     assert not pair.client.busy
-    assert (pair.client._assemblies, pair.server._outbox.bytes) == ({}, 0)
-    assert pair.server._outbox.is_empty
+    assert (len(pair.client._assemblies), pair.server._line.outbox.bytes) == (0, 0)
+    assert pair.server._line.outbox.is_empty
     assert (pair.client.ended_because, pair.server.ended_because) == (None, None)
     later = make_call(pair.client)
     pair.settle()
@@ -732,7 +732,7 @@ def test_calls_above_the_last_one_were_surely_not_executed(pair: Pair) -> None:
     pair.settle()
     assert outcome(before).value is not None
     assert (pair.client.ended_because, pair.server.ended_because) == (None, None)
-    assert pair.client._outbox.is_empty
+    assert pair.client._line.outbox.is_empty
 
 
 def test_a_crossing_call_may_be_cancelled(pair: Pair) -> None:
@@ -961,7 +961,7 @@ def test_what_is_claimed_takes_no_memory() -> None:
     server, _ = introduced_server(call_credit=1024)
     for number in range(1, 1025):
         server.receive(message(call_frame(number, arguments=Encoded(codec="json", sizes=[1 << 30]))))
-    (assembly, _), *_ = server._assemblies.values()
+    (assembly, _), *_ = server._assemblies._arriving.values()
     assert len(assembly._received) == 0
     assert server.ended_because is None
 
@@ -990,8 +990,8 @@ def test_a_refusal_stops_the_arguments(make_pair: MakePair) -> None:
     frames_of(pair.client)
     pair.client.receive(message(Frame(id=1, reply=True, refused=Refusal(reason="OVERLOADED"))))
     assert outcome(call).refused is not None
-    assert pair.client._outbox.is_empty
-    assert pair.client._outbox.bytes == 0
+    assert pair.client._line.outbox.is_empty
+    assert pair.client._line.outbox.bytes == 0
 
 
 # ---- sizes
@@ -1244,5 +1244,5 @@ def test_whatever_arrives_nothing_is_raised_and_nothing_hangs(arriving: list[byt
         call.cancel("over")
     frames_of(connection)
     assert connection.next_message() is None
-    assert connection._outbox.bytes == 0
+    assert connection._line.outbox.bytes == 0
     assert not chains._waiting

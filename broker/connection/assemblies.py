@@ -1,0 +1,128 @@
+"""Values that arrive: those inside their frame, and big ones that come in chunks behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from broker._pb.broker_pb2 import Credit, Frame
+from broker._pb.broker_pb2 import Encoded as WireEncoded
+from broker.codecs import Encoded
+from broker.connection.frames import ChunkFrame
+from broker.connection.line import Line
+from broker.connection.outbox import Key
+from broker.connection.refusals import Reason, Refused
+from broker.errors import ProtocolError
+
+MAX_BUFFERS = 65_536
+"""More buffers than this beside one value are refused unread."""
+
+Done = Callable[[Encoded], None]
+
+
+def inline_value(value: WireEncoded) -> Encoded:
+    """The value inside a frame."""
+    return Encoded(value.codec, value.payload, tuple(value.buffers))
+
+
+class Assembly:
+    """A big value that arrives in chunks. Used by the thread that reads alone."""
+
+    __slots__ = ("_codec", "_grant", "_granted", "_received", "_size", "_sizes")
+
+    def __init__(self, codec: str, sizes: list[int], credit: int) -> None:
+        self._codec = codec
+        self._sizes = sizes
+        self._size = sum(sizes)
+        # It grows with what arrives: what a sender merely claims takes no memory, and no message is kept for its chunk.
+        self._received = bytearray()
+        self._granted = credit
+        self._grant = max(1, credit // 2)
+
+    def add(self, data: memoryview) -> int:
+        """Takes a chunk in; returns how much credit to give for it now. Raises ProtocolError."""
+        received = len(self._received) + data.nbytes
+        if received > min(self._granted, self._size) or not data.nbytes:
+            raise ProtocolError(f"a chunk of {data.nbytes} bytes arrived beyond the credit or the size of its value")
+        self._received += data
+        if self._granted - received > self._grant or self._granted >= self._size:
+            return 0
+        self._granted += self._grant
+        return self._grant
+
+    def result(self) -> Encoded | None:
+        """The value, if it is complete."""
+        if len(self._received) < self._size:
+            return None
+        whole = memoryview(self._received)
+        parts, start = [], 0
+        for size in self._sizes:
+            parts.append(whole[start : start + size])
+            start += size
+        return Encoded(self._codec, parts[0], tuple(parts[1:]))
+
+
+class Assemblies:
+    """The big values of one connection that are arriving. Its state is guarded by the lock of the line.
+
+    Entries are made, and taken out as they are complete, by the thread that reads alone; others may give a value up.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._arriving: dict[Key, tuple[Assembly, Done]] = {}
+
+    def refusal(self, value: WireEncoded, what: str) -> Refused | None:
+        """Why a value is not taken in, going by the size that it claims."""
+        size, limit = sum(value.sizes) or inline_value(value).size, self._line.settings.max_message_size
+        if size <= limit:
+            return None
+        return Refused(Reason.MESSAGE_TOO_LARGE, f"{what} {size} bytes and this side accepts at most {limit}")
+
+    def begin(self, key: Key, value: WireEncoded, done: Done) -> None:
+        """Takes the chunks of a value in from now on; `done` gets it, at once if it has no bytes.
+
+        Raises ProtocolError for one with too many buffers.
+        """
+        if len(value.sizes) > MAX_BUFFERS:
+            raise ProtocolError(f"a value with {len(value.sizes)} buffers arrived; {MAX_BUFFERS} is the limit")
+        assembly = Assembly(value.codec, list(value.sizes), self._line.settings.chunk_credit)
+        complete = assembly.result()
+        if complete is not None:
+            done(complete)
+            return
+        with self._line.lock:
+            if self._line.ended_because is None:
+                self._arriving[key] = (assembly, done)
+
+    def add(self, chunk: ChunkFrame) -> bool:
+        """Takes a chunk in; False if no such value is arriving. Raises ProtocolError."""
+        key = (chunk.id, chunk.reply)
+        entry = self._arriving.get(key)
+        if entry is None:
+            return False
+        assembly, done = entry
+        grant = assembly.add(chunk.data)
+        complete = assembly.result()
+        with self._line.lock:
+            if self._arriving.get(key) is not entry:
+                return True  # given up just now
+            if complete is not None:
+                del self._arriving[key]
+            elif grant:
+                self._line.put_locked(Frame(id=chunk.id, reply=not chunk.reply, credit=Credit(bytes=grant)))
+        if complete is not None:
+            done(complete)
+        return True
+
+    def drop_locked(self, key: Key) -> bool:
+        """Gives a value up; False if it was not arriving."""
+        return self._arriving.pop(key, None) is not None
+
+    def end_locked(self) -> None:
+        self._arriving.clear()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._arriving
+
+    def __len__(self) -> int:
+        return len(self._arriving)

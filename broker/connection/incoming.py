@@ -1,0 +1,194 @@
+"""The calls that the other side makes: taken under credit, handed on, cancelled, answered.
+
+- Call credit goes back as a call starts. Nested calls spend none; they are bounded by their number alone.
+- Every two-way call gets exactly one Result or Refused, cancelled or not; a GoAway answers those that came after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from broker._pb.broker_pb2 import Call, Credit, Frame, GoAway
+from broker.codecs import Encoded
+from broker.connection.assemblies import Assemblies, inline_value
+from broker.connection.calls import IncomingCall, check_chain
+from broker.connection.line import Line
+from broker.connection.outbox import ReadyFrame, snapshot
+from broker.connection.refusals import Reason, Refused
+from broker.connection.workers import run_all
+from broker.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from broker.connection.engine import Connection
+
+MAX_NESTED = 4_096
+"""Nested calls of one connection under way, which spend no credit; beyond it they are refused."""
+
+
+class Incoming:
+    """The calls of the other side on one connection. Its state is guarded by the lock of the line.
+
+    `on_…` are called by the thread that reads, and raise ProtocolError for what the other side must not send.
+    """
+
+    def __init__(
+        self, connection: Connection, line: Line, assemblies: Assemblies, hand_on: Callable[[IncomingCall], None]
+    ) -> None:
+        self.connection = connection
+        self._line = line
+        self._assemblies = assemblies
+        self._hand_on = hand_on
+        self._calls: dict[int, IncomingCall] = {}
+        self._highest = 0
+        self._unstarted = 0  # calls that spent credit and have not started
+        self._credit_to_return = 0
+        self._nested = 0
+        self._last_call: int | None = None  # what we said in a GoAway
+        self._ending_because: str | None = None  # the other side has left in order, and oneway calls of its are left
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls are under way."""
+        return bool(self._calls)
+
+    def has_got(self, call_id: int) -> bool:
+        """Whether the number was ever given to a call."""
+        return 0 < call_id <= self._highest
+
+    # ---- in
+
+    def on_call(self, frame: Frame) -> None:
+        if frame.id <= self._highest or frame.reply:
+            raise ProtocolError(f"call {frame.id} arrived after call {self._highest}: numbers only rise")
+        call = frame.call
+        check_chain(call)
+        incoming = IncomingCall(self, frame.id, call, inline_value(call.arguments))
+        with self._line.lock:
+            self._highest = frame.id
+            if self._line.ended_because is not None or self._last_call is not None:
+                return  # the GoAway that we sent is its answer
+            self._count_locked(call, frame.id)
+            self._calls[frame.id] = incoming
+        refused = self._refusal(call)
+        if refused is not None:
+            incoming.refuse(refused)
+        elif call.arguments.sizes:
+            self._assemblies.begin((frame.id, False), call.arguments, lambda value: self._arrived(incoming, value))
+        else:
+            self._hand_on(incoming)
+
+    def _count_locked(self, call: Call, call_id: int) -> None:
+        if call.nested:
+            self._nested += 1
+            return
+        self._unstarted += 1
+        if self._unstarted > self._line.settings.call_credit:
+            raise ProtocolError(f"call {call_id} arrived without credit")
+
+    def _refusal(self, call: Call) -> Refused | None:
+        if self._nested > MAX_NESTED:
+            return Refused(Reason.OVERLOADED, f"more than {MAX_NESTED} nested calls of one connection are under way")
+        return self._assemblies.refusal(call.arguments, "the arguments take")
+
+    def _arrived(self, incoming: IncomingCall, arguments: Encoded) -> None:
+        incoming.request.arguments = arguments
+        self._hand_on(incoming)
+
+    def on_cancel(self, frame: Frame) -> None:
+        if frame.reply or frame.id > self._highest:
+            raise ProtocolError(f"call {frame.id} was cancelled and was never made")
+        reason = frame.cancel.reason or "cancelled"
+        function = None
+        with self._line.lock:
+            incoming = self._calls.get(frame.id)
+            unfinished = self._assemblies.drop_locked((frame.id, False))
+            if incoming is not None:
+                function = incoming.give_up(reason)
+            else:  # it is answered; what remains of the result is not wanted
+                self._line.outbox.drop(frame.id, True)
+            runnable = self._line.use_room_locked()
+        if function is not None:
+            function(reason)
+        if incoming is not None and unfinished:
+            incoming.refuse(Refused(Reason.CANCELLED, "the call was cancelled before its arguments had arrived"))
+        run_all(runnable)
+
+    # ---- what its calls report
+
+    def check_size(self, value: Encoded) -> None:
+        """Raises MessageTooLargeError if the other side does not take a result of that size."""
+        self._line.check_size(value, "the result takes")
+
+    def started(self, call: IncomingCall) -> None:
+        """Gives the credit of a call back."""
+        if call.request.is_nested:
+            return
+        with self._line.lock:
+            self._unstarted -= 1
+            self._credit_to_return += 1
+            enough = self._credit_to_return >= max(1, self._line.settings.call_credit // 2)
+            if enough and self._line.ended_because is None:
+                self._line.put_locked(Frame(credit=Credit(calls=self._credit_to_return)))
+                self._credit_to_return = 0
+
+    def done(self, call: IncomingCall) -> None:
+        """Forgets a call that needs no answer."""
+        with self._line.lock:
+            self._forget_locked(call)
+            ended = self._ending_because
+            if ended is not None and self._has_oneways_locked():
+                ended = None
+        if ended is not None:
+            self.connection.lost(ended)
+
+    def reply(self, call: IncomingCall, frame: Frame, cost: int, value: Encoded | None = None) -> None:
+        """Queues the answer to a call. A big value is not sent to a caller who has given up."""
+        value = snapshot(value) if value is not None else None
+        with self._line.lock:
+            self._forget_locked(call)
+            if self._line.ended_because is not None:
+                return
+            transfer = self._line.outbox.transfer(call.id, True, value) if value is not None else None
+            if transfer is not None and call.is_cancelled:
+                refused = Refused(Reason.CANCELLED, "the call was cancelled, and its result is not sent")
+                frame.result.failed.CopyFrom(refused.to_wire())
+                frame.result.ClearField("value")
+                transfer = None
+            self._line.send_locked(ReadyFrame(frame, cost), transfer)
+
+    def _forget_locked(self, call: IncomingCall) -> None:
+        if self._calls.pop(call.id, None) is not None and call.request.is_nested:
+            self._nested -= 1
+
+    # ---- the end
+
+    def go_away(self, reason: str) -> None:
+        """Tells the other side that no further call of its will be executed. Calls under way go on."""
+        with self._line.lock:
+            if self._last_call is None and self._line.ended_because is None:
+                self._last_call = self._highest
+                self._line.put_locked(self.last_words(reason))
+
+    def last_words(self, reason: str, *, protocol_error: bool = False) -> Frame:
+        """The GoAway that says which calls were taken."""
+        return Frame(goaway=GoAway(last_call=self._highest, reason=reason, protocol_error=protocol_error))
+
+    def outlast_locked(self, reason: str) -> list[IncomingCall] | None:
+        """The other side has left in order: its oneway calls are carried out, and then the connection ends.
+
+        Returns the other calls, to be cancelled; None if no oneway call is under way.
+        """
+        if not self._has_oneways_locked():
+            return None
+        self._ending_because = reason
+        return [call for call in self._calls.values() if not call.request.oneway]
+
+    def _has_oneways_locked(self) -> bool:
+        return any(call.request.oneway for call in self._calls.values())
+
+    def end_locked(self) -> list[IncomingCall]:
+        """Forgets all calls, and returns them to be cancelled."""
+        calls = list(self._calls.values())
+        self._calls.clear()
+        return calls

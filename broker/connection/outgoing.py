@@ -1,0 +1,229 @@
+"""The calls that this side makes: parked until there is credit, sent, cancelled, answered or lost.
+
+- Call credit: a call spends one as it is sent, and gets it back when it starts at the other side. Without credit it is
+  parked here. Nested calls that somebody waits for spend none: they never queue.
+- What was never taken by the transport, or numbered above GoAway.last_call, or refused as draining, was surely not
+  executed. Anything else that is lost may have been.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from broker._pb.broker_pb2 import Cancel, Frame, Result
+from broker.codecs import Encoded
+from broker.connection.assemblies import Assemblies, inline_value
+from broker.connection.calls import CallRequest, Outcome, PendingCall, metadata_from_wire
+from broker.connection.line import Line
+from broker.connection.outbox import is_inline
+from broker.connection.refusals import Reason, Refused
+from broker.connection.workers import run_all, run_nested_late
+from broker.errors import ProtocolError
+
+
+class Outgoing:
+    """The calls of this side on one connection. Its state is guarded by the lock of the line.
+
+    `on_…` are called by the thread that reads, and raise ProtocolError for what the other side must not send.
+    """
+
+    def __init__(self, line: Line, assemblies: Assemblies) -> None:
+        self.draining_because: str | None = None
+        self._line = line
+        self._assemblies = assemblies
+        self._parked: deque[PendingCall] = deque()
+        self._pending: dict[int, PendingCall] = {}  # those that have a number and no answer yet
+        self._last_id = 0
+        self._granted = 0  # what the other side gave at first
+        self._credit = 0  # what is left of it
+        line.admit_locked = self._admit_locked
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls are under way."""
+        return bool(self._pending or self._parked)
+
+    @property
+    def closed_because(self) -> str | None:
+        """Why no further call can be made, if so."""
+        reason = self._line.ended_because or self.draining_because
+        if reason is None and self._line.closing:
+            reason = f"the connection to {self._line.peer_name} is closed"
+        return reason
+
+    def has_made(self, call_id: int) -> bool:
+        """Whether the number was ever given to a call."""
+        return 0 < call_id <= self._last_id
+
+    # ---- out
+
+    def call(self, request: CallRequest) -> PendingCall:
+        """See `Connection.call`."""
+        self._line.check_size(request.arguments, "the arguments take")
+        pending = PendingCall(self, request)
+        if not request.oneway:
+            pending.waiter.register()
+        with self._line.lock:
+            reason = self.closed_because
+            if reason is None:
+                if request.is_nested and self._line.peer is not None:
+                    self._send_locked(pending)
+                else:
+                    self._parked.append(pending)
+                    self._admit_locked()
+        if reason is not None:
+            pending.finish(Outcome(lost=reason))
+        return pending
+
+    def _send_locked(self, pending: PendingCall) -> None:
+        self._last_id += 1
+        pending.id = self._last_id
+        if not pending.request.oneway:
+            self._pending[pending.id] = pending
+        self._line.send_locked(pending, self._line.outbox.transfer(pending.id, False, pending.request.arguments))
+        if pending.request.oneway:
+            pending.finish(Outcome())
+
+    def _admit_locked(self) -> None:
+        """Moves parked calls to the line as far as credit and room allow.
+
+        Who waits for a call holds its arguments anyway, and small calls are not to wait for big ones; but big values
+        that nobody waits for must not pile up.
+        """
+        while self._parked and self._line.peer is not None:
+            request = self._parked[0].request
+            if not request.is_nested and self._credit <= 0:
+                return
+            if request.oneway and self._line.congested and not is_inline(request.arguments):
+                return
+            self._credit -= not request.is_nested
+            self._send_locked(self._parked.popleft())
+
+    def introduced_locked(self, credit: int) -> None:
+        """The other side has said how many calls it takes: those that were parked may go, nested ones first."""
+        self._credit = self._granted = credit
+        self._parked = deque(sorted(self._parked, key=lambda call: not call.request.is_nested))
+        self._admit_locked()
+
+    def grant_locked(self, calls: int) -> None:
+        """Call credit came back."""
+        self._credit += calls
+        if self._credit > self._granted:
+            raise ProtocolError("more call credit came back than was spent")
+        self._admit_locked()
+
+    # ---- given up
+
+    def cancel(self, pending: PendingCall, reason: str) -> None:
+        """Gives a call up: it is not sent if it was not, else the other side is told. Its answer is dropped."""
+        with self._line.lock:
+            if pending.outcome is None and not pending.abandoned:
+                self._cancel_locked(pending, reason)
+            runnable = self._line.use_room_locked()
+        pending.waiter.leave(run_nested_late)
+        run_all(runnable)
+
+    def _cancel_locked(self, pending: PendingCall, reason: str) -> None:
+        pending.abandoned = True
+        if not pending.id:
+            if pending in self._parked:  # else it was just lost
+                self._parked.remove(pending)
+        elif self._pending.get(pending.id) is not pending:
+            return  # it was just answered or lost
+        elif not pending.taken:
+            del self._pending[pending.id]
+            self._credit += not pending.request.is_nested
+        else:
+            self._line.outbox.drop(pending.id, False)
+            if self._assemblies.drop_locked((pending.id, True)):
+                del self._pending[pending.id]  # it is answered, and the rest of its result is not wanted
+            self._line.put_locked(Frame(id=pending.id, cancel=Cancel(reason=reason)))
+
+    # ---- answered
+
+    def on_result(self, frame: Frame) -> None:
+        result = frame.result
+        with self._line.lock:
+            pending = self._answered_locked(frame)
+            refused = self._unwanted_locked(pending, result)
+        if refused is not None:
+            result.failed.CopyFrom(refused.to_wire())
+        if result.value.sizes and not result.HasField("failed"):
+            key = (frame.id, True)
+            self._assemblies.begin(key, result.value, lambda value: self._finished(pending, result, value))
+        else:
+            self._finished(pending, result, inline_value(result.value))
+
+    def _answered_locked(self, frame: Frame) -> PendingCall:
+        pending = self._pending.get(frame.id)
+        if pending is None or not pending.taken or not frame.reply or (frame.id, True) in self._assemblies:
+            raise ProtocolError(f"an answer to call {frame.id} arrived, which is not open")
+        return pending
+
+    def _unwanted_locked(self, pending: PendingCall, result: Result) -> Refused | None:
+        """Why the value of an answer is not taken in; tells the other side if its chunks are still to come."""
+        if result.HasField("failed"):
+            return None
+        refused = self._assemblies.refusal(result.value, "the result takes")
+        if result.value.sizes and pending.abandoned:  # the other side knows that it need not send the value
+            return refused or Refused(Reason.CANCELLED, "the caller gave up")
+        if result.value.sizes and refused is not None:
+            self._line.put_locked(Frame(id=pending.id, cancel=Cancel(reason=refused.message)))
+        return refused
+
+    def _finished(self, pending: PendingCall, result: Result, value: Encoded) -> None:
+        with self._line.lock:
+            self._pending.pop(pending.id, None)
+            dropped = self._line.outbox.drop(pending.id, False)  # it may be answered before its arguments are there
+            runnable = self._line.use_room_locked() if dropped else []
+        if result.kept and pending.request.on_kept is not None:
+            pending.request.on_kept()
+        if result.HasField("failed"):
+            refused = Refused.from_wire(result.failed)
+            pending.finish(Outcome(refused=refused, may_have_run=True, kept=result.kept))
+        else:
+            metadata = metadata_from_wire(result.metadata) if result.metadata else {}
+            pending.finish(Outcome(value=value, raised=result.raised, kept=result.kept, metadata=metadata))
+        run_all(runnable)
+
+    def on_refused(self, frame: Frame) -> None:
+        with self._line.lock:
+            pending = self._answered_locked(frame)
+            del self._pending[frame.id]
+            self._line.outbox.drop(frame.id, False)
+            runnable = self._line.use_room_locked()
+        refused = Refused.from_wire(frame.refused)
+        if refused.reason == Reason.DRAINING:
+            pending.finish(Outcome(lost=refused.message))
+        else:
+            pending.finish(Outcome(refused=refused))
+        run_all(runnable)
+
+    # ---- lost
+
+    def drain(self, reason: str, last_call: int) -> None:
+        """The other side takes no further call, and executes none above `last_call`."""
+        with self._line.lock:
+            self.draining_because = reason
+            beyond = [call for number, call in self._pending.items() if number > last_call]
+            calls = {id(call): call for call in (*self._parked, *self._unsent_locked(), *beyond)}.values()
+            self._parked.clear()
+            for call in calls:
+                call.abandoned = call.abandoned or not call.taken
+                self._pending.pop(call.id, None)
+                self._assemblies.drop_locked((call.id, True))
+                self._line.outbox.drop(call.id, False)
+            runnable = self._line.use_room_locked()
+        for call in calls:
+            call.finish(Outcome(lost=reason))
+        run_all(runnable)
+
+    def _unsent_locked(self) -> list[PendingCall]:
+        return [item for item in self._line.outbox.unsent() if isinstance(item, PendingCall)]
+
+    def end_locked(self) -> list[PendingCall]:
+        """Forgets all calls, and returns them to be finished. Before the line ends, which drops what it holds."""
+        calls = [*self._parked, *self._unsent_locked(), *self._pending.values()]
+        self._parked.clear()
+        self._pending.clear()
+        return calls
