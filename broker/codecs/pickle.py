@@ -70,7 +70,7 @@ def _encode(value: object, edge: Edge, *, sure: bool) -> Encoded:
     buffers = tuple(buffer.raw().toreadonly() for buffer in pickler.buffers)
     if len(buffers) > MAX_BUFFERS:
         raise Fault(f"it has {len(buffers)} buffers, and {MAX_BUFFERS} is the most")
-    return Encoded("pickle", file.getbuffer().toreadonly(), buffers)
+    return Encoded("pickle", file.getvalue(), buffers)  # shares the bytes: a copy is made only if the file goes on
 
 
 def _reason(error: Exception) -> str:

@@ -26,13 +26,17 @@ _FLATTENED = (dict, list, str, bytes, bytearray, int, float, *kept.BY_CLASS)
 """A dataclass that derives from one of these has contents that its fields do not show."""
 
 
+# Where a version of Python keeps a class of a public module in a private one.
+_PUBLIC_MODULES = {"pathlib._local": "pathlib"}
+
+
 def type_name(cls: type) -> str:
     """The name that a class has on the wire: `module.qualname`.
 
     A class of `__main__` goes by the module that its file would be, so that a script and those who import it agree. A
     builtin has its bare name.
     """
-    module = cls.__module__
+    module = _PUBLIC_MODULES.get(cls.__module__, cls.__module__)
     if module == "builtins":
         return cls.__qualname__
     return f"{_main_name(module) if module in _MAIN_MODULES else module}.{cls.__qualname__}"

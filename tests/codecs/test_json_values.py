@@ -564,6 +564,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("text", MALFORMED, ids=lambda text: text[:60])
+@pytest.mark.filterwarnings("ignore:The 'u' type code:DeprecationWarning")
 def test_malformed(text: str) -> None:
     with pytest.raises(CodecError, match=r"^result"):
         JSON.decode(Encoded("json", text.encode("utf-8", "surrogatepass"), (b"abcd",)), EDGE, "result")
