@@ -454,7 +454,7 @@ def test_a_loop_that_is_closed_is_an_error_and_no_hang(make_world: MakeWorld) ->
     loop = world.there.loop.get()
     world.there.loop.stop()
     until(loop.is_closed)
-    world.there.dispatcher._loop = lambda: loop
+    world.there.dispatcher._execution._loop = lambda: loop
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         world.call("later", 1)
 
@@ -490,7 +490,7 @@ def test_oneways_of_a_lane_run_one_after_another_and_before_a_later_call(world: 
     world.call.send("drop", "a", 0.05, oneway=True, lane=1)
     world.call.send("drop", "b", 0.0, oneway=True, lane=1)
     assert world.call("get", lane=1) == ["begin a", "end a", "begin b", "end b"]
-    until(lambda: len(world.there.dispatcher._lanes) == 0)
+    until(lambda: len(world.there.dispatcher._scheduler.lanes) == 0)
 
 
 def test_calls_of_a_lane_start_in_order_and_overlap(world: World) -> None:
@@ -880,7 +880,7 @@ def test_draining_takes_no_further_call_and_waits_for_those_under_way(world: Wor
     drained = threading.Event()
     drainer = threading.Thread(target=both(lambda: world.there.dispatcher.drain(time.monotonic() + SOON), drained.set))
     drainer.start()
-    until(lambda: world.there.dispatcher._draining)
+    until(lambda: world.there.dispatcher._under_way.draining)
     found = outcome(world.call.send("echo", 2))
     assert (found.lost, found.may_have_run) == ("the daemon is shutting down and takes no further calls", False)
     assert not drained.is_set()
@@ -1017,7 +1017,7 @@ def test_what_a_call_tracks_after_its_session_ended_is_closed_too(
     until(lambda: world.under_way == 0)
     until(lambda: keeping.closed == [0])
     assert len(world.there.sessions) == 0
-    assert world.there.dispatcher._ended == {}
+    assert world.there.dispatcher._under_way._ended == {}
 
 
 # ---- a line that is full
@@ -1071,6 +1071,6 @@ def test_stress_leaves_nothing_behind(make_world: MakeWorld) -> None:
         assert not thread.is_alive()
     until(lambda: world.under_way == world.here.dispatcher.under_way == 0)
     until(lambda: not world.client.busy and not world.server.busy)
-    assert len(world.there.dispatcher._lanes) == 0
+    assert len(world.there.dispatcher._scheduler.lanes) == 0
     assert not chains._waiting
     assert (world.client.ended_because, world.server.ended_because) == (None, None)

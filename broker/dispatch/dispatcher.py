@@ -1,0 +1,120 @@
+"""The dispatcher: takes every call, and sends it through the rooms around it.
+
+Up to the thread nothing waits: the thread that reads a connection goes through all of it. No user code runs on it,
+authorize, executors and log handlers included. A nested call leaves out lane, gate and workers: the thread that waits
+for its chain runs it, and decides about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from broker.codecs import Edge
+from broker.connection import chains
+from broker.connection.calls import REFUSED_DRAINING, ServedCall
+from broker.connection.engine import Connection
+from broker.connection.refusals import Refused
+from broker.connection.workers import Workers
+from broker.context import Client
+from broker.dispatch.admission import Admission, Authorize
+from broker.dispatch.answers import Answers
+from broker.dispatch.execution import Execution
+from broker.dispatch.job import Job
+from broker.dispatch.scheduling import Scheduler
+from broker.dispatch.under_way import UnderWay
+from broker.objects import ObjectTable, Sessions
+
+
+class Dispatcher:
+    """Carries out the calls of one daemon. Every method may be called from any thread, and only `drain` waits.
+
+    It has no lock: what changes is in UnderWay, which has one, and in each job.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectTable,
+        sessions: Sessions,
+        workers: Workers,
+        edge: Edge,
+        *,
+        codecs: tuple[str, ...],
+        authorize: Authorize | None = None,
+        loop: Callable[[], asyncio.AbstractEventLoop],
+    ) -> None:
+        self._admission = Admission(objects, codecs, authorize)
+        self._under_way = UnderWay(sessions, objects.location)
+        self._scheduler = Scheduler(workers, self._refuse)
+        self._answers = Answers(self._under_way, self._scheduler, edge)
+        self._execution = Execution(self._under_way, self._scheduler, self._answers, edge, loop)
+
+    # ---- the daemon's life
+
+    def start(self) -> None:
+        """Lets calls through, those that arrived before included."""
+        for job in self._under_way.release():
+            self._enter(job)
+
+    def drain(self, deadline: float) -> None:
+        """Takes no further call, waits for those under way until the deadline (time.monotonic), cancels the rest."""
+        for job in self._under_way.drain():
+            self._refuse(job, REFUSED_DRAINING)
+        for job in self._under_way.wait(deadline):
+            job.cancel("the daemon is shutting down")
+
+    @property
+    def under_way(self) -> int:
+        """How many calls were taken and are not answered."""
+        return len(self._under_way)
+
+    def session_closed(self, connection: Connection, number: int) -> None:
+        """A session is over: what is kept for it goes, and what its calls under way still leave behind."""
+        self._under_way.session_closed(connection, number)
+
+    def connection_ended(self, connection: Connection) -> None:
+        """All sessions of a connection are over."""
+        self._under_way.connection_ended(connection)
+
+    # ---- a call's way
+
+    def dispatch(self, call: ServedCall, client: Client, caller: Connection | None) -> None:
+        """Takes a call. It will be answered exactly once."""
+        job = Job(call, client, caller)
+        call.on_cancel(job.cancel)
+        if not self._under_way.add(job):
+            return  # `start` goes on with it
+        if self._under_way.draining:
+            self._refuse(job, REFUSED_DRAINING)
+        else:
+            self._enter(job)
+
+    def _enter(self, job: Job) -> None:
+        request = job.call.request
+        if request.is_nested and chains.is_waiting(request.chain):
+            job.nested = True
+            self._scheduler.on_waiting_thread(job, lambda: self._admit(job, self._execution.run))
+        else:
+            self._scheduler.in_lane(job, self._check)
+
+    def _check(self, job: Job) -> None:
+        if self._admission.runs_user_code:
+            self._scheduler.on_worker(job, self._check_and_schedule)
+        else:
+            self._check_and_schedule(job)
+
+    def _check_and_schedule(self, job: Job) -> None:
+        self._admit(job, self._schedule)
+
+    def _schedule(self, job: Job) -> None:
+        self._scheduler.schedule(job, self._execution.run)
+
+    def _admit(self, job: Job, go_on: Callable[[Job], None]) -> None:
+        refused = self._admission.refusal(job)
+        if refused is not None:
+            self._refuse(job, refused)
+        else:
+            go_on(job)
+
+    def _refuse(self, job: Job, refused: Refused) -> None:
+        self._answers.refuse(job, refused)

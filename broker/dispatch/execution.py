@@ -1,0 +1,186 @@
+"""What happens to a call on the thread that runs it: decode, invoke, hand over to the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from broker._pb.broker_pb2 import Call
+from broker.codecs import Edge
+from broker.connection.calls import REFUSED_DRAINING
+from broker.connection.refusals import Reason, Refused
+from broker.connection.timers import timers
+from broker.context import CallContext
+from broker.descriptions import describe
+from broker.dispatch.answers import Answers
+from broker.dispatch.job import Job
+from broker.dispatch.scheduling import Scheduler
+from broker.dispatch.under_way import UnderWay
+from broker.errors import CodecError
+from broker.exposure import Member, bind_arguments
+from broker.loop import run_on
+from broker.objects import Registration, SessionState
+
+_log = logging.getLogger("broker")
+
+
+class Execution:
+    """Runs the calls of one daemon, each on the thread that it was scheduled to. It has no state of its own."""
+
+    def __init__(
+        self,
+        under_way: UnderWay,
+        scheduler: Scheduler,
+        answers: Answers,
+        edge: Edge,
+        loop: Callable[[], asyncio.AbstractEventLoop],
+    ) -> None:
+        self._under_way = under_way
+        self._scheduler = scheduler
+        self._answers = answers
+        self._edge = edge
+        self._loop = loop
+
+    def run(self, job: Job) -> None:
+        """Carries an admitted call out; its answer may come later, if the method is `async def`."""
+        if job.done:  # an executor that seemed to have failed
+            return
+        job.started = True
+        job.call.started()
+        if not job.call.request.oneway:
+            self._scheduler.leave_lane(job)
+        try:
+            if job.call.request.kind == Call.DESCRIBE:
+                self._describe(job)
+                return
+            refused = self._prepare(job)
+            if refused is not None:
+                self._answers.refuse(job, refused)
+        except BaseException as error:
+            if not job.done:
+                refused = Refused(Reason.INTERNAL, f"the call failed: {type(error).__name__}")
+                self._answers.refuse(job, refused, ran=True)
+            if isinstance(error, KeyboardInterrupt):  # Ctrl-C, on the main thread
+                raise
+            _log.exception("a call of %s could not be carried out", job.call.request.object)
+
+    def _describe(self, job: Job) -> None:
+        assert job.registration is not None
+        description = describe(job.registration.object_id, job.registration.table)
+        self._answers.finish_with_bytes(job, description.SerializeToString())
+
+    def _prepare(self, job: Job) -> Refused | None:
+        """Decodes and invokes; the refusal if the method was not called."""
+        request, registration, member = job.call.request, job.registration, job.member
+        assert registration is not None and member is not None
+        if job.cancelled is not None and self._under_way.draining:
+            return REFUSED_DRAINING
+        if job.cancelled is not None:
+            return Refused(Reason.CANCELLED, f"the call was not started: {job.cancelled}")
+        if request.deadline is not None and request.deadline <= time.monotonic():
+            return Refused(Reason.DEADLINE_EXCEEDED, f"the call of {registration.where} waited until its time was over")
+        try:
+            args, kwargs = job.call.arguments(self._edge)
+            if member.kind == "method":
+                bind_arguments(member, args, kwargs, registration.where)
+        except CodecError as error:
+            return Refused(Reason.CODEC, str(error))
+        except TypeError as error:
+            return Refused(Reason.WRONG_ARGUMENTS, str(error))
+        self._invoke(job, args, kwargs)
+        return None
+
+    def _invoke(self, job: Job, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        registration, member = job.registration, job.member
+        assert registration is not None and member is not None
+        context = job.context = self._context(job)
+        if job.cancelled is not None:
+            context.cancel()
+        if context.deadline is not None:
+            job.timer = timers.call_at(context.deadline, lambda: job.cancel("the time of the call is over"))
+        variables = context.new_context()
+        try:
+            result = variables.run(self._call_member, registration, member, job, args, kwargs)
+            if inspect.isawaitable(result):
+                self._await(job, result, variables)
+                return
+        except BaseException as error:  # whatever a method raises is its result
+            self._answers.finish(job, error, raised=True)
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise  # Ctrl-C, in a nested call: it was meant for the program that waits
+        else:
+            self._answers.finish(job, result, raised=False)
+
+    def _call_member(
+        self,
+        registration: Registration,
+        member: Member,
+        job: Job,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> object:
+        instance = registration.instance(self._under_way.session_of(job) if registration.keeps_instances else None)
+        if member.kind == "method":
+            return member.bind(instance)(*args, **kwargs)
+        if job.call.request.kind == Call.SET:
+            member.set(instance, args[0])
+            return None
+        return member.get(instance)
+
+    def _await(self, job: Job, awaitable: Any, variables: contextvars.Context) -> None:
+        """Runs an `async def` method on the daemon's loop; a thread of ours encodes what comes out."""
+
+        def finished(value: object, raised: bool) -> None:
+            if job.nested:
+                self._scheduler.on_waiting_thread(job, lambda: self._answers.finish(job, value, raised=raised))
+            else:
+                self._scheduler.on_worker(job, lambda job: self._answers.finish(job, value, raised=raised))
+
+        job.stop = run_on(self._loop(), awaitable, variables, finished)
+        if job.cancelled is not None:
+            job.stop()
+
+    def _context(self, job: Job) -> CallContext:
+        request = job.call.request
+        return CallContext(
+            job.client,
+            request.object,
+            request.member,
+            metadata=request.metadata,
+            correlation=request.correlation_id or request.chain,  # the same in all nested calls
+            chain=request.chain,
+            depth=request.depth,
+            deadline=request.deadline,
+            session=_SessionResources(self._under_way, job) if job.caller is not None else None,
+        )
+
+
+class _SessionResources:
+    """What `current_context` tracks: the session keeps something from the first resource on."""
+
+    __slots__ = ("_job", "_under_way")
+
+    def __init__(self, under_way: UnderWay, job: Job) -> None:
+        self._under_way = under_way
+        self._job = job
+
+    def track(self, resource: object) -> None:
+        self._state.track(resource)
+
+    def untrack(self, resource: object) -> None:
+        self._state.untrack(resource)
+
+    def on_close(self, function: Callable[[], object]) -> None:
+        self._state.on_close(function)
+
+    @property
+    def _state(self) -> SessionState:
+        state = self._under_way.session_of(self._job)
+        assert state is not None
+        return state

@@ -1,0 +1,56 @@
+"""A call on its way through a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from broker.connection.calls import ServedCall
+from broker.connection.engine import Connection
+from broker.connection.timers import Timer
+from broker.connection.workers import run_aside
+from broker.context import CallContext, Client
+from broker.exposure import Member
+from broker.objects import Gate, Registration
+
+Session = tuple[Connection, int]
+"""A session: its connection, and its number there."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A call on its way, with what has been found out about it.
+
+    It has no lock: one thread at a time takes it further. `cancel` alone may come from any other.
+    """
+
+    call: ServedCall
+    client: Client
+    caller: Connection | None
+    """None for a unary caller, who has no session."""
+    lane: tuple[Connection, int] | None = None
+    """The lane and the gate that it is in."""
+    gate: Gate | None = None
+    nested: bool = False
+    started: bool = False
+    done: bool = False
+    registration: Registration | None = None
+    member: Member | None = None
+    cancelled: str | None = None
+    context: CallContext | None = None
+    timer: Timer | None = None
+    stop: Callable[[], None] | None = None
+    """Stops an `async def` method."""
+
+    def cancel(self, reason: str) -> None:
+        """The caller gave up, is lost, or its time is over. From any thread; runs no user code there."""
+        self.cancelled = reason
+        context, stop = self.context, self.stop
+        if context is not None and context.mark_cancelled():
+            run_aside(context.cancel)
+        if stop is not None:
+            stop()
+
+    @property
+    def session(self) -> Session | None:
+        return (self.caller, self.call.request.session) if self.caller is not None else None

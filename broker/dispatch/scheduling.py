@@ -1,0 +1,125 @@
+"""When a call runs, and on which thread.
+
+What has to wait is kept as a continuation: for its lane, for room on the line, for its gate, for a worker. A nested
+call leaves all of them out: the thread that waits for its chain runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+
+from broker._pb.broker_pb2 import Call
+from broker.connection import chains
+from broker.connection.refusals import Reason, Refused
+from broker.connection.workers import Workers, start_thread
+from broker.dispatch.job import Job
+from broker.errors import Overloaded
+from broker.objects import Lanes, Registration
+
+Step = Callable[[Job], None]
+
+
+class Scheduler:
+    """Brings the calls of one daemon to their threads. Every method may be called from any thread, and none waits.
+
+    It has no lock: lanes, gates and workers have their own.
+    """
+
+    def __init__(self, workers: Workers, refuse: Callable[[Job, Refused], None]) -> None:
+        """`refuse` is called for what no thread can be had for."""
+        self.lanes = Lanes()
+        self._workers = workers
+        self._refuse = refuse
+
+    # ---- order
+
+    def in_lane(self, job: Job, step: Step) -> None:
+        """Goes on when all calls that the same thread of the caller made before have started, and oneways are over."""
+        if job.caller is None or not job.call.request.lane:
+            step(job)
+            return
+        lane = job.lane = (job.caller, job.call.request.lane)
+        self.lanes.enter(lane, lambda: step(job))
+
+    def leave_lane(self, job: Job) -> None:
+        lane, job.lane = job.lane, None
+        if lane is not None:
+            self.lanes.leave(lane)
+
+    def leave(self, job: Job) -> None:
+        """Lets others in behind a call that is over."""
+        gate, job.gate = job.gate, None
+        if gate is not None:
+            gate.leave()
+        self.leave_lane(job)
+
+    # ---- threads
+
+    def on_waiting_thread(self, job: Job, step: Callable[[], None]) -> None:
+        """Goes on with a nested call on the thread that waits for its chain, or on one outside all bounds."""
+        request = job.call.request
+        if chains.run_nested(request.chain, request.depth, step):
+            return
+        try:
+            start_thread(step, "broker-nested")
+        except Overloaded as error:
+            self._refuse(job, Refused(Reason.OVERLOADED, str(error)))
+
+    def on_worker(self, job: Job, step: Step) -> None:
+        try:
+            self._workers.submit(lambda: step(job))
+        except Overloaded as error:
+            self._refuse(job, Refused(Reason.OVERLOADED, str(error)))
+
+    def schedule(self, job: Job, run: Step) -> None:
+        """Runs an admitted call when there is room for its answer and a place in its gate, on the thread it is to have.
+
+        A description needs no place: nothing of the object runs.
+        """
+        if job.caller is not None and job.caller.when_uncongested(lambda: self.schedule(job, run)):
+            return
+        if job.call.request.kind == Call.DESCRIBE:
+            self.on_worker(job, run)
+            return
+        registration = job.registration
+        assert registration is not None
+        registration.gate.enter(lambda: self._submit(job, registration, run))
+
+    def _submit(self, job: Job, registration: Registration, run: Step) -> None:
+        job.gate = registration.gate
+        executor = registration.executor
+        if executor is None:
+            self.on_worker(job, run)
+        else:
+            registration.handing_over.enter(lambda: self._hand_over_later(job, registration, executor, run))
+
+    # ---- the executor of an object
+
+    def _hand_over_later(self, job: Job, registration: Registration, executor: Executor, run: Step) -> None:
+        try:
+            self._workers.submit(lambda: self._hand_over(job, registration, executor, run))
+        except Overloaded as error:
+            registration.handing_over.leave()
+            self._refuse(job, Refused(Reason.OVERLOADED, str(error)))
+
+    def _hand_over(self, job: Job, registration: Registration, executor: Executor, run: Step) -> None:
+        """Gives the call to the user's executor. Its `submit` is user code too: it may wait, or run the call itself."""
+        try:
+            future = executor.submit(run, job)
+            future.add_done_callback(lambda future: self._handed_back(job, future))
+        except BaseException as error:
+            self._refuse_unstarted(job, f"takes no calls: {error}")
+        finally:
+            registration.handing_over.leave()
+
+    def _handed_back(self, job: Job, future: Future[None]) -> None:
+        if future.cancelled():
+            self._refuse_unstarted(job, "cancelled it")
+        elif (error := future.exception()) is not None:
+            self._refuse_unstarted(job, f"failed: {type(error).__name__}: {error}")
+
+    def _refuse_unstarted(self, job: Job, what: str) -> None:
+        if not job.started:
+            message = f"the call of {job.call.request.object!r} was not started: the executor of the object {what}"
+            self._refuse(job, Refused(Reason.INTERNAL, message))

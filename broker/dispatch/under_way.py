@@ -1,0 +1,137 @@
+"""The calls that a daemon has taken and not answered: held until it starts, waited for as it ends.
+
+A session that ends leaves something behind as long as one of its calls is under way: what such a call still tracks, or
+makes, goes with the last of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+from broker.connection.engine import Connection
+from broker.connection.timers import timers
+from broker.connection.workers import run_aside
+from broker.dispatch.job import Job, Session
+from broker.objects import Sessions, SessionState
+
+_log = logging.getLogger("broker")
+
+
+class UnderWay:
+    """The calls of one daemon that are under way. Every method may be called from any thread.
+
+    `_lock` guards all that changes in here. Nothing of a user runs under it: sessions are closed aside.
+    """
+
+    def __init__(self, sessions: Sessions, location: str) -> None:
+        self.draining = False
+        self._sessions = sessions
+        self._location = location
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._held: list[Job] | None = []  # until the daemon starts
+        self._jobs: set[Job] = set()
+        self._ended: dict[Session, set[Job]] = {}  # sessions that ended with calls under way
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    # ---- calls
+
+    def add(self, job: Job) -> bool:
+        """Takes a call; False if it is held until `release`."""
+        with self._lock:
+            self._jobs.add(job)
+            if self._held is None:
+                return True
+            self._held.append(job)
+            if len(self._held) == 1:
+                timers.call_later(1.0, self._tell_that_calls_wait)
+            return False
+
+    def _tell_that_calls_wait(self) -> None:
+        held, location = len(self._held or ()), self._location
+        if held:
+            run_aside(
+                lambda: _log.warning(
+                    "%d calls wait at %s: the daemon has not been started (start() or request_loop())", held, location
+                )
+            )
+
+    def release(self) -> Iterator[Job]:
+        """The calls that were held, in order, and those that arrive meanwhile; none is held any more."""
+        while True:
+            with self._lock:
+                if not self._held:
+                    self._held = None
+                    return
+                held, self._held = self._held, []  # what arrives meanwhile keeps its place behind these
+            yield from held
+
+    def drain(self) -> list[Job]:
+        """From now on the daemon is draining. Returns the calls that were held."""
+        with self._lock:
+            self.draining = True
+            held, self._held = self._held or [], None
+            return held
+
+    def wait(self, deadline: float) -> list[Job]:
+        """Waits until no call is under way, or for the deadline (time.monotonic); returns those that are left."""
+        with self._lock:
+            self._idle.wait_for(lambda: not self._jobs, max(0.0, deadline - time.monotonic()))
+            return list(self._jobs)
+
+    def remove(self, job: Job) -> None:
+        """The call is answered."""
+        with self._lock:
+            self._jobs.discard(job)
+            if not self._jobs:
+                self._idle.notify_all()
+            over = self._sessions_over_locked(job) if self._ended else []
+        for session in over:
+            self._close(self._sessions.take(*session))
+
+    def _sessions_over_locked(self, job: Job) -> list[Session]:
+        """The sessions that ended before, and whose last call this was."""
+        over = [session for session, jobs in self._ended.items() if jobs <= {job}]
+        for jobs in self._ended.values():
+            jobs.discard(job)
+        for session in over:
+            del self._ended[session]
+        return over
+
+    # ---- sessions
+
+    def keeps(self, job: Job) -> bool:
+        """Whether something is kept for the session of the call."""
+        session = job.session
+        return session is not None and self._sessions.find(*session) is not None
+
+    def session_of(self, job: Job) -> SessionState | None:
+        """What is kept for the session of the call, made if there is nothing; None for a unary caller."""
+        if job.caller is None:
+            return None
+        state = self._sessions.open(job.caller, job.call.request.session)
+        if job.caller.ended_because is not None:  # what is kept from now on would be kept for ever
+            self.connection_ended(job.caller)
+        return state
+
+    def session_closed(self, connection: Connection, number: int) -> None:
+        """A session is over: what is kept for it goes, and what its calls under way still leave behind."""
+        session = (connection, number)
+        with self._lock:
+            under_way = {job for job in self._jobs if job.session == session}
+            if under_way:
+                self._ended[session] = under_way
+        self._close(self._sessions.take(connection, number))
+
+    def connection_ended(self, connection: Connection) -> None:
+        """All sessions of a connection are over."""
+        self._close(self._sessions.take_all(connection))
+
+    def _close(self, states: Iterable[SessionState]) -> None:
+        for state in states:
+            run_aside(state.close)
