@@ -1,13 +1,27 @@
 """The call engine, and the two ends that put it on gRPC.
 
-frames      one gRPC message of a connection and its frames
-outbox      what is ready to go, coalesced; big values in chunks under credit
-refusals    why a call was not carried out: one table for wire, gRPC and Python
-chains      who waits in this process, so that a nested call runs on the thread that waits for it
-engine      the connection: calls both ways, credit, cancel, loss. No sockets, no gRPC
-timers      the one thread that watches deadlines, lingering and slow peers
-workers     the threads that run methods
-channels    client options of gRPC in one place
-client      the end that connects
-server      the end that is connected to
+    frames        one gRPC message of a connection and its frames
+    outbox        what is ready to go, coalesced; big values in chunks under credit
+    refusals      why a call was not carried out: one table for wire, gRPC and Python
+    chains        who waits in this process, so that a nested call runs on the thread that waits for it
+    calls         one call: what is asked, the side that waits, the side that answers
+    timers        the one thread that watches deadlines, lingering and slow peers
+    workers       the threads that run methods
+
+A connection, without sockets and gRPC:
+
+    introduction  versions, and what each side grants the other
+    line          the way out: the outbox, what waits for room, slow peers; the one lock of the connection
+    assemblies    big values that arrive in chunks
+    outgoing      calls that this side makes: credit, cancel, answers, loss
+    incoming      calls that the other side makes: credit, refusals, cancel, replies
+    engine        puts these together: which frame goes to whom, and the end
+
+On gRPC:
+
+    channels      client options of gRPC in one place
+    probe         what listens on a port that is no broker
+    statuses      a refusal as a gRPC status with details
+    client        the end that connects
+    server        the end that is connected to
 """
