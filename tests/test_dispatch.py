@@ -777,7 +777,7 @@ def test_a_call_whose_time_is_over_in_its_queue_is_not_started(world: World) -> 
 def test_a_method_is_told_that_nobody_waits(world: World, why: str) -> None:
     room = Room()
     world.there.add(room)
-    deadline = time.monotonic() + 0.05 if why == "deadline" else None
+    deadline = time.monotonic() + 0.5 if why == "deadline" else None
     call = world.call.send("cancelled", deadline=deadline)
     assert room.entered.acquire(timeout=SOON)
     if why == "cancel":
@@ -805,10 +805,10 @@ def test_callbacks_of_users_run_neither_on_the_reader_nor_on_the_timer(make_worl
     calling = Calling()
     world.there.add(calling)
     world.here.add(Relay(world.call), "relay")
-    for deadline in (None, time.monotonic() + 0.05):
-        call = world.call.send("wait", deadline=deadline)
+    for seconds in (None, 0.5):  # enough for a busy machine to start the call
+        call = world.call.send("wait", deadline=time.monotonic() + seconds if seconds else None)
         assert calling.entered.acquire(timeout=SOON)
-        if deadline is None:
+        if seconds is None:
             call.cancel("over")
     until(lambda: calling.answers == [1, 1])
 
