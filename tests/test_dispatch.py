@@ -810,6 +810,8 @@ def test_callbacks_of_users_run_neither_on_the_reader_nor_on_the_timer(make_worl
         assert calling.entered.acquire(timeout=SOON)
         if seconds is None:
             call.cancel("over")
+        else:
+            outcome(call)
     until(lambda: calling.answers == [1, 1])
 
 
