@@ -140,7 +140,7 @@ class Remote:
         """The object as messages name it."""
         uri = self._place[0] if self._place is not None else self.uri
         name = self.uri.object if self.uri.protocol == "BROKERNAME" else uri.object
-        return f"{name!r} at {uri.location}"
+        return f"{name!r} at {uri.location}" if uri.location is not None else f"'{uri}'"
 
     # ---- calls
 
@@ -270,7 +270,7 @@ class Remote:
             return outcome
         pending.cancel("the time of the call is over")
         error = CallTimeout(
-            f"{member or 'a description'!r} of {self.where()} took longer than its time"
+            f"{repr(member) if member else 'the description'} of {self.where()} took longer than its time"
             + (f" of {self.options.timeout:g} s" if self.options.timeout is not None else "")
             + ("; the method may still be running" if pending.taken else "; it was not sent")
         )

@@ -214,8 +214,9 @@ class Daemon:
 
         Without an id it gets a generated one. `max_concurrency=1` runs its calls one after another in order of arrival;
         `executor` says on which threads they run. Raises DaemonError if the id is taken (unless `replace`), if the
-        object is registered already, or if nothing of it is remote.
+        object is registered already, if nothing of it is remote, or after `shutdown()`.
         """
+        self._check_registrable(obj_or_class)
         registration, replaced = self._objects.add(
             obj_or_class, object_id, replace=replace, max_concurrency=max_concurrency, executor=executor
         )
@@ -224,6 +225,15 @@ class Daemon:
             served.remove(replaced.target, uri)
         served.add(obj_or_class, uri)
         return uri
+
+    def _check_registrable(self, target: object) -> None:
+        if isinstance(target, Proxy):
+            raise TypeError(
+                f"{target!r} stands for an object that is served elsewhere: pass it on as it is, or give it another "
+                "name with NameServer.register(name, proxy._broker.uri)"
+            )
+        if self._stopping:
+            raise DaemonError(f"the daemon at {self.location} has been shut down: make a new one")
 
     def unregister(self, obj_or_id: object) -> None:
         """Forgets an object: calls under way go on, later ones raise ObjectNotFound. Its names are withdrawn."""
@@ -348,7 +358,8 @@ class Daemon:
 
     def __repr__(self) -> str:
         state = "shut down" if self._stopping else "serving" if self._started else "not started"
-        return f"<Daemon at {self.location}; {len(self._objects.registrations)} objects; {state}>"
+        count = len(self._objects.registrations)
+        return f"<Daemon at {self.location}; {count} object{'s' * (count != 1)}; {state}>"
 
 
 def _checked_codecs(codecs: Iterable[str]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def describe(object_id: str, table: exposure.MemberTable) -> wire.Description:
 
 def _doc(cls: type) -> str:
     """The class's own docstring; not one that it inherits from object, nor the one that a dataclass is given."""
-    return cls.__doc__ or ""
+    return inspect.cleandoc(cls.__doc__ or "")
 
 
 def _describe_member(member: exposure.Member) -> wire.Member:
@@ -44,7 +44,7 @@ def _describe_member(member: exposure.Member) -> wire.Member:
         name=member.name,
         kind=_KINDS[member.kind],
         signature=signature_text(member.signature),
-        doc=member.doc or "",
+        doc=inspect.cleandoc(member.doc or ""),
         oneway=member.oneway,
         writable=member.writable,
         stream=member.stream,

@@ -301,6 +301,8 @@ class ObjectTable:
             raise DaemonError(_nothing_remote(cls, table, self._require_expose))
         behavior = behavior_of(cls)
         limit = _checked_limit(max_concurrency) or behavior.max_concurrency
+        if executor is not None and not callable(getattr(executor, "submit", None)):
+            raise TypeError(f"executor is a concurrent.futures.Executor or None, not {executor!r}")
         registration = Registration(object_id, target, table, behavior, Gate(limit), executor, self.location)
         with self._lock:
             before = self._by_id.get(object_id)

@@ -32,7 +32,7 @@ def serve(
     `wait` keeps looking for the name server that many seconds. Blocks until Ctrl-C, SIGTERM or `daemon.shutdown()`;
     with `block=False` it returns the daemon, started. Raises NamingError, DaemonError.
     """
-    pairs = [_object_and_name(pair) for pair in (objects.items() if isinstance(objects, Mapping) else objects)]
+    pairs = _pairs(objects)
     own = daemon is None
     daemon = daemon or Daemon(host, port)
     try:
@@ -54,7 +54,19 @@ def _say_running(verbose: bool) -> None:
         print("Broker daemon running.", flush=True)
 
 
-def _object_and_name(pair: tuple[Any, Any]) -> tuple[object, str | None]:
+def _pairs(objects: Any) -> list[tuple[object, str | None]]:
+    if isinstance(objects, Mapping):
+        return [_object_and_name(pair) for pair in objects.items()]
+    if not isinstance(objects, Iterable):
+        raise TypeError(f"serve() takes objects with their names, {{object: name}}, not {objects!r}")
+    return [_object_and_name(pair) for pair in objects]
+
+
+def _object_and_name(pair: Any) -> tuple[object, str | None]:
+    if not (isinstance(pair, tuple | list) and len(pair) == 2):
+        raise TypeError(
+            f"serve() takes objects with their names, {{object: name}} or pairs of them, and {pair!r} is no pair"
+        )
     first, second = pair
     if isinstance(second, str) or second is None:
         return first, second

@@ -84,7 +84,7 @@ def signature_text(signature: Signature | None) -> str:
     if signature is None:
         return "(...)"
     try:
-        return str(_with_bare_hints(signature))
+        return str(_with_bare_hints(signature)).replace("__main__.", "")
     except Exception:  # the repr of a default or an annotation is user code
         shown = [
             parameter

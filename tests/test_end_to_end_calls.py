@@ -540,6 +540,48 @@ def test_serve_registers_under_ids_without_a_name_server(capsys: pytest.CaptureF
         daemon.shutdown()
 
 
+@pytest.mark.parametrize("objects", [Warehouse(), [Warehouse()], {Warehouse(): 3}, [("a", "b", "c")]])
+def test_serve_says_what_it_takes(objects: Any) -> None:
+    with pytest.raises(TypeError, match=r"serve\(\) takes objects with their names"):
+        broker.serve(objects, use_ns=False, block=False)
+
+
+def test_what_cannot_be_registered() -> None:
+    with broker.Daemon() as daemon:
+        uri = daemon.register(Warehouse(), "a")
+        with pytest.raises(TypeError, match=r"<Proxy for .*> stands for an object that is served elsewhere"):
+            daemon.register(broker.Proxy(uri))
+        with pytest.raises(TypeError, match=r"executor is a concurrent.futures.Executor or None, not 3"):
+            daemon.register(Warehouse(), executor=3)  # type: ignore[arg-type]
+        assert "; 1 object;" in repr(daemon)
+    with pytest.raises(errors.DaemonError, match="has been shut down: make a new one"):
+        daemon.register(Warehouse())
+
+
+def test_a_proxy_that_has_no_place_yet_names_itself_by_its_uri() -> None:
+    with pytest.raises(errors.CallTimeout, match=r"the call of 'BROKERNAME:lab.thing' was over before it was sent"):
+        broker.Proxy("BROKERNAME:lab.thing", timeout=0).take()
+
+
+def test_descriptions_have_docstrings_without_their_indentation() -> None:
+    class Documented:
+        """One.
+
+        Two.
+        """
+
+        def method(self) -> None:
+            """Three.
+
+            Four.
+            """
+
+    with broker.Daemon() as daemon:
+        description = broker.Proxy(daemon.register(Documented()))._broker.description
+    assert description.doc == "One.\n\nTwo."
+    assert description.members["method"].doc == "Three.\n\nFour."
+
+
 def test_the_same_with_asyncio_loop_of_the_application() -> None:
     class Loop:
         async def same(self) -> bool:

@@ -184,6 +184,12 @@ def test_no_signature_is_shown_as_dots() -> None:
     assert signature_text(None) == "(...)"
 
 
+def test_classes_of_the_main_program_are_shown_without_its_module() -> None:
+    cls = type("Colour", (), {"__module__": "__main__"})
+    signature = inspect.signature(lambda c: c).replace(return_annotation=list[cls])  # type: ignore[valid-type]
+    assert signature_text(signature) == "(c) -> list[Colour]"
+
+
 # ---- data from strangers
 
 

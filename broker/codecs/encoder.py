@@ -303,7 +303,10 @@ def _refusal(value: object) -> str:
     """Why a value cannot travel, and what to do."""
     if isinstance(value, _FUNCTIONS):
         name = getattr(value, "__qualname__", repr(value))
-        return f"the function {name} cannot travel as a value: wrap it in broker.export and the peer can call it"
+        return (
+            f"the function {name} cannot travel as a value: "
+            "make it a method of an object that a daemon serves, and pass that object"
+        )
     if inspect.iscoroutine(value):
         return "a coroutine cannot travel as a value: await it first"
     if isinstance(value, Iterator):

@@ -99,7 +99,10 @@ class _Pickler(pickle.Pickler):
         if isinstance(value, BaseException):
             return _exception, self._exception(value)
         if isinstance(value, FunctionType | MethodType) and "<" in value.__qualname__:
-            raise Fault(f"the function {value.__qualname__} cannot travel as a value: wrap it in broker.export")
+            raise Fault(
+                f"the function {value.__qualname__} cannot travel as a value: "
+                "make it a method of an object that a daemon serves, and pass that object"
+            )
         return NotImplemented
 
     def _exception(self, error: BaseException) -> tuple[dict[str, Any], bytes]:

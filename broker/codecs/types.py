@@ -210,9 +210,8 @@ class Record:
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, type_name: str, fields: Mapping[str, object], kind: Kind = "object") -> None:
-        self._type = type_name
-        self._kind = kind
-        self._fields = dict(fields)
+        for slot, value in (("_type", type_name), ("_kind", kind), ("_fields", dict(fields))):
+            object.__setattr__(self, slot, value)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in Record.__slots__:
@@ -221,8 +220,15 @@ class Record:
             return self._fields[name]
         except KeyError:
             raise AttributeError(
-                f"this record of type {self._type} has no {name!r} (it has: {', '.join(map(str, self._fields))})"
+                f"this record of type {self._type} has no {name!r} (it has: {', '.join(map(str, self._fields))}); "
+                f"{self._advice()}"
             ) from None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"this record of type {self._type} cannot be changed ({name!r}): {self._advice()}")
+
+    def _advice(self) -> str:
+        return f"the class is not known here: import it and call broker.register_type, and a {self._type} arrives"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):

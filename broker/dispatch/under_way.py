@@ -57,7 +57,9 @@ class UnderWay:
         if held:
             run_aside(
                 lambda: _log.warning(
-                    "%d calls wait at %s: the daemon has not been started (start() or request_loop())", held, location
+                    "%s at %s: the daemon has not been started (start() or request_loop())",
+                    "1 call waits" if held == 1 else f"{held} calls wait",
+                    location,
                 )
             )
 

@@ -62,7 +62,8 @@ class NameServer:
 
         Returns how many there were; a name that is not there is 0. ValueError unless exactly one of the three is given.
         """
-        given = {key: text for key, text in (("name", name), ("prefix", prefix), ("regex", regex)) if text is not None}
+        conditions = (("name", name), ("prefix", prefix), ("regex", regex))
+        given = {key: _text(text, key) for key, text in conditions if text is not None}
         if len(given) != 1:
             raise ValueError(f"remove by one of name, prefix and regex, not by {' and '.join(given) or 'none'}")
         answer = self._link.call(wire.REMOVE, pb.RemoveRequest(name=name, prefix=prefix, regex=regex))
@@ -169,6 +170,8 @@ class NameServer:
         """What `list` is made from: the message of the name server."""
         if prefix is not None and regex is not None:
             raise ValueError("list by a prefix or by a regular expression, not by both")
+        prefix = None if prefix is None else _text(prefix, "prefix")
+        regex = None if regex is None else _text(regex, "regex")
         any_of = None if tags_any is None else _labels(tags_any)
         if any_of == []:
             return pb.ListResponse()  # no name has one of no tags

@@ -80,7 +80,7 @@ def test_calls() -> None:
 def test_what_cannot_be_pickled() -> None:
     with pytest.raises(CodecError, match=r"result: this cannot be pickled: TypeError: cannot pickle '_thread.lock'"):
         PICKLE.encode([threading.Lock()], EDGE, "result")
-    with pytest.raises(CodecError, match=r"arguments: the function .*<lambda> cannot travel as a value: wrap it in"):
+    with pytest.raises(CodecError, match=r"arguments: the function .*<lambda> cannot travel as a value: make it a"):
         PICKLE.encode_call((lambda: 1,), {}, EDGE)
     deep: list[object] = []
     for _ in range(100_000):

@@ -150,6 +150,10 @@ def test_data_of_an_unknown_type_is_a_record() -> None:
         hash(record)
     with pytest.raises(AttributeError, match=r"this record of type .*Order has no 'price' \(it has: parts, size"):
         record.price  # noqa: B018
+    with pytest.raises(
+        AttributeError, match=r"Order cannot be changed \('size'\): .*import it and call broker.register_type"
+    ):
+        record.size = 3
     assert not hasattr(record, "__array__")
     assert copy.deepcopy(record) == record == pickle.loads(pickle.dumps(record))
 

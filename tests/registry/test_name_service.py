@@ -101,6 +101,10 @@ class TestNameServer:
             ns.register("a", object())
         with pytest.raises(TypeError, match="a name is a str, not int"):
             ns.lookup(1)  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match="a prefix is a str, not int"):
+            ns.list(3)  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match="a regex is a str, not int"):
+            ns.remove(regex=3)  # type: ignore[arg-type]
         for ttl in (0, -1.0, float("nan")):
             with pytest.raises(ValueError, match="ttl is a number"):
                 ns.register("a", HERE, ttl=ttl)
