@@ -74,5 +74,7 @@ class Answers:
         job.done = True
         if job.timer is not None:
             job.timer.cancel()
+            if job.context is not None and job.context.cancelled:  # the method saw its time end before the timer did
+                job.cancel("the time of the call is over")
         self._scheduler.leave(job)
         self._under_way.remove(job)
