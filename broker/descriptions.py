@@ -44,7 +44,7 @@ def _describe_member(member: exposure.Member) -> wire.Member:
         name=member.name,
         kind=_KINDS[member.kind],
         signature=signature_text(member.signature),
-        doc=inspect.cleandoc(member.doc or ""),
+        doc=member.doc or "",  # as it stands in the class: `__doc__` of the remote method is equal
         oneway=member.oneway,
         writable=member.writable,
         stream=member.stream,

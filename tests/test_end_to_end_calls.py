@@ -563,7 +563,7 @@ def test_a_proxy_that_has_no_place_yet_names_itself_by_its_uri() -> None:
         broker.Proxy("BROKERNAME:lab.thing", timeout=0).take()
 
 
-def test_descriptions_have_docstrings_without_their_indentation() -> None:
+def test_docstrings_are_those_of_the_class() -> None:
     class Documented:
         """One.
 
@@ -577,9 +577,10 @@ def test_descriptions_have_docstrings_without_their_indentation() -> None:
             """
 
     with broker.Daemon() as daemon:
-        description = broker.Proxy(daemon.register(Documented()))._broker.description
-    assert description.doc == "One.\n\nTwo."
-    assert description.members["method"].doc == "Three.\n\nFour."
+        proxy: Any = broker.Proxy(daemon.register(Documented()))
+        assert proxy._broker.description.doc == "One.\n\nTwo."
+        assert proxy.method.__doc__ == Documented.method.__doc__
+        assert "\n  method() -> None\n      Three." in str(proxy._broker.description)
 
 
 def test_the_same_with_asyncio_loop_of_the_application() -> None:

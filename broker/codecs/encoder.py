@@ -305,7 +305,7 @@ def _refusal(value: object) -> str:
         name = getattr(value, "__qualname__", repr(value))
         return (
             f"the function {name} cannot travel as a value: "
-            "make it a method of an object that a daemon serves, and pass that object"
+            "make it a method of an object that a daemon serves and pass that object, or wrap it in broker.export"
         )
     if inspect.iscoroutine(value):
         return "a coroutine cannot travel as a value: await it first"

@@ -101,7 +101,7 @@ class _Pickler(pickle.Pickler):
         if isinstance(value, FunctionType | MethodType) and "<" in value.__qualname__:
             raise Fault(
                 f"the function {value.__qualname__} cannot travel as a value: "
-                "make it a method of an object that a daemon serves, and pass that object"
+                "make it a method of an object that a daemon serves and pass that object, or wrap it in broker.export"
             )
         return NotImplemented
 
