@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import uuid
@@ -19,6 +20,9 @@ from broker.uri import URI
 
 _log = logging.getLogger("broker")
 _NOTHING = object()  # an instance may be falsy, and None
+
+
+_PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 
 
 class Gate:
@@ -296,10 +300,11 @@ class ObjectTable:
         """Registers an object or class; returns it with the registration that it replaced."""
         object_id = _checked_id(object_id)
         cls = target if isinstance(target, type) else type(target)
+        behavior = behavior_of(cls)
+        _check_target(target, behavior)
         table = members_of(cls, require_expose=self._require_expose)
         if not table.members:
             raise DaemonError(_nothing_remote(cls, table, self._require_expose))
-        behavior = behavior_of(cls)
         limit = _checked_limit(max_concurrency) or behavior.max_concurrency
         if executor is not None and not callable(getattr(executor, "submit", None)):
             raise TypeError(f"executor is a concurrent.futures.Executor or None, not {executor!r}")
@@ -370,6 +375,23 @@ def _checked_id(object_id: object) -> str:
     if not object_id or any(c.isspace() for c in object_id) or "@" in object_id:
         raise DaemonError(f"{object_id!r} is no object id: it must not be empty, nor hold white space or '@'")
     return object_id
+
+
+def _check_target(target: object, behavior: Behavior) -> None:
+    """Refuses what would be of no use to callers."""
+    if type(target) in _PLAIN:
+        raise TypeError(f"{target!r} is not registered: such values travel as copies; register an object that holds it")
+    if not isinstance(target, type) or behavior.instance_creator is not None:
+        return
+    try:
+        inspect.signature(target).bind()
+    except ValueError:  # no signature is known: it will show
+        return
+    except TypeError as error:
+        raise DaemonError(
+            f"{_short(target)} cannot be registered: the daemon makes its instances without arguments ({error}); "
+            "register an instance, or say how they are made with @broker.behavior(instance_creator=...)"
+        ) from None
 
 
 def _checked_limit(limit: object) -> int | None:

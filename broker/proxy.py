@@ -14,6 +14,7 @@ from broker.config import Config
 from broker.connection.client import Session
 from broker.descriptions import NO_SIGNATURE, RemoteDescription, RemoteMember
 from broker.exposure import missing_member
+from broker.registry import leases
 from broker.uri import URI
 
 _OPTIONS = ("timeout", "connect_timeout", "wait", "codec", "metadata", "retries", "credentials", "local")
@@ -187,6 +188,7 @@ def _unpickle(cls: type[Proxy], uri: str, options: dict[str, Any]) -> Proxy:
 
 
 Edge.make_proxy = Proxy
+leases.object_resolvers.append(lambda value: value._broker.uri if isinstance(value, Proxy) else None)
 
 
 class ProxyControl:

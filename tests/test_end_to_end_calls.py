@@ -125,6 +125,41 @@ def test_operators(proxy: Any) -> None:
         proxy[99]
 
 
+def test_a_loop_over_an_object_gets_its_items(daemon: broker.Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shelf:
+        def __init__(self) -> None:
+            self._books = ["a", "b", "c"]
+
+        def __iter__(self) -> Iterator[str]:
+            yield from self._books
+
+    proxy: Any = broker.Proxy(daemon.register(Shelf()))
+    assert list(proxy) == ["a", "b", "c"]
+    assert "b" in proxy
+    assert "z" not in proxy
+    assert sorted(broker.Proxy(daemon.register({"x": 1, "y": 2}))) == ["x", "y"]
+    monkeypatch.setattr("broker.dispatch.execution.MOST_ITEMS", 2)
+    with pytest.raises(OverflowError, match="more than 2 items"):
+        list(proxy)
+
+
+def test_what_cannot_be_served_is_refused_at_once(daemon: broker.Daemon) -> None:
+    class Needs:
+        def __init__(self, colour: str) -> None:
+            self._colour = colour
+
+        def paint(self) -> str:
+            return self._colour
+
+    for value in (5, "text", None):
+        with pytest.raises(TypeError, match="travel as copies"):
+            daemon.register(value)
+    with pytest.raises(errors.DaemonError, match=r"without arguments .*'colour'.*instance_creator"):
+        daemon.register(Needs)
+    made = broker.behavior(instance_creator=lambda cls: cls("red"))(Needs)
+    assert broker.Proxy(daemon.register(made)).paint() == "red"
+
+
 def test_a_missing_operator_is_a_type_error(daemon: broker.Daemon) -> None:
     class Plain:
         def work(self) -> int:

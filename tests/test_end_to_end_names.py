@@ -148,7 +148,10 @@ def test_the_name_server_is_an_ordinary_object(run_program: Run) -> None:
     assert isinstance(names.lookup("example.server"), broker.URI)
     assert "example.server" in names.list()
     config.ns_port = port
-    assert broker.Proxy("BROKERNAME:Broker.NameServer").count() == 2
+    with broker.locate_ns() as ns:  # a proxy stands for its URI
+        ns.register("alias", broker.Proxy("BROKERNAME:example.server"))
+    assert broker.Proxy("BROKERNAME:alias").who() == "one"
+    assert broker.Proxy("BROKERNAME:Broker.NameServer").count() == 3
 
 
 def test_a_name_server_that_hangs_costs_no_more_than_the_timeout_of_the_call(run_program: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import itertools
 import logging
 import threading
 import time
@@ -26,6 +27,9 @@ from broker.errors import CodecError
 from broker.exposure import Member, bind_arguments
 from broker.loop import run_on
 from broker.objects import Registration, SessionState
+
+MOST_ITEMS = 1 << 20
+"""A loop over an object gets all its items in one answer; of more than these it is an error."""
 
 _log = logging.getLogger("broker")
 
@@ -127,7 +131,8 @@ class Execution:
     ) -> object:
         instance = registration.instance(self._under_way.session_of(job) if registration.keeps_instances else None)
         if member.kind == "method":
-            return member.bind(instance)(*args, **kwargs)
+            result = member.bind(instance)(*args, **kwargs)
+            return _items_of(result, registration.where) if member.name == "__iter__" else result
         if job.call.request.kind == Call.SET:
             member.set(instance, args[0])
             return None
@@ -184,3 +189,11 @@ class _SessionResources:
         state = self._under_way.session_of(self._job)
         assert state is not None
         return state
+
+
+def _items_of(iterator: Any, where: str) -> list[object]:
+    """What a loop over the object gets: its items at this moment."""
+    items = list(itertools.islice(iterator, MOST_ITEMS + 1))
+    if len(items) > MOST_ITEMS:
+        raise OverflowError(f"a loop over {where} has more than {MOST_ITEMS} items: offer a method that gives a part")
+    return items

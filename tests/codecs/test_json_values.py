@@ -339,7 +339,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: slice(1, Plain()), r"result\.stop: an instance"),
     (lambda: lambda: 1, r"result: the function .*<lambda> cannot travel as a value: make it a method of an object"),
     (lambda: [len], r"result\[0\]: the function len .* make it a method of an object that"),
-    (lambda: [].append, r"make it a method of an object that a daemon serves and pass that object, or wrap it in broker.export"),
+    (lambda: [].append, r"that a daemon serves and pass that object, or wrap it in broker\.export"),
     (lambda: partial(print), r"an instance of functools.partial cannot travel"),
     (lambda: (1, generate()), r"result\[1\]: an iterator \(generator\) cannot travel as a value: make it a list"),
     (lambda: map(str, []), r"an iterator \(map\) cannot travel as a value: make it a list"),
