@@ -23,13 +23,13 @@ def say(who: str, line: str) -> None:
     label = f"{who:>{WIDTH}} |"
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         label = f"\033[{COLOURS[who]}m{label}\033[0m"
-    print(f"{label} {line}", flush=True)
+    print(f"{label} {line}\n", end="", flush=True)  # in one piece: several threads print
 
 
 def tell(text: str) -> None:
     """Prints what happens next."""
     bold = ("\033[1m", "\033[0m") if sys.stdout.isatty() and "NO_COLOR" not in os.environ else ("", "")
-    print(f"\n{bold[0]}{text}{bold[1]}", flush=True)
+    print(f"\n{bold[0]}{text}{bold[1]}\n", end="", flush=True)
 
 
 class Part:
