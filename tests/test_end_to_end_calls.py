@@ -6,6 +6,7 @@ import asyncio
 import copy
 import inspect
 import pickle
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -399,6 +400,23 @@ def test_instance_modes(daemon: broker.Daemon) -> None:
     assert (one.call(), one.call(), other.call(), one.call()) == (1, 2, 1, 3)
     one._broker.close()
     assert one.call() == 1
+
+
+def test_close_ends_a_session_at_once(daemon: broker.Daemon) -> None:
+    ended: queue.SimpleQueue[float] = queue.SimpleQueue()
+
+    class Session:
+        def open(self) -> None:
+            broker.current_context.on_close(lambda: ended.put(time.monotonic()))
+
+    proxy = broker.Proxy(daemon.register(Session))
+    delays = []
+    for _ in range(3):
+        proxy.open()
+        closed = time.monotonic()
+        proxy._broker.close()
+        delays.append(ended.get(timeout=10) - closed)
+    assert min(delays) < 0.2, "no other call and no timer has to take the news along"
 
 
 def test_registered_objects_travel_as_references(daemon: broker.Daemon) -> None:

@@ -195,13 +195,20 @@ class _Pool:
         """A session is over. Called by finalizers too: takes no lock."""
         self._ended.append((connection, session))
 
-    def _sweep(self) -> None:
-        """Ends sessions whose proxies are gone, and connections that nobody has used for a while."""
-        while self._ended:
-            connection, session = self._ended.popleft()
+    def end_sessions(self) -> None:
+        """Tells the other sides which sessions are over. Takes locks: nothing for finalizers."""
+        while True:
+            try:
+                connection, session = self._ended.popleft()
+            except IndexError:
+                return
             with self.lock:
                 connection.users -= 1
             connection.engine.close_session(session)
+
+    def _sweep(self) -> None:
+        """Ends sessions whose proxies are gone, and connections that nobody has used for a while."""
+        self.end_sessions()
         now = time.monotonic()
         idle = []
         with self.lock:
@@ -287,9 +294,12 @@ class Session:
         return self._connection
 
     def close(self) -> bool:
-        """Ends the session; the next use starts a new one. True if there was one."""
+        """Ends the session, at once; the next use starts a new one. True if there was one."""
         with self._lock:
-            return self._end()
+            ended = self._end()
+        if ended:
+            pool.end_sessions()
+        return ended
 
     def _end(self) -> bool:
         self._kept = False
