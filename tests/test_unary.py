@@ -114,7 +114,7 @@ def _refusal(error: pytest.ExceptionInfo[grpc.RpcError]) -> tuple[grpc.StatusCod
 
 def test_results_and_exceptions_are_results(connect: Callable[..., Caller]) -> None:
     call = connect()
-    tagged = call("buy", "lamp", 2.0).result.struct_value
+    tagged: Any = call("buy", "lamp", 2.0).result.struct_value
     assert (tagged["$type"], list(tagged["items"])) == ("tuple", ["lamp", 2.0])
     assert list(call("buy", "lamp", plain=True).result.list_value) == ["lamp", 1.0]
     raised = call("fail").exception
