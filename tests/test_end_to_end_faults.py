@@ -402,3 +402,11 @@ class _Stranger:
 
 def _stranger(answer: bytes) -> _Stranger:
     return _Stranger(answer)
+
+
+def test_a_silent_listener_costs_the_time_of_the_call_and_little_more() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(broker.errors.CannotConnect, match="answers nothing"):
+            broker.Proxy(f"BROKER:x@127.0.0.1:{silent.getsockname()[1]}", timeout=0.3).x()
+        assert time.monotonic() - began < 1.0

@@ -28,6 +28,7 @@ LINGER_SECONDS = 10.0
 """How long a connection that nobody uses stays open."""
 EXIT_SECONDS = 1.0
 """How long the end of a process waits until what is queued has gone out."""
+_OVERTIME_SECONDS = 0.1
 _SWEEP_SECONDS = 1.0
 _LAST_WORDS_SECONDS = 1.0  # what the other side has for taking in why a connection ends
 
@@ -81,7 +82,7 @@ class ClientConnection:
             reason = self.engine.ended_because if opened else f"no answer within {timeout:g} s"
             self.engine.lost(f"{reason}")
             stream.cancel()
-            raise CannotConnect(f"cannot connect to {self.place}: {self._explain(reason or 'no answer')}")
+            raise CannotConnect(f"cannot connect to {self.place}: {self._explain(reason or 'no answer', opened)}")
 
     def _ended(self, stream: Any) -> None:
         pool.forget(self)
@@ -104,8 +105,8 @@ class ClientConnection:
         self.engine.lost(self.engine.draining_because or f"the connection to {self.place} was lost ({reason})")
         channel.close()
 
-    def _explain(self, reason: str) -> str:
-        """Why a connection did not come about, in words that help."""
+    def _explain(self, reason: str, in_time: bool) -> str:
+        """Why a connection did not come about, in words that help. What already took its time is not asked for long."""
         if self._failure is grpc.StatusCode.UNIMPLEMENTED:
             return "a gRPC server answers there that is no broker"
         if "Connection refused" in reason or "No such file" in reason:
@@ -113,7 +114,7 @@ class ClientConnection:
         if "DNS" in reason or "not known" in reason or "resolution" in reason:
             return f"the host {self.place.host!r} is not known"
         if self.place.socket_path is None:
-            peer = describe_peer(self.place.host, self.place.port)
+            peer = describe_peer(self.place.host, self.place.port, 1.0 if in_time else _OVERTIME_SECONDS)
             if peer is not None:
                 return f"what listens there is no broker: it {peer}"
         return reason

@@ -19,10 +19,13 @@ _KNOWN = (
 )
 
 
-def describe_peer(host: str, port: int) -> str | None:
-    """What answers at an address ("answers as Pyro"); None if nothing can be said. Takes at most two seconds."""
+def describe_peer(host: str, port: int, patience: float = _TIMEOUT) -> str | None:
+    """What answers at an address ("answers as Pyro"); None if nothing can be said.
+
+    Takes at most twice the patience, in seconds.
+    """
     try:
-        with socket.create_connection((host, port), timeout=_TIMEOUT) as peer:
+        with socket.create_connection((host, port), timeout=patience) as peer:
             peer.sendall(_PREFACE)
             first = peer.recv(64)
     except TimeoutError:
