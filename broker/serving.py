@@ -33,6 +33,7 @@ def serve(
     with `block=False` it returns the daemon, started. Raises NamingError, DaemonError.
     """
     pairs = _pairs(objects)
+    _check_distinct([name for _, name in pairs if name is not None])
     own = daemon is None
     daemon = daemon or Daemon(host, port)
     try:
@@ -60,6 +61,12 @@ def _pairs(objects: Any) -> list[tuple[object, str | None]]:
     if not isinstance(objects, Iterable):
         raise TypeError(f"serve() takes objects with their names, {{object: name}}, not {objects!r}")
     return [_object_and_name(pair) for pair in objects]
+
+
+def _check_distinct(names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"serve() got the name {twice[0]!r} for more than one object: give each a name of its own")
 
 
 def _object_and_name(pair: Any) -> tuple[object, str | None]:

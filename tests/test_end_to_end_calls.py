@@ -636,6 +636,11 @@ def test_docstrings_are_those_of_the_class() -> None:
         assert "\n  method() -> None\n      Three." in str(proxy._broker.description)
 
 
+def test_serve_gives_a_name_to_one_object_only() -> None:
+    with pytest.raises(ValueError, match=r"name 'a' for more than one object"):
+        broker.serve([(Warehouse(), "a"), (Warehouse(), "a")], use_ns=False, block=False)
+
+
 def test_the_same_with_asyncio_loop_of_the_application() -> None:
     class Loop:
         async def same(self) -> bool:
