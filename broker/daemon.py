@@ -260,10 +260,15 @@ class Daemon:
 
         Raises NamingError if no name server is found.
         """
-        uri = served_here(self, obj) or self.register(obj)
+        uri = self._uri_of(obj) or self.register(obj)
         with locate_ns() as names:
             names.register(name, uri, tags=tags)
         return uri
+
+    def _uri_of(self, target: object) -> URI | None:
+        """The URI of an object or class; None if it is not registered here."""
+        registration = self._objects.of_target(target)
+        return self._uri(registration.object_id) if registration is not None else None
 
     def _uri(self, object_id: str) -> URI:
         return URI(f"BROKER:{object_id}@{self._place}")
@@ -368,14 +373,6 @@ def _checked_codecs(codecs: Iterable[str]) -> tuple[str, ...]:
     if unknown or not accepted:
         raise DaemonError(f"codecs={accepted!r}: name one or more of {', '.join(CODECS)}")
     return accepted
-
-
-def served_here(daemon: Daemon, obj: object) -> URI | None:
-    """The URI of an object at this daemon; None if it is not registered there."""
-    for object_id, target in daemon.objects.items():
-        if target is obj:
-            return daemon.uri_for(object_id)
-    return None
 
 
 leases.object_resolvers.append(served.uri_of)

@@ -6,16 +6,16 @@ import inspect
 import logging
 import threading
 import uuid
-from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from broker.codecs.types import TypeRegistry
-from broker.connection.workers import run_safely
 from broker.errors import DaemonError, ObjectNotFound
 from broker.exposure import Behavior, MemberTable, behavior_of, members_of, types_in_hints
+from broker.turns import Gate
 from broker.uri import URI
 
 _log = logging.getLogger("broker")
@@ -23,81 +23,6 @@ _NOTHING = object()  # an instance may be falsy, and None
 
 
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
-
-
-class Gate:
-    """Lets at most `limit` jobs run at a time, in order of arrival.
-
-    No job is started under the lock, nor from within the start of another: a thousand jobs that end at once as they
-    start need no deeper stack than one.
-    """
-
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._running = 0  # this and all below under the lock
-        self._waiting: deque[Callable[[], None]] = deque()
-        self._passing_on = False  # a thread is in _pass_on
-
-    def enter(self, start: Callable[[], None]) -> None:
-        """Calls `start` when there is a place; each is followed by one `leave`."""
-        if self._limit is not None:
-            with self._lock:
-                if self._waiting or self._running >= self._limit:
-                    self._waiting.append(start)
-                    return
-                self._running += 1
-        start()
-
-    def leave(self) -> None:
-        if self._limit is None:
-            return
-        with self._lock:
-            self._running -= 1
-            if self._passing_on or not self._waiting:
-                return  # the thread that is passing on sees the place
-            self._passing_on = True
-        self._pass_on(self._limit)
-
-    def _pass_on(self, limit: int) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting or self._running >= limit:
-                    self._passing_on = False
-                    return
-                self._running += 1
-                start = self._waiting.popleft()
-            run_safely(start)
-
-
-class Lanes:
-    """Calls of one thread through one proxy: they start in order, and oneways run one after another.
-
-    A lane is there only while a call is in it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lanes: dict[Hashable, tuple[Gate, int]] = {}  # with the number of calls in it
-
-    def enter(self, key: Hashable, start: Callable[[], None]) -> None:
-        """Calls `start` once every call that entered before has left; each is followed by one `leave`."""
-        with self._lock:
-            gate, calls = self._lanes.get(key) or (Gate(1), 0)
-            self._lanes[key] = (gate, calls + 1)
-        gate.enter(start)
-
-    def leave(self, key: Hashable) -> None:
-        with self._lock:
-            gate, calls = self._lanes[key]
-            if calls > 1:
-                self._lanes[key] = (gate, calls - 1)
-            else:
-                del self._lanes[key]
-        gate.leave()
-
-    def __len__(self) -> int:
-        return len(self._lanes)
 
 
 class Maker:
@@ -143,7 +68,7 @@ class Registration:
     def is_class(self) -> bool:
         return isinstance(self.target, type)
 
-    @property
+    @cached_property
     def where(self) -> str:
         """The object as messages name it."""
         return f"{self.object_id!r} at {self.location}"
@@ -342,11 +267,15 @@ class ObjectTable:
         del self._by_id[registration.object_id]
         del self._by_target[id(registration.target)]
 
+    def of_target(self, target: object) -> Registration | None:
+        """The registration of this very object or class, if there is one."""
+        found = self._by_target.get(id(target))
+        # Another target: it was removed just now, and its id given to another object.
+        return found if found is not None and found.target is target else None
+
     def get(self, target_or_id: object) -> Registration:
         """The registration of an object, given itself or its id or name. Raises ObjectNotFound."""
-        found = self._by_target.get(id(target_or_id))
-        if found is not None and found.target is not target_or_id:
-            found = None  # it was removed just now, and its id given to another object
+        found = self.of_target(target_or_id)
         if found is None and isinstance(target_or_id, str):
             found = self.find(target_or_id)
         if found is None:

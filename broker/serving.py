@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from broker.config import Config
-from broker.daemon import Daemon, served_here
+from broker.daemon import Daemon
 from broker.registry.locate import locate_ns
 
 Objects = Mapping[Any, Any] | Iterable[tuple[Any, Any]]
@@ -93,7 +93,7 @@ def _register_all(
     names = locate_ns(wait=wait) if use_ns and any(name is not None for _, name in pairs) else None
     try:
         for obj, name in pairs:
-            uri = served_here(daemon, obj) or daemon.register(obj, None if use_ns else name)
+            uri = daemon._uri_of(obj) or daemon.register(obj, None if use_ns else name)
             if verbose:
                 print(f"Object {obj!r}:\n    uri = {uri}", file=sys.stdout)
             if names is not None and name is not None:

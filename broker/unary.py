@@ -12,6 +12,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from broker._pb import broker_pb2 as wire
 from broker.codecs import Edge, Encoded, JsonCodec, codec
+from broker.codecs.exceptions import message_of
 from broker.connection import chains
 from broker.connection.calls import CallRequest, Metadata, metadata_from_wire, put_metadata
 from broker.connection.refusals import Reason, Refused
@@ -187,14 +188,7 @@ def _request(
 def _exception(error: BaseException, edge: Edge) -> wire.RemoteException:
     cls = type(error)
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-    return wire.RemoteException(type=name, message=_text(error), traceback=edge.traceback(error))
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as failure:  # user code
-        return f"<{type(error).__name__} whose text raised {type(failure).__name__}>"
+    return wire.RemoteException(type=name, message=message_of(error), traceback=edge.traceback(error))
 
 
 def _structure(value: Value) -> object:

@@ -14,7 +14,8 @@ from broker.codecs import TypeRegistry
 from broker.connection.workers import Workers
 from broker.decorators import behavior, expose
 from broker.errors import DaemonError, ObjectNotFound
-from broker.objects import Gate, Lanes, Maker, ObjectTable, Registration, Sessions, SessionState
+from broker.objects import Maker, ObjectTable, Registration, Sessions, SessionState
+from broker.turns import Gate, Lanes
 from broker.uri import URI
 from tests.connection.conftest import both
 

@@ -11,7 +11,8 @@ from broker.connection.timers import Timer
 from broker.connection.workers import run_aside
 from broker.context import CallContext, Client
 from broker.exposure import Member
-from broker.objects import Gate, Registration
+from broker.objects import Registration
+from broker.turns import Gate
 
 Session = tuple[Connection, int]
 """A session: its connection, and its number there."""

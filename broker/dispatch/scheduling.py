@@ -15,7 +15,8 @@ from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import Workers, start_thread
 from broker.dispatch.job import Job
 from broker.errors import Overloaded
-from broker.objects import Lanes, Registration
+from broker.objects import Registration
+from broker.turns import Lanes
 
 Step = Callable[[Job], None]
 

@@ -9,6 +9,7 @@ import grpc
 from google.protobuf.message import Message
 
 from broker._pb import registry_pb2 as pb
+from broker.connection.statuses import abort
 from broker.errors import BrokerError, NameNotFound, NameTaken, NamingError, Overloaded
 from broker.registry import wire
 from broker.registry.names import Names
@@ -42,23 +43,22 @@ def generic_handler(names: Names) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(wire.SERVICE, handlers)
 
 
-# The most special class comes first. The number is the google.rpc.Code of the gRPC code.
-_CODES: tuple[tuple[type[BrokerError], grpc.StatusCode, int], ...] = (
-    (NameNotFound, grpc.StatusCode.NOT_FOUND, 5),
-    (NameTaken, grpc.StatusCode.ALREADY_EXISTS, 6),
-    (StoreError, grpc.StatusCode.INTERNAL, 13),
-    (NamingError, grpc.StatusCode.INVALID_ARGUMENT, 3),
-    (InvalidURI, grpc.StatusCode.INVALID_ARGUMENT, 3),
-    (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED, 8),
-    (BrokerError, grpc.StatusCode.INTERNAL, 13),
+# The most special class comes first, each with its google.rpc.Code.
+_CODES: tuple[tuple[type[BrokerError], int], ...] = (
+    (NameNotFound, 5),
+    (NameTaken, 6),
+    (StoreError, 13),
+    (NamingError, 3),
+    (InvalidURI, 3),
+    (Overloaded, 8),
+    (BrokerError, 13),
 )
 
 
 def _abort(context: grpc.ServicerContext, error: BrokerError, extra: Mapping[str, str]) -> NoReturn:
     """Ends a call with the status of a refusal, its class and `extra` in the ErrorInfo."""
-    code, number = next((code, number) for kind, code, number in _CODES if isinstance(error, kind))
-    context.set_trailing_metadata((wire.packed_status(number, str(error), type(error).__name__, extra),))
-    context.abort(code, str(error))
+    code = next(code for kind, code in _CODES if isinstance(error, kind))
+    abort(context, code, type(error).__name__, str(error), extra)
 
 
 def _unary(

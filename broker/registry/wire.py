@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from broker._pb import registry_pb2 as pb
+from broker.connection.statuses import DETAILS, DOMAIN
 from broker.errors import BrokerError, NameNotFound, NameTaken, NamingError, Overloaded
 from broker.uri import InvalidURI
 
 SERVICE: Final = "broker.v1.NameRegistry"
 RETURNING: Final = "returning"
 """The key, in the ErrorInfo of a NameNotFound, for the seconds in which the name may still come back."""
-_DOMAIN = "broker"
-_DETAILS = "grpc-status-details-bin"
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -53,13 +50,6 @@ WATCH = Method("Watch", pb.WatchRequest, pb.WatchEvent)
 _CLASSES = {kind.__name__: kind for kind in (NameNotFound, NameTaken, InvalidURI, Overloaded)}
 
 
-def packed_status(code: int, message: str, reason: str, extra: Mapping[str, str]) -> tuple[str, bytes]:
-    """The trailing metadata that carries a refusal: a google.rpc.Status with an ErrorInfo of our domain."""
-    details = AnyMessage()
-    details.Pack(ErrorInfo(reason=reason, domain=_DOMAIN, metadata=extra))
-    return _DETAILS, Status(code=code, message=message, details=[details]).SerializeToString()
-
-
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """What a name server refused: the class and text of the exception, and how long to ask again."""
@@ -73,7 +63,7 @@ def refusal_of(error: grpc.RpcError) -> Refusal | None:
     """The refusal of a name server, or None where gRPC itself or somebody else failed the call."""
     call = call_of(error)
     for key, value in (call.trailing_metadata() if call is not None else None) or ():
-        if key == _DETAILS and isinstance(value, bytes):
+        if key == DETAILS and isinstance(value, bytes):
             return _parsed(value)
     return None
 
@@ -88,7 +78,7 @@ def _parsed(details: bytes) -> Refusal | None:
     info = ErrorInfo()
     try:
         status = Status.FromString(details)
-        if not any(detail.Unpack(info) for detail in status.details) or info.domain != _DOMAIN:
+        if not any(detail.Unpack(info) for detail in status.details) or info.domain != DOMAIN:
             return None
         returning = float(info.metadata.get(RETURNING, "0"))
     except (DecodeError, ValueError):
