@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -74,6 +75,11 @@ class Program:
 
     def send_signal(self, number: int) -> None:
         self.process.send_signal(number)
+
+    def freeze(self) -> None:
+        """SIGSTOP, and waits until it has stopped: it may run on for a moment after the signal was sent."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
 
     def wait(self, timeout: float = 20.0) -> int:
         """Waits for its end; the exit code."""

@@ -90,7 +90,7 @@ def test_a_name_goes_when_its_process_is_stopped_and_comes_back_with_it(run_prog
     _, port = _name_server(run_program)
     server = _publish(run_program, "one", port)
     with broker.locate_ns("localhost", port) as names:
-        server.send_signal(signal.SIGSTOP)
+        server.freeze()
         try:
             _eventually(lambda: "example.server" not in names.list())
         finally:
@@ -157,7 +157,7 @@ def test_the_name_server_is_an_ordinary_object(run_program: Run) -> None:
 def test_a_name_server_that_hangs_costs_no_more_than_the_timeout_of_the_call(run_program: Run) -> None:
     name_server, port = _name_server(run_program)
     config.ns_port = port
-    name_server.send_signal(signal.SIGSTOP)
+    name_server.freeze()
     try:
         started = time.monotonic()
         with pytest.raises(errors.NamingError, match="no name server"):

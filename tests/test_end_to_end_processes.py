@@ -239,7 +239,7 @@ def test_a_peer_that_is_stopped_is_found(run_program: Run) -> None:
     server = run_program(SERVER)
     proxy: Any = broker.Proxy(server.line("uri"))
     assert proxy.ok()
-    server.send_signal(signal.SIGSTOP)
+    server.freeze()
     try:
         started = time.monotonic()
         with pytest.raises(errors.ConnectionClosedError):
