@@ -90,7 +90,7 @@ class Assemblies:
         if complete is not None:
             done(complete)
             return
-        with self._line.lock:
+        with self._line:
             if self._line.ended_because is None:
                 self._arriving[key] = (assembly, done)
 
@@ -103,7 +103,7 @@ class Assemblies:
         assembly, done = entry
         grant = assembly.add(chunk.data)
         complete = assembly.result()
-        with self._line.lock:
+        with self._line:
             if self._arriving.get(key) is not entry:
                 return True  # given up just now
             if complete is not None:

@@ -47,6 +47,9 @@ class CallRequest:
     lane: int = 0
     metadata: Metadata = field(default_factory=dict)
     correlation_id: bytes = b""
+    on_outcome: Callable[[Outcome], None] | None = None
+    """Called once with how the call ended, instead of a thread that waits; by whichever thread ends it, often the one
+    that reads: it must neither wait nor run code of users. After `cancel` it may or may not be called. Not for oneway calls."""
     on_kept: Callable[[], None] | None = None
     """Called when the answer says that the server keeps something for the session, also if nobody waits for it any
     more; by the thread that reads."""
@@ -156,7 +159,10 @@ class PendingCall:
         """Sets the outcome, once. From any thread."""
         if self.outcome is None:
             self.outcome = outcome
-            self.waiter.finish()
+            if self.request.on_outcome is not None:
+                self.request.on_outcome(outcome)
+            else:
+                self.waiter.finish()
 
     def wait(self, deadline: float | None) -> Outcome | None:
         """Waits for the outcome; None if the deadline comes first. Runs the nested calls of its chain meanwhile."""

@@ -1,7 +1,7 @@
 """The connection: one ordered stream of frames each way, calls in both directions, any number at a time.
 
 No sockets and no gRPC in here. A transport feeds what arrives to `receive`, and takes what goes out from
-`next_message`; tests join two connections by hand. docs/wire.md has the frames.
+`next_message`, or is handed it (`hand_to`); tests join two connections by hand. docs/wire.md has the frames.
 
     line        the way out, and the one lock
     outgoing    calls that this side makes
@@ -31,7 +31,7 @@ from broker.connection.chains import Job
 from broker.connection.frames import MESSAGE_LIMIT, ChunkFrame, decode_frames
 from broker.connection.incoming import Incoming
 from broker.connection.introduction import Settings, check_introduction
-from broker.connection.line import Line
+from broker.connection.line import Line, Transport
 from broker.connection.outgoing import Outgoing
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_all, run_aside
@@ -142,7 +142,7 @@ class Connection:
 
     def close_session(self, session: int) -> None:
         """Tells the other side that a session is over."""
-        with self._line.lock:
+        with self._line:
             if self.ended_because is None and self.peer is not None and not self._line.closing:
                 frame = Frame(id=session)
                 frame.close.SetInParent()
@@ -154,14 +154,14 @@ class Connection:
         if not self.opened.wait(_remaining(give_up)):
             return False
         pong = threading.Event()
-        with self._line.lock:
+        with self._line:
             if self.ended_because is not None:
                 return False
             nonce = id(pong)
             self._pongs[nonce] = pong
             self._line.put_locked(Frame(ping=Ping(nonce=nonce)))
         answered = pong.wait(_remaining(give_up))
-        with self._line.lock:
+        with self._line:
             self._pongs.pop(nonce, None)
         return answered and self.ended_because is None
 
@@ -181,6 +181,7 @@ class Connection:
 
         Raises nothing.
         """
+        self._line.taking_in(threading.get_ident())
         try:
             if len(message) > MESSAGE_LIMIT:
                 raise ProtocolError(f"a message of {len(message)} bytes arrived; {MESSAGE_LIMIT} is the limit")
@@ -195,14 +196,24 @@ class Connection:
         except Exception as error:  # a fault of ours must not look like an open connection
             run_aside(lambda error=error: _log.error("a frame could not be handled", exc_info=error))  # type: ignore[misc]
             self._end(f"an internal error ended the connection ({type(error).__name__})")
+        finally:
+            self._line.taking_in(0)
 
     def next_message(self, timeout: float | None = None) -> bytes | None:
         """The next message to send; waits for one. None when there will be none any more, or the timeout passed."""
         return self._line.next_message(timeout)
 
+    def hand_to(self, transport: Transport) -> None:
+        """Hands messages to a transport as they are ready, instead of `next_message`."""
+        self._line.hand_to(transport)
+
+    def sent(self) -> None:
+        """The transport has taken the message that it was handed, and takes the next. From any thread."""
+        self._line.sent()
+
     def transport_ended(self, reason: str) -> None:
         """The other side is gone. Oneway calls of one that had said so are still carried out before the end."""
-        with self._line.lock:
+        with self._line:
             left_in_order = self.draining_because is not None and self.ended_because is None
             given_up = self._incoming.outlast_locked(reason) if left_in_order else None
         if given_up is None:
@@ -215,7 +226,7 @@ class Connection:
 
     def lost(self, reason: str, last_words: Frame | None = None) -> None:
         """The transport is gone, or has to go after the last words: everything under way ends. From any thread."""
-        with self._line.lock:
+        with self._line:
             if self.ended_because is not None:
                 return
             made, arrived = self._outgoing.end_locked(), self._incoming.end_locked()
@@ -276,7 +287,7 @@ class Connection:
         if self._line.peer is not None or frame.WhichOneof("kind") != ("hello" if self._accepts else "welcome"):
             raise ProtocolError("a second introduction, or the introduction of the wrong side, arrived")
         check_introduction(hello, self.peer_name)
-        with self._line.lock:
+        with self._line:
             self._line.introduced_locked(hello)
             if self._accepts:
                 self._line.put_locked(Frame(welcome=self.settings.to_wire()))
@@ -285,7 +296,7 @@ class Connection:
 
     def _on_credit(self, frame: Frame) -> None:
         credit = frame.credit
-        with self._line.lock:
+        with self._line:
             if credit.bytes:
                 self._check_known(frame.id, frame.reply, "credit")
                 self._line.grant_locked(frame.id, not frame.reply, credit.bytes)
@@ -299,7 +310,7 @@ class Connection:
         self._line.put(Frame(pong=frame.ping))
 
     def _on_pong(self, frame: Frame) -> None:
-        with self._line.lock:
+        with self._line:
             pong = self._pongs.pop(frame.pong.nonce, None)
         if pong is not None:
             pong.set()

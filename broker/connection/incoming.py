@@ -64,7 +64,7 @@ class Incoming:
         call = frame.call
         check_chain(call)
         incoming = IncomingCall(self, frame.id, call, inline_value(call.arguments))
-        with self._line.lock:
+        with self._line:
             self._highest = frame.id
             if self._line.ended_because is not None or self._last_call is not None:
                 return  # the GoAway that we sent is its answer
@@ -100,7 +100,7 @@ class Incoming:
             raise ProtocolError(f"call {frame.id} was cancelled and was never made")
         reason = frame.cancel.reason or "cancelled"
         function = None
-        with self._line.lock:
+        with self._line:
             incoming = self._calls.get(frame.id)
             unfinished = self._assemblies.drop_locked((frame.id, False))
             if incoming is not None:
@@ -124,7 +124,7 @@ class Incoming:
         """Gives the credit of a call back."""
         if call.request.is_nested:
             return
-        with self._line.lock:
+        with self._line:
             self._unstarted -= 1
             self._credit_to_return += 1
             enough = self._credit_to_return >= max(1, self._line.settings.call_credit // 2)
@@ -134,7 +134,7 @@ class Incoming:
 
     def done(self, call: IncomingCall) -> None:
         """Forgets a call that needs no answer."""
-        with self._line.lock:
+        with self._line:
             self._forget_locked(call)
             ended = self._ending_because
             if ended is not None and self._has_oneways_locked():
@@ -145,7 +145,7 @@ class Incoming:
     def reply(self, call: IncomingCall, frame: Frame, cost: int, value: Encoded | None = None) -> None:
         """Queues the answer to a call. A big value is not sent to a caller who has given up."""
         value = snapshot(value) if value is not None else None
-        with self._line.lock:
+        with self._line:
             self._forget_locked(call)
             if self._line.ended_because is not None:
                 return
@@ -165,7 +165,7 @@ class Incoming:
 
     def go_away(self, reason: str) -> None:
         """Tells the other side that no further call of its will be executed. Calls under way go on."""
-        with self._line.lock:
+        with self._line:
             if self._last_call is None and self._line.ended_because is None:
                 self._last_call = self._highest
                 self._line.put_locked(self.last_words(reason))

@@ -1,6 +1,7 @@
 """The way out of a connection: what waits to be sent, what waits for room, and a peer that takes nothing in.
 
-Nobody waits here but the transport, for the next message.
+A transport either asks for the next message, and waits for it, or is handed one whenever it has taken the last. Then
+whoever puts something into an idle line sends it, and what is put meanwhile goes out together.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from broker._pb.broker_pb2 import Frame, Hello
 from broker.codecs import Encoded
@@ -20,12 +22,22 @@ from broker.connection.workers import run_all
 from broker.errors import MessageTooLargeError
 
 
+class Transport(Protocol):
+    """What a line hands its messages to. Called without the lock, by any thread, one message at a time."""
+
+    def send(self, message: bytes) -> None:
+        """Takes a message, without waiting; `Line.sent` says when it takes the next. Raises nothing."""
+
+    def finish(self) -> None:
+        """There will be no further message."""
+
+
 class Line:
     """The way out of one connection, and who is at its end.
 
     `lock` is the one lock of the connection: it guards what changes in here, the outbox included, and the state of
-    Outgoing, Incoming and Assemblies. Functions in `_locked` are called with it held, all others without. Neither
-    handlers nor jobs nor callbacks run under it.
+    Outgoing, Incoming and Assemblies. `with line:` holds it, and sends at its end what was put. Functions in `_locked`
+    are called with it held, all others without. Neither handlers nor jobs nor callbacks run under it.
     """
 
     def __init__(self, settings: Settings, peer_name: str, on_stuck: Callable[[str], None]) -> None:
@@ -41,7 +53,11 @@ class Line:
         self.admit_locked: Callable[[], None] = lambda: None
         """Lets calls in that wait for credit or room. Outgoing puts its own here."""
         self._on_stuck = on_stuck
-        self._output = threading.Condition(self.lock)  # what the transport waits on
+        self._output = threading.Condition(self.lock)  # what a transport waits on that asks
+        self._transport: Transport | None = None  # one that is handed its messages
+        self._sending = False  # it has not taken the last message
+        self._finished = False
+        self._reader = 0  # the thread that takes a message in: what it puts goes out together at the end
         self._stalled: deque[Job] = deque()  # jobs that wait until the outbox has room
         self._taken_bytes = 0
         self._watching_slow_peer = False
@@ -63,8 +79,22 @@ class Line:
 
     # ---- what goes in
 
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        if (
+            self._transport is None
+            or self._sending
+            or not (self.outbox.ready or self.closing)
+            or self._reader == threading.get_ident()
+        ):
+            self.lock.release()
+        else:
+            self._push_locked(self._transport)
+
     def put(self, frame: Frame) -> None:
-        with self.lock:
+        with self:
             self.put_locked(frame)
 
     def put_locked(self, frame: Frame) -> None:
@@ -82,6 +112,12 @@ class Line:
         self.outbox.grant(call_id, reply, credit)
         self._output.notify()
 
+    def close(self) -> None:
+        """Ends the line when all that is queued has gone out."""
+        with self:
+            self.closing = True
+            self._output.notify_all()
+
     # ---- what comes out
 
     def next_message(self, timeout: float | None) -> bytes | None:
@@ -93,25 +129,57 @@ class Line:
                     if self._is_flushed:
                         self.flushed.set()
                     return None
-                before = self.outbox.bytes
-                frames, pieces = self.outbox.take()
-                self._taken_bytes += before - self.outbox.bytes
-                runnable = self.use_room_locked()
+                frames, pieces, runnable = self._take_locked()
             run_all(runnable)
-            if pieces:
-                return b"".join((encode_frames(frames), *pieces))
-            if frames:
-                return encode_frames(frames)
+            if frames or pieces:
+                return _message(frames, pieces)
+
+    def hand_to(self, transport: Transport) -> None:
+        """From now on messages are handed to a transport; nobody calls `next_message`."""
+        with self:
+            self._transport = transport
+
+    def sent(self) -> None:
+        """The transport has taken its message, and takes the next."""
+        with self:
+            self._sending = False
+
+    def taking_in(self, reader: int) -> None:
+        """The thread with that identifier takes a message in; 0: none does."""
+        self._reader = reader
+        if not reader and self._transport is not None and (self.outbox.ready or self.closing):
+            with self:
+                pass
+
+    def _push_locked(self, transport: Transport) -> None:
+        """Hands the transport what is ready, or the end; lets go of the lock."""
+        frames: list[Frame] = []
+        pieces: list[bytes | memoryview] = []
+        runnable: list[Job] = []
+        while self.outbox.ready and not frames and not pieces:
+            frames, pieces, jobs = self._take_locked()
+            runnable += jobs
+        finish = not frames and not pieces and self._is_flushed and not self._finished
+        self._finished = self._finished or finish
+        self._sending = bool(frames or pieces)
+        self.lock.release()
+        run_all(runnable)
+        if finish:
+            self.flushed.set()
+            transport.finish()
+        elif frames or pieces:
+            transport.send(_message(frames, pieces))
+
+    def _take_locked(self) -> tuple[list[Frame], list[bytes | memoryview], list[Job]]:
+        """The frames and pieces of the next message, and the jobs that may go on now."""
+        before = self.outbox.bytes
+        frames, pieces = self.outbox.take()
+        self._taken_bytes += before - self.outbox.bytes
+        return frames, pieces, self.use_room_locked()
 
     @property
     def _is_flushed(self) -> bool:
         return self.closing and self.outbox.is_empty
-
-    def close(self) -> None:
-        """Ends the line when all that is queued has gone out."""
-        with self.lock:
-            self.closing = True
-            self._output.notify_all()
 
     def end_locked(self, reason: str, last_words: Frame | None) -> list[Job]:
         """Drops all but the last words; the caller runs the jobs that waited for room, without the lock."""
@@ -167,3 +235,7 @@ class Line:
         if stuck:
             patience = self.settings.slow_peer_timeout
             self._on_stuck(f"{self.peer_name} took nothing in for {patience:g} s with {waiting} bytes waiting for it")
+
+
+def _message(frames: list[Frame], pieces: list[bytes | memoryview]) -> bytes:
+    return b"".join((encode_frames(frames), *pieces)) if pieces else encode_frames(frames)

@@ -61,9 +61,9 @@ class Outgoing:
         """See `Connection.call`."""
         self._line.check_size(request.arguments, "the arguments take")
         pending = PendingCall(self, request)
-        if not request.oneway:
+        if not request.oneway and request.on_outcome is None:
             pending.waiter.register()
-        with self._line.lock:
+        with self._line:
             reason = self.closed_because
             if reason is None:
                 if request.is_nested and self._line.peer is not None:
@@ -116,7 +116,7 @@ class Outgoing:
 
     def cancel(self, pending: PendingCall, reason: str) -> None:
         """Gives a call up: it is not sent if it was not, else the other side is told. Its answer is dropped."""
-        with self._line.lock:
+        with self._line:
             if pending.outcome is None and not pending.abandoned:
                 self._cancel_locked(pending, reason)
             runnable = self._line.use_room_locked()
@@ -143,7 +143,7 @@ class Outgoing:
 
     def on_result(self, frame: Frame) -> None:
         result = frame.result
-        with self._line.lock:
+        with self._line:
             pending = self._answered_locked(frame)
             refused = self._unwanted_locked(pending, result)
         if refused is not None:
@@ -172,7 +172,7 @@ class Outgoing:
         return refused
 
     def _finished(self, pending: PendingCall, result: Result, value: Encoded) -> None:
-        with self._line.lock:
+        with self._line:
             self._pending.pop(pending.id, None)
             dropped = self._line.outbox.drop(pending.id, False)  # it may be answered before its arguments are there
             runnable = self._line.use_room_locked() if dropped else []
@@ -187,7 +187,7 @@ class Outgoing:
         run_all(runnable)
 
     def on_refused(self, frame: Frame) -> None:
-        with self._line.lock:
+        with self._line:
             pending = self._answered_locked(frame)
             del self._pending[frame.id]
             self._line.outbox.drop(frame.id, False)
@@ -203,7 +203,7 @@ class Outgoing:
 
     def drain(self, reason: str, last_call: int) -> None:
         """The other side takes no further call, and executes none above `last_call`."""
-        with self._line.lock:
+        with self._line:
             self.draining_because = reason
             beyond = [call for number, call in self._pending.items() if number > last_call]
             calls = {id(call): call for call in (*self._parked, *self._unsent_locked(), *beyond)}.values()
