@@ -115,6 +115,13 @@ class CallContext:
     def metadata(self) -> Metadata:
         return MappingProxyType(self._metadata)
 
+    def own_metadata(self, metadata: dict[str, str | bytes] | None = None) -> dict[str, str | bytes]:
+        """The metadata, or what is to take its place, as a dict of this call that may be changed."""
+        if metadata is None:
+            metadata = dict(self._metadata)
+        self._metadata = metadata
+        return metadata
+
     @property
     def response_metadata(self) -> dict[str, str | bytes]:
         if self._response_metadata is None:

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import grpc
 
 from broker._pb import broker_pb2 as wire
+from broker.around import Around, AroundFunctions
 from broker.calling import Edge
 from broker.codecs import CODECS, GLOBAL_TYPES, TypeRegistry
 from broker.config import Config
@@ -91,7 +92,8 @@ class Daemon:
     `insecure=True`. `unix_socket` is a path to listen on instead. `advertise` is the host or host:port in URIs where it
     differs. `codecs` are accepted; `require_expose` makes only members marked @expose remote; `max_workers` methods run
     at the same time; `max_message_size` bounds one value, in bytes; `tracebacks=False` keeps tracebacks at home.
-    `authorize(client, object_id, member)` decides about every call: it runs on a worker thread.
+    `authorize(client, object_id, member)` decides about every call: it runs on a worker thread. `around` are functions
+    `f(call, next)` that run around every call, the first outermost, where the method runs; see `broker.Call`.
 
     Every method may be called from any thread. As a context manager it starts, and shuts down at the end.
     Raises PortInUse (a DaemonError and OSError) and DaemonError.
@@ -112,10 +114,12 @@ class Daemon:
         insecure: bool = Config.insecure.unset,
         credentials: grpc.ServerCredentials | None = None,
         authorize: Authorize | None = None,
+        around: Iterable[Around] = (),
     ) -> None:
         self._credentials = credentials
         self._insecure = Config.insecure.pick(insecure)
         accepted = _checked_codecs(Config.codecs.pick(codecs))
+        around_functions = AroundFunctions(around)
         self._settings = Settings(codecs=accepted, max_message_size=Config.max_message_size.pick(max_message_size))
         self._types = TypeRegistry(GLOBAL_TYPES)
         self._threads = DaemonThreads("broker-rpc")
@@ -144,6 +148,7 @@ class Daemon:
             _DaemonEdge(self._types, Config.tracebacks.pick(tracebacks)),
             codecs=accepted,
             authorize=authorize,
+            around=around_functions,
             loop=lambda: self._loop or self._loop_thread.get(),
         )
         self._connects = ConnectService(self._settings, _Arrivals(self._dispatcher))

@@ -92,6 +92,7 @@ CONTRACT: dict[str, str | None] = {
     "current_context.on_close": "(function)",
     "current_context.copy": "()",
     "URI": "(uri)",
+    "Call": None,
     "Record": None,
     "config.timeout": None,
     "errors.BrokerError.may_have_run": None,
@@ -118,7 +119,6 @@ CONTRACT: dict[str, str | None] = {
 NOT_YET: set[str] = {
     "AsyncProxy",
     "Batch",
-    "Daemon(around=())",
     "Daemon.stats",
     "Proxy(around=())",
     "close",

@@ -11,6 +11,7 @@ Every kind of call passes here: frames of a connection, and unary calls of any g
     scheduling  lanes, gates and threads: when and where a call runs
     answers     the one answer of a call
     execution   decode, invoke
+    around      the functions around it
     dispatcher  puts these together
 """
 

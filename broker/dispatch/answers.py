@@ -12,6 +12,7 @@ from collections.abc import Callable
 from broker.codecs import Edge
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_aside
+from broker.dispatch.around import RefusedByFunction
 from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.under_way import UnderWay
@@ -30,6 +31,9 @@ class Answers:
 
     def finish(self, job: Job, value: object, *, raised: bool) -> None:
         """Answers with what the method returned or raised."""
+        if raised and isinstance(value, RefusedByFunction):
+            self.refuse(job, value.refused)
+            return
         request = job.call.request
         if raised and (request.oneway or job.cancelled is not None) and not isinstance(value, asyncio.CancelledError):
             assert isinstance(value, BaseException)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from broker.around import NO_FUNCTIONS, AroundFunctions
 from broker.codecs import Edge
 from broker.connection import chains
 from broker.connection.calls import REFUSED_DRAINING, ServedCall
@@ -19,6 +20,7 @@ from broker.connection.workers import Workers
 from broker.context import Client
 from broker.dispatch.admission import Admission, Authorize
 from broker.dispatch.answers import Answers
+from broker.dispatch.around import AroundCalls
 from broker.dispatch.execution import Execution
 from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
@@ -41,13 +43,15 @@ class Dispatcher:
         *,
         codecs: tuple[str, ...],
         authorize: Authorize | None = None,
+        around: AroundFunctions = NO_FUNCTIONS,
         loop: Callable[[], asyncio.AbstractEventLoop],
     ) -> None:
         self._admission = Admission(objects, codecs, authorize)
         self._under_way = UnderWay(sessions, objects.location)
         self._scheduler = Scheduler(workers, self._refuse)
         self._answers = Answers(self._under_way, self._scheduler, edge)
-        self._execution = Execution(self._under_way, self._scheduler, self._answers, edge, loop)
+        around_calls = AroundCalls(around, self._scheduler)
+        self._execution = Execution(self._under_way, self._scheduler, self._answers, edge, loop, around_calls)
 
     # ---- the daemon's life
 

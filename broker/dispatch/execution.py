@@ -20,6 +20,7 @@ from broker.connection.timers import timers
 from broker.context import CallContext
 from broker.descriptions import describe
 from broker.dispatch.answers import Answers
+from broker.dispatch.around import AroundCalls
 from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.under_way import UnderWay
@@ -44,12 +45,14 @@ class Execution:
         answers: Answers,
         edge: Edge,
         loop: Callable[[], asyncio.AbstractEventLoop],
+        around: AroundCalls,
     ) -> None:
         self._under_way = under_way
         self._scheduler = scheduler
         self._answers = answers
         self._edge = edge
         self._loop = loop
+        self._around = around
 
     def run(self, job: Job) -> None:
         """Carries an admitted call out; its answer may come later, if the method is `async def`."""
@@ -110,7 +113,7 @@ class Execution:
             job.timer = timers.call_at(context.deadline, lambda: job.cancel("the time of the call is over"))
         variables = context.new_context()
         try:
-            result = variables.run(self._call_member, registration, member, job, args, kwargs)
+            result = variables.run(self._carry_out, registration, member, job, args, kwargs)
             if inspect.isawaitable(result):
                 self._await(job, result, variables)
                 return
@@ -120,6 +123,21 @@ class Execution:
                 raise  # Ctrl-C, in a nested call: it was meant for the program that waits
         else:
             self._answers.finish(job, result, raised=False)
+
+    def _carry_out(
+        self,
+        registration: Registration,
+        member: Member,
+        job: Job,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> object:
+        if not self._around:
+            return self._call_member(registration, member, job, args, kwargs)
+        return self._around.run(
+            job, member, job.call.request.kind, args, kwargs,
+            lambda args, kwargs: self._call_member(registration, member, job, args, kwargs),
+        )  # fmt: skip
 
     def _call_member(
         self,

@@ -7,7 +7,7 @@ call leaves all of them out: the thread that waits for its chain runs it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 
 from broker._pb.broker_pb2 import Call
 from broker.connection import chains
@@ -59,11 +59,8 @@ class Scheduler:
 
     def on_waiting_thread(self, job: Job, step: Callable[[], None]) -> None:
         """Goes on with a nested call on the thread that waits for its chain, or on one outside all bounds."""
-        request = job.call.request
-        if chains.run_nested(request.chain, request.depth, step):
-            return
         try:
-            start_thread(step, "broker-nested")
+            _run_nested(job, step)
         except Overloaded as error:
             self._refuse(job, Refused(Reason.OVERLOADED, str(error)))
 
@@ -72,6 +69,22 @@ class Scheduler:
             self._workers.submit(lambda: step(job))
         except Overloaded as error:
             self._refuse(job, Refused(Reason.OVERLOADED, str(error)))
+
+    def resume(self, job: Job, step: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+        """Runs a part of a call that is under way, and holds no thread, on such a thread as the call was to have.
+
+        Calls `failed` if there is none.
+        """
+        executor = job.registration.executor if job.registration is not None else None
+        try:
+            if job.nested:
+                _run_nested(job, step)
+            elif executor is None:
+                self._workers.submit(step)
+            else:
+                self._workers.submit(lambda: _submit_to(executor, step, failed))
+        except Overloaded as error:
+            failed(error)
 
     def schedule(self, job: Job, run: Step) -> None:
         """Runs an admitted call when there is room for its answer and a place in its gate, on the thread it is to have.
@@ -124,3 +137,23 @@ class Scheduler:
         if not job.started:
             message = f"the call of {job.call.request.object!r} was not started: the executor of the object {what}"
             self._refuse(job, Refused(Reason.INTERNAL, message))
+
+
+def _run_nested(job: Job, step: Callable[[], None]) -> None:
+    """Raises Overloaded."""
+    request = job.call.request
+    if not chains.run_nested(request.chain, request.depth, step):
+        start_thread(step, "broker-nested")
+
+
+def _submit_to(executor: Executor, step: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+    """To the user's executor, which may wait, fail, or drop what it was given."""
+
+    def dropped(future: Future[None]) -> None:
+        if future.cancelled():
+            failed(CancelledError("the executor of the object cancelled it"))
+
+    try:
+        executor.submit(step).add_done_callback(dropped)
+    except BaseException as error:
+        failed(error)

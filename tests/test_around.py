@@ -1,0 +1,326 @@
+"""Functions around calls, on the side of the daemon and on that of the proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+
+import broker
+from broker.around import Around, Next
+from broker.errors import AccessDenied, Overloaded, RemoteError
+from tests.test_unary import Caller
+
+SOON = 10.0
+
+
+class Shop:
+    def __init__(self) -> None:
+        self._discount = 0
+        self.sold: list[str] = []
+
+    def sell(self, item: str, count: int = 1) -> str:
+        self.sold.append(item)
+        return f"{count} {item}"
+
+    async def order(self, item: str) -> str:
+        await asyncio.sleep(0)
+        return f"ordered {item}"
+
+    def fail(self) -> None:
+        raise AccessDenied("by the method")
+
+    async def fail_later(self) -> None:
+        raise AccessDenied("by the method")
+
+    def metadata(self) -> dict[str, str | bytes]:
+        return dict(broker.current_context.metadata)
+
+    def thread(self) -> str:
+        return threading.current_thread().name
+
+    @broker.oneway
+    def note(self, text: str) -> None:
+        self.sold.append(text)
+
+    @property
+    def discount(self) -> int:
+        return self._discount
+
+    @discount.setter
+    def discount(self, value: int) -> None:
+        self._discount = value
+
+    def __len__(self) -> int:
+        return len(self.sold)
+
+
+MakeProxy = Callable[..., Any]
+
+
+@pytest.fixture
+def serve() -> Iterator[MakeProxy]:
+    """serve([f, …], Shop()) is a proxy for a shop at a daemon with these functions."""
+    daemons: list[broker.Daemon] = []
+
+    def make(around: list[Any], shop: object = None, **options: Any) -> Any:
+        daemon = broker.Daemon(around=around)
+        daemons.append(daemon)
+        daemon.start()
+        return broker.Proxy(daemon.register(Shop() if shop is None else shop, "shop", **options), local=False)
+
+    yield make
+    for daemon in daemons:
+        daemon.shutdown()
+
+
+class Recorder:
+    """Notes what passes it, and lets it pass."""
+
+    def __init__(self, name: str = "", notes: list[Any] | None = None) -> None:
+        self.name = name
+        self.notes: list[Any] = [] if notes is None else notes
+        self.calls: list[broker.Call] = []
+
+    def __call__(self, call: broker.Call, next: Next) -> Any:
+        self.calls.append(call)
+        self.notes.append(f"into {self.name}")
+        try:
+            return next(call)
+        finally:
+            self.notes.append(f"out of {self.name}")
+
+
+# ---- what a call looks like
+
+
+def test_the_first_function_is_the_outermost(serve: MakeProxy) -> None:
+    notes: list[Any] = []
+    proxy = serve([Recorder("first", notes), Recorder("second", notes)])
+    assert proxy.sell("lamp") == "1 lamp"
+    assert notes == ["into first", "into second", "out of second", "out of first"]
+
+
+def test_a_function_sees_the_whole_call(serve: MakeProxy) -> None:
+    seen = Recorder()
+    contexts: list[tuple[Any, ...]] = []
+
+    def context(call: broker.Call, next: Next) -> Any:
+        now = broker.current_context
+        contexts.append((now.object_id, now.member, now.correlation_id, threading.current_thread().name))
+        return next(call)
+
+    proxy = serve([seen, context])
+    proxy._broker.set("metadata", {"who": "Janet"})
+    proxy.sell("lamp", count=2)
+    proxy.discount = 3
+    assert proxy.discount == 3
+    assert len(proxy) == 1
+    proxy.note.oneway("done")
+    assert len(proxy) == 2
+    assert [(call.member, call.kind, call.args, call.kwargs, call.oneway) for call in seen.calls] == [
+        ("sell", "method", ("lamp",), {"count": 2}, False),
+        ("discount", "set", (3,), {}, False),
+        ("discount", "get", (), {}, False),
+        ("__len__", "method", (), {}, False),
+        ("note", "method", ("done",), {}, True),
+        ("__len__", "method", (), {}, False),
+    ]
+    first = seen.calls[0]
+    assert (first.object, str(first), first.metadata) == ("shop", "shop.sell", {"who": "Janet"})
+    assert first.location == proxy._broker.uri.location
+    assert first.client is not None
+    assert first.client.codec == "json"
+    assert first.correlation_id is not None
+    assert contexts[0][:3] == ("shop", "sell", first.correlation_id)
+    assert contexts[0][3].startswith("broker-worker")
+
+
+def test_unary_calls_pass_too_and_descriptions_do_not(serve: MakeProxy) -> None:
+    seen = Recorder()
+    proxy = serve([seen])
+    assert proxy._broker.description.members
+    assert seen.calls == []
+    with grpc.insecure_channel(proxy._broker.uri.location) as channel:
+        assert Caller(channel)("sell", "lamp").result.string_value == "1 lamp"
+    assert [str(call) for call in seen.calls] == ["shop.sell"]
+
+
+# ---- what a function can do
+
+
+def test_a_function_may_change_arguments_and_metadata(serve: MakeProxy) -> None:
+    def double(call: broker.Call, next: Next) -> Any:
+        call.metadata["passed"] = "yes"
+        return next(dataclasses.replace(call, kwargs={"count": 2}) if call.member == "sell" else call)
+
+    def replace_metadata(call: broker.Call, next: Next) -> Any:
+        return next(dataclasses.replace(call, metadata={**call.metadata, "replaced": b"too"}))
+
+    proxy = serve([double, replace_metadata])
+    proxy._broker.set("metadata", {"who": "Janet"})
+    assert proxy.sell("lamp") == "2 lamp"
+    assert proxy.metadata() == {"who": "Janet", "passed": "yes", "replaced": b"too"}
+
+
+def test_a_function_may_answer_and_change_the_answer(serve: MakeProxy) -> None:
+    shop = Shop()
+
+    def cached(call: broker.Call, next: Next) -> Any:
+        if call.args == ("lamp",):
+            return "no lamps today"
+        return next(call).upper()
+
+    proxy = serve([cached], shop)
+    assert proxy.sell("lamp") == "no lamps today"
+    assert proxy.sell("chair") == "1 CHAIR"
+    assert shop.sold == ["chair"]
+
+
+def test_what_a_function_raises_is_the_result(serve: MakeProxy) -> None:
+    def check(call: broker.Call, next: Next) -> Any:
+        if call.args == ("lamp",):
+            raise LookupError("sold out")
+        return next(call)
+
+    with pytest.raises(LookupError, match="sold out") as caught:
+        serve([check]).sell("lamp")
+    assert "in check" in (broker.errors.get_remote_traceback(caught.value) or "")
+
+
+@pytest.mark.parametrize("error", [AccessDenied, Overloaded])
+@pytest.mark.parametrize("member", ["sell", "order"])
+def test_a_refusal_by_a_function_is_one_of_the_broker(
+    serve: MakeProxy, member: str, error: type[broker.errors.BrokerError]
+) -> None:
+    shop = Shop()
+
+    def check(call: broker.Call, next: Next) -> Any:
+        raise error(f"not {call.args[0]}")
+
+    async def check_later(call: broker.Call, next: Next) -> Any:
+        await asyncio.sleep(0)
+        check(call, next)
+
+    for function in (check, check_later):
+        with pytest.raises(error, match="not lamp") as caught:
+            getattr(serve([Recorder(), function], shop), member)("lamp")
+        assert not caught.value.may_have_run
+    assert shop.sold == []
+
+
+@pytest.mark.parametrize("member", ["fail", "fail_later"])
+def test_a_refusal_that_the_method_met_is_a_result(serve: MakeProxy, member: str) -> None:
+    with pytest.raises(RemoteError, match="by the method") as caught:
+        getattr(serve([Recorder()]), member)()
+    assert caught.value.type == "broker.errors.AccessDenied"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"args": ()}, "missing 1 required positional argument: 'item'"),
+        ({"member": "fail"}, "another member"),
+        ({"object": "other"}, "another object"),
+        ({"kind": "get"}, "another kind"),
+        ({"oneway": True}, "another oneway"),
+    ],
+)
+def test_what_is_called_cannot_be_changed(serve: MakeProxy, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        serve([lambda call, next: next(dataclasses.replace(call, **changes))]).sell("lamp")
+
+
+def test_next_takes_a_call(serve: MakeProxy) -> None:
+    with pytest.raises(TypeError, match="next takes the call"):
+        serve([lambda call, next: next("lamp")]).sell("lamp")
+
+
+def test_a_property_takes_one_value(serve: MakeProxy) -> None:
+    proxy = serve([lambda call, next: next(dataclasses.replace(call, args=(1, 2)))])
+    with pytest.raises(TypeError, match="to set a property takes 1 arguments, and next was given 2"):
+        proxy.discount = 3
+    with pytest.raises(TypeError, match="to get a property takes 0"):
+        _ = proxy.discount
+
+
+@pytest.mark.parametrize("wrong", [None, 3, [3], Recorder()])
+def test_only_functions_go_around(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="around takes"):
+        broker.Daemon(around=wrong)
+
+
+# ---- async def
+
+
+async def passing(call: broker.Call, next: Next) -> Any:
+    await asyncio.sleep(0)
+    return await next(call)
+
+
+@pytest.mark.parametrize("around", [[Recorder()], [passing], [passing, Recorder()], [Recorder(), passing, passing]])
+def test_plain_and_async_functions_go_around_plain_and_async_methods(serve: MakeProxy, around: list[Around]) -> None:
+    proxy = serve(around)
+    assert proxy.sell("lamp") == "1 lamp"
+    assert proxy.order("lamp") == "ordered lamp"
+    assert proxy.discount == 0
+    with pytest.raises(TypeError, match="missing 1 required"):
+        proxy.sell()
+
+
+def test_a_plain_function_gets_what_an_async_method_returns(serve: MakeProxy) -> None:
+    def timed(call: broker.Call, next: Next) -> Any:
+        async def wait() -> str:
+            return f"timed: {await next(call)}"
+
+        return wait() if call.member == "order" else next(call)
+
+    assert serve([timed]).order("lamp") == "timed: ordered lamp"
+
+
+def test_around_async_functions_a_plain_method_keeps_its_thread(serve: MakeProxy) -> None:
+    """Not that of the loop, which one that waits would hold up for all."""
+    threads: list[str] = []
+
+    async def loop(call: broker.Call, next: Next) -> Any:
+        threads.append(threading.current_thread().name)
+        return await next(call)
+
+    assert serve([loop]).thread().startswith("broker-worker")
+    with ThreadPoolExecutor(1, "driver") as executor:
+        assert serve([loop, loop], executor=executor).thread().startswith("driver")
+    assert threads == ["broker-loop"] * 3
+
+
+def test_an_executor_that_takes_nothing_more_is_an_error_for_the_function(serve: MakeProxy) -> None:
+    executor = ThreadPoolExecutor(1)
+
+    async def shut(call: broker.Call, next: Next) -> Any:
+        executor.shutdown()
+        return await next(call)
+
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        serve([shut], executor=executor).thread()
+
+
+def test_an_async_function_is_stopped_with_its_call(serve: MakeProxy) -> None:
+    stopped = threading.Event()
+
+    async def patient(call: broker.Call, next: Next) -> Any:
+        try:
+            await asyncio.sleep(SOON)
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+
+    proxy = serve([patient])
+    proxy._broker.set("timeout", 0.1)
+    with pytest.raises(broker.errors.CallTimeout):
+        proxy.sell("lamp")
+    assert stopped.wait(SOON)
