@@ -1,0 +1,195 @@
+"""One call on its way out: what is asked, what is sent again, and what comes of it.
+
+The same for every kind of caller. A thread that waits for the result goes through `wait`; who does not wait sends with
+an `on_outcome`, asks `is_to_be_repeated`, and takes the `result`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from broker._pb.broker_pb2 import Call
+from broker.codecs import Encoded, codec
+from broker.connection import chains
+from broker.connection.calls import CallRequest, Metadata, Outcome, PendingCall
+from broker.connection.client import ClientConnection
+from broker.connection.refusals import Reason
+from broker.context import CallContext, received_metadata
+from broker.errors import BrokerError, CallTimeout, CommunicationError, ConnectionClosedError, ProtocolError
+from broker.uri import URI
+
+if TYPE_CHECKING:
+    from broker.calling.remote import Remote
+
+_lanes = itertools.count(1)
+
+
+class Lanes:
+    """The lanes of one proxy's calls, by the thread that makes them.
+
+    Calls of one thread need an order only once it has made a call that it does not wait for.
+    """
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+
+    def number(self, *, waits: bool) -> int:
+        """The lane of a call of this thread; 0 for none."""
+        numbers = self._numbers
+        if waits and not numbers:
+            return 0
+        thread = threading.get_ident()
+        lane = numbers.get(thread, 0)
+        if not lane and not waits:
+            lane = numbers[thread] = next(_lanes)
+        return lane
+
+
+class Invocation:
+    """One call of a remote object. One thread at a time takes it further."""
+
+    __slots__ = ("_again", "_retries", "remote", "request")
+
+    def __init__(
+        self, remote: Remote, member: str, arguments: Encoded, kind: Call.Kind, *, oneway: bool = False
+    ) -> None:
+        """The call as the running thread makes it: deadline, chain, metadata come from the call that this thread
+        carries out. Raises BrokerError if that is too deep."""
+        self.remote = remote
+        self._again = 1  # once, if it was surely not executed
+        self._retries = remote.options.retries
+        context = CallContext.active()
+        options = remote.options
+        metadata: Metadata = options.metadata
+        deadline = None if options.timeout is None else time.monotonic() + options.timeout
+        chain, depth, correlation = b"", 1, b""
+        if context is None:
+            chain = chains.new_chain()
+        else:
+            chain, depth = context.chain, context.depth + 1
+            if depth > chains.MAX_DEPTH:
+                raise BrokerError(chains.too_deep(remote.uri.object, member, chain))
+            correlation = context.correlation_id.bytes if context.correlation_id is not None else b""
+            deadline = earlier(deadline, context.deadline)
+            if context.metadata:
+                metadata = {**context.metadata, **metadata}
+        self.request = CallRequest(
+            object=remote.uri.object,  # a name, until it is sent
+            member=member,
+            kind=kind,
+            arguments=arguments,
+            chain=chain,
+            depth=depth,
+            deadline=deadline,
+            oneway=oneway,
+            lane=remote.lanes.number(waits=not oneway),
+            metadata=metadata,
+            correlation_id=correlation,
+            on_kept=remote.session.kept,
+        )
+
+    # ---- out
+
+    def send(self, uri: URI, connection: ClientConnection) -> PendingCall:
+        """Sends the call, to the object and over the connection that the name led to.
+
+        Raises ConnectionClosedError, once, where state of the session is gone, and CodecError, MessageTooLargeError.
+        """
+        self.request.object = uri.object
+        self.request.session = self.remote.session.on(connection)
+        return connection.engine.call(self.request)
+
+    def is_to_be_repeated(self, outcome: Outcome) -> bool:
+        """Whether to send it again: once if it was surely not executed, and `retries` times if it may have been."""
+        if outcome.value is not None:
+            return False
+        if outcome.lost is not None and outcome.may_have_run and self._retries:
+            self._retries -= 1
+            return True
+        if self._again and self._surely_not_executed(outcome):
+            self._again -= 1
+            return True
+        return False
+
+    def _surely_not_executed(self, outcome: Outcome) -> bool:
+        if outcome.lost is not None:
+            return not outcome.may_have_run
+        moved = outcome.refused is not None and outcome.refused.reason == Reason.OBJECT_NOT_FOUND
+        return moved and self.remote.forget_place()
+
+    # ---- a thread that waits
+
+    def wait(self) -> tuple[Outcome, ClientConnection]:
+        """Sends the call, again if need be, and waits for the outcome. Raises CommunicationError, NamingError."""
+        while True:
+            uri, connection = self.remote.connect(self.request.deadline)
+            outcome = self._wait_for(self.send(uri, connection))
+            if not self.is_to_be_repeated(outcome):
+                return outcome, connection
+
+    def _wait_for(self, pending: PendingCall) -> Outcome:
+        try:
+            outcome = pending.wait(self.request.deadline)
+        except BaseException:  # Ctrl-C above all: the call ends here and there
+            pending.cancel("the caller was interrupted")
+            raise
+        if outcome is not None:
+            return outcome
+        pending.cancel("the time of the call is over")
+        raise self.too_late(pending)
+
+    # ---- what comes of it
+
+    def too_late(self, pending: PendingCall | None) -> CallTimeout:
+        """The error of a call whose time is over."""
+        member, timeout = self.request.member, self.remote.options.timeout
+        taken = pending is not None and pending.taken
+        error = CallTimeout(
+            f"{repr(member) if member else 'the description'} of {self.remote.where()} took longer than its time"
+            + (f" of {timeout:g} s" if timeout is not None else "")
+            + ("; the method may still be running" if taken else "; it was not sent")
+        )
+        error.may_have_run = taken
+        return error
+
+    def result(self, outcome: Outcome) -> Any:
+        """The result. Raises what the method raised, and BrokerErrors."""
+        value = outcome.value
+        if value is None:
+            if self.request.oneway and outcome.refused is None and outcome.lost is None:
+                return None
+            raise error_of(outcome)
+        asked = self.request.arguments.codec
+        if value.codec != asked:
+            raise ProtocolError(f"the answer came in codec {value.codec!r} to a call in {asked!r}; it was not read")
+        received_metadata(outcome.metadata)
+        result = codec(value.codec).decode(value, self.remote.edge, "result")
+        if not outcome.raised:
+            return result
+        if not isinstance(result, BaseException):
+            where = self.remote.where()
+            raise ProtocolError(f"{where} raised something that is no exception: {type(result).__name__}")
+        raise result
+
+
+def error_of(outcome: Outcome) -> Exception:
+    """The error of a call that has no result."""
+    if outcome.refused is not None:
+        return outcome.refused.to_error(may_have_run=outcome.may_have_run)
+    if outcome.lost is None:
+        return ProtocolError("an answer arrived that is neither a result nor a refusal")
+    if outcome.may_have_run:
+        return ConnectionClosedError(f"{outcome.lost}; the call was under way and may have been executed")
+    return CommunicationError(f"{outcome.lost}; the call was not executed")
+
+
+def earlier(one: float | None, other: float | None) -> float | None:
+    """The earlier of two deadlines; None is no deadline."""
+    if one is None or other is None:
+        return one if other is None else other
+    return min(one, other)

@@ -1,0 +1,39 @@
+"""How a proxy calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import grpc
+
+from broker.codecs import CODECS
+from broker.errors import CodecError
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a proxy calls. Times are in seconds."""
+
+    timeout: float | None = None
+    connect_timeout: float = 10
+    wait: float = 0
+    codec: str = "json"
+    metadata: Mapping[str, str | bytes] = field(default_factory=dict)
+    retries: int = 0
+    credentials: grpc.ChannelCredentials | None = None
+    local: bool = True
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise CodecError(f"there is no codec {self.codec!r}: the codecs are {', '.join(CODECS)}")
+        given: list[tuple[object, object]] = [*self.metadata.items()]
+        for key, value in given:
+            if not isinstance(key, str) or not isinstance(value, (str, bytes)):
+                raise TypeError(f"metadata is text, and text or bytes; not {key!r}: {value!r}")
+        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+
+    def with_(self, **changes: Any) -> Options:
+        return replace(self, **changes)

@@ -1,0 +1,177 @@
+"""One remote object, as a proxy sees it: where it is, what connection leads there, what its daemon says about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from broker._pb.broker_pb2 import Call
+from broker.calling.edge import Edge
+from broker.calling.invocation import Invocation, Lanes, earlier, error_of
+from broker.calling.options import Options
+from broker.codecs import Encoded, codec
+from broker.connection.client import ClientConnection, Place, Session, pool
+from broker.context import CallContext
+from broker.descriptions import RemoteDescription, RemoteMember
+from broker.errors import CallTimeout, CannotConnect, CommunicationError, NamingError
+from broker.registry.link import PATIENCE
+from broker.registry.locate import candidates
+from broker.uri import URI
+
+_RETRY_PAUSE = 0.1  # seconds between attempts while `wait` lasts
+
+
+class Remote:
+    """One remote object, as a proxy sees it. Every method may be called from any thread."""
+
+    def __init__(self, uri: URI, options: Options, session: Session | None = None) -> None:
+        self.uri = uri
+        self.options = options
+        self.edge = Edge(credentials=options.credentials)
+        self.session = session or Session()
+        self._place: tuple[URI, Place] | None = None  # where the name led to last
+        self.lanes = Lanes()
+
+    # ---- descriptions
+
+    def description(self) -> RemoteDescription:
+        """What the daemon says about the object; asked once for each connection."""
+        _, connection = self.connect(self._deadline())
+        return self._cached_description(connection) or self.refresh()
+
+    def known_description(self) -> RemoteDescription | None:
+        """The description if it is here already; no I/O."""
+        connection = self.session.connection
+        return self._cached_description(connection) if connection is not None else None
+
+    def _cached_description(self, connection: ClientConnection) -> RemoteDescription | None:
+        return connection.descriptions.get(self._place[0].object) if self._place is not None else None
+
+    def refresh(self) -> RemoteDescription:
+        """Asks the daemon for the description again."""
+        outcome, connection = Invocation(self, "", Encoded(self.options.codec, b""), Call.DESCRIBE).wait()
+        if outcome.value is None:
+            raise error_of(outcome)
+        description = RemoteDescription.from_wire(bytes(outcome.value.payload))
+        if self._place is not None:
+            connection.descriptions[self._place[0].object] = description
+        return description
+
+    def find_member(self, name: str) -> RemoteMember | None:
+        """The member of that name. A copy of the description that does not have it is refreshed first."""
+        description = self.known_description()
+        member = description.members.get(name) if description is not None else None
+        return member or self._find_fresh(name)
+
+    def _find_fresh(self, name: str) -> RemoteMember | None:
+        description = self.description()
+        return description.members.get(name) or self.refresh().members.get(name)
+
+    def where(self) -> str:
+        """The object as messages name it."""
+        uri = self._place[0] if self._place is not None else self.uri
+        name = self.uri.object if self.uri.protocol == "BROKERNAME" else uri.object
+        return f"{name!r} at {uri.location}" if uri.location is not None else f"'{uri}'"
+
+    # ---- calls
+
+    def invoke(
+        self,
+        member: str,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] = MappingProxyType({}),
+        kind: Call.Kind = Call.METHOD,
+        *,
+        oneway: bool = False,
+    ) -> Any:
+        """Calls a member and waits for its result, unless `oneway`. Raises what the method raised, and BrokerErrors."""
+        call = Invocation(self, member, self.encode(args, kwargs, snapshot=oneway), kind, oneway=oneway)
+        outcome, _ = call.wait()
+        return call.result(outcome)
+
+    def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object], *, snapshot: bool) -> Encoded:
+        """The arguments of a call; a snapshot for a caller who goes on, and may change them, before they are sent."""
+        arguments = codec(self.options.codec).encode_call(args, dict(kwargs), self.edge)
+        if snapshot and arguments.buffers:
+            return arguments._replace(buffers=tuple(bytes(buffer) for buffer in arguments.buffers))
+        return arguments
+
+    def _deadline(self) -> float | None:
+        """The time at which what is begun now is over: its own, or that of the call that it is nested in."""
+        context = CallContext.active()
+        outer = context.deadline if context is not None else None
+        timeout = self.options.timeout
+        return earlier(outer, None if timeout is None else time.monotonic() + timeout)
+
+    # ---- connecting
+
+    def bind(self) -> bool:
+        """Connects, and replaces a name by the URI that it leads to now. True if the proxy was not connected."""
+        before = self.session.connection
+        self.uri = self.open_session()
+        return before is not self.session.connection
+
+    def open_session(self) -> URI:
+        """Connects if need be, and has a session there."""
+        uri, connection = self.connect(self._deadline())
+        self.session.on(connection)
+        return uri
+
+    def forget_place(self) -> bool:
+        """The object is not where the name led to. False if it is no name: then there is nowhere else to look."""
+        if self.uri.protocol == "BROKER":
+            return False
+        self._place = None
+        return True
+
+    def connect(self, deadline: float | None) -> tuple[URI, ClientConnection]:
+        """Where the object is, and the connection to it; connects if need be, until the deadline at the latest."""
+        place = self._place
+        if place is not None:
+            connection = pool.find(place[1])
+            if connection is not None:
+                return place[0], connection
+        patience = time.monotonic() + self.options.wait
+        while True:
+            try:
+                return self._connect_once(deadline)
+            except (CannotConnect, NamingError):
+                now = time.monotonic()
+                if now >= patience or (deadline is not None and now >= deadline):
+                    raise
+            time.sleep(_RETRY_PAUSE)
+
+    def _connect_once(self, deadline: float | None) -> tuple[URI, ClientConnection]:
+        """Resolves the URI afresh and connects; with several candidates, to the first that can be reached."""
+        found = candidates(self.uri, wait=0, patience=min(PATIENCE, self._connect_timeout(deadline)))
+        for number, uri in enumerate(found, 1):
+            place = Place.of(uri, self.options.credentials)
+            try:
+                connection = pool.get(place, self._connect_timeout(deadline))
+            except CannotConnect:
+                if number == len(found):
+                    raise
+            else:
+                self._place = (uri, place)
+                return uri, connection
+        raise NamingError(f"{self.uri} leads to no object")
+
+    def _connect_timeout(self, deadline: float | None) -> float:
+        if deadline is None:
+            return self.options.connect_timeout
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            error = CallTimeout(f"the time of the call of {self.where()} was over before it was sent")
+            error.may_have_run = False
+            raise error
+        return min(self.options.connect_timeout, remaining)
+
+    def ping(self) -> None:
+        """Asks the daemon for a sign of life. Raises CommunicationError if there is none in time."""
+        deadline = self._deadline()
+        _, connection = self.connect(deadline)
+        timeout = self._connect_timeout(deadline)
+        if not connection.engine.ping(timeout):
+            raise CommunicationError(f"{connection.place} did not answer a ping within {timeout:g} s")
