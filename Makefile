@@ -77,11 +77,23 @@ check-proto: .venv-proto/.done ## Fails if broker/_pb is not what protos/ genera
 	diff --recursive --exclude=__pycache__ --exclude=__init__.py "$$fresh/broker/_pb" broker/_pb || \
 	{ echo 'broker/_pb is stale: run `make proto` and commit what it writes.' >&2; exit 1; }
 
-bench: setup ## Runs the benchmarks
-	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program" || exit; done
+# What `python -m benchmarks` is told besides: make bench BENCH='--quick'.
+BENCH :=
+
+bench: .venv-bench/.done ## Measures broker beside Pyro5, RPyC, ZeroC Ice and others (about ten minutes)
+	@.venv-bench/bin/python -m benchmarks $(BENCH)
+
+# zeroc-ice comes as source for most Pythons: it needs a C++ compiler once, and the benchmarks do without it.
+.venv-bench/.done: pyproject.toml
+	@$(call make_venv,.venv-bench)
+	.venv-bench/bin/python -m pip install --quiet --editable '.[bench-without-ice]'
+	@echo 'ZeroC Ice: installing, which may compile for ten minutes (this once) …'
+	@.venv-bench/bin/python -m pip install --editable '.[bench]' > .venv-bench/zeroc-ice.log 2>&1 || \
+	echo 'ZeroC Ice could not be installed, and has no column in the table: see .venv-bench/zeroc-ice.log' >&2
+	@touch $@
 
 clean: ## Removes what was made: environments, caches, builds
-	rm -rf .venv .venv-proto .venv-oldest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .venv-proto .venv-oldest .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,0 +1,135 @@
+"""How things are measured: the time of one call, calls in a time, memory of a process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from benchmarks.contestants.client import Call
+
+WARM_UP_CALLS = 200
+WARM_UP_SECONDS = 0.3
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+def warm_up(call: Call) -> None:
+    """Until everything that is made once is made; not long where one call takes its time."""
+    end = time.perf_counter() + WARM_UP_SECONDS
+    for _ in range(WARM_UP_CALLS):
+        call()
+        if time.perf_counter() > end:
+            return
+
+
+def latency(call: Call, seconds: float) -> float:
+    """The median time of one call, in microseconds, one after another in this thread."""
+    warm_up(call)
+    times = []
+    clock = time.perf_counter_ns
+    end = clock() + int(seconds * 1e9)
+    before = clock()
+    while before < end:
+        call()
+        after = clock()
+        times.append(after - before)
+        before = clock()
+    return median(times) / 1e3
+
+
+def rate(work: Call, amount: float, seconds: float) -> float:
+    """How much is done in a second by a work that does `amount` at a time: the median of the times it was done."""
+    warm_up(work)
+    return amount / (latency_once(work, seconds) / 1e6)
+
+
+def latency_once(work: Call, seconds: float) -> float:
+    """As `latency`, without warming up."""
+    times: list[int] = []
+    end = time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        before = time.perf_counter_ns()
+        work()
+        times.append(time.perf_counter_ns() - before)
+    return median(times) / 1e3
+
+
+def threads_rate(make_caller: Callable[[], Call], threads: int, seconds: float) -> float:
+    """Calls a second of so many threads together, each with what `make_caller` returns to it."""
+    crowd = _Crowd(make_caller, threads)
+    return crowd.rate(seconds)
+
+
+class _Crowd:
+    def __init__(self, make_caller: Callable[[], Call], threads: int) -> None:
+        self._make_caller = make_caller
+        self._warm = threading.Barrier(threads + 1)
+        self._stop = False
+        self._counts = [0] * threads
+        self._failure: BaseException | None = None
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(threads)]
+
+    def rate(self, seconds: float) -> float:
+        for thread in self._threads:
+            thread.start()
+        try:
+            self._warm.wait()
+        except threading.BrokenBarrierError:
+            raise self._failure or RuntimeError("a thread ended early") from None
+        before, started = sum(self._counts), time.perf_counter()
+        time.sleep(seconds)
+        done, took = sum(self._counts) - before, time.perf_counter() - started
+        self._stop = True
+        for thread in self._threads:
+            thread.join(10)
+        if self._failure is not None:
+            raise self._failure
+        return done / took
+
+    def _run(self, number: int) -> None:
+        try:
+            call = self._make_caller()
+            warm_up(call)
+            self._warm.wait()
+            while not self._stop:
+                call()
+                self._counts[number] += 1
+        except threading.BrokenBarrierError:
+            return
+        except BaseException as error:
+            self._failure = error
+            self._warm.abort()
+
+
+def resident_kib(pid: int) -> float:
+    """The memory of a process that is in RAM, in KiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * _PAGE / 1024
+
+
+def sockets() -> int:
+    """How many sockets this process has open."""
+    count = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            count += str(entry.readlink()).startswith("socket:")
+        except FileNotFoundError:  # the one through which the folder is read
+            continue
+    return count
+
+
+def settled_kib(pid: int) -> float:
+    """The memory of a process once it has stopped changing; at most two seconds later."""
+    gc.collect()
+    before = resident_kib(pid)
+    for _ in range(20):
+        time.sleep(0.1)
+        now = resident_kib(pid)
+        if abs(now - before) < 64:
+            return now
+        before = now
+    return before
