@@ -14,7 +14,7 @@ from benchmarks.target import Target
 
 Ice.loadSlice("", [str(Path(__file__).with_name("target.ice"))])
 
-import BenchmarkSlice as definitions  # noqa: E402 - made by loadSlice
+import BenchmarkSlice as Definitions  # noqa: E402 - made by loadSlice
 
 # Big messages are refused by default; 0 takes the limit away.
 _PROPERTIES = {"Ice.MessageSizeMax": "0", "Ice.Default.Host": "127.0.0.1"}
@@ -29,7 +29,7 @@ def serve(_variant: str, ready: Ready) -> None:
     communicator.waitForShutdown()
 
 
-class Servant(definitions.Target):  # type: ignore[misc]
+class Servant(Definitions.Target):  # type: ignore[misc]
     _target = Target()
 
     def add(self, a: int, b: int, _current: Any) -> int:
@@ -45,17 +45,17 @@ class Servant(definitions.Target):  # type: ignore[misc]
         try:
             self._target.fail()
         except ValueError as error:
-            raise definitions.ValueError(str(error)) from None
+            raise Definitions.ValueError(str(error)) from None
 
     def callBack(self, callback: Any, current: Any) -> int:  # noqa: N802 - its name in Slice
         # Over the connection that the call came by: nothing else reaches a process without a port.
-        return self._target.call_back(definitions.CallbackPrx.uncheckedCast(callback.ice_fixed(current.con)))
+        return self._target.call_back(Definitions.CallbackPrx.uncheckedCast(callback.ice_fixed(current.con)))
 
     def block(self, _current: Any) -> None:
         self._target.block()
 
 
-class CallbackServant(definitions.Callback):  # type: ignore[misc]
+class CallbackServant(Definitions.Callback):  # type: ignore[misc]
     def add(self, a: int, b: int, _current: Any) -> int:
         return a + b
 
@@ -87,7 +87,7 @@ class IceClient(Client):
         def fail() -> None:
             try:
                 proxy.fail()
-            except definitions.ValueError as error:
+            except Definitions.ValueError as error:
                 raise ValueError(error.message) from None
 
         return fail
@@ -98,7 +98,7 @@ class IceClient(Client):
         callback = adapter.add(CallbackServant(), Ice.stringToIdentity(str(uuid.uuid4())))
         adapter.activate()
         proxy.ice_getConnection().setAdapter(adapter)
-        callback = definitions.CallbackPrx.uncheckedCast(callback)
+        callback = Definitions.CallbackPrx.uncheckedCast(callback)
         return lambda: proxy.callBack(callback)
 
     def connections(self, count: int) -> list[Call]:
@@ -112,7 +112,7 @@ class IceClient(Client):
 
     def _proxy(self, connection: str) -> Any:
         proxy = self.communicator.stringToProxy(self.address).ice_connectionId(connection)
-        return definitions.TargetPrx.uncheckedCast(proxy)
+        return Definitions.TargetPrx.uncheckedCast(proxy)
 
 
 def _communicator() -> Any:
