@@ -13,6 +13,7 @@ from broker.codecs import Record, register_type
 from broker.config import config
 from broker.context import current_context
 from broker.daemon import Daemon
+from broker.dispatch import Stats
 from broker.exposure import behavior, expose, oneway
 from broker.proxy import Proxy
 from broker.registry.client import NameServer
@@ -28,6 +29,7 @@ __all__ = [
     "NameServer",
     "Proxy",
     "Record",
+    "Stats",
     "__version__",
     "behavior",
     "config",

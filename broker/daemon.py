@@ -27,7 +27,7 @@ from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.server import ConnectService, DaemonThreads
 from broker.connection.workers import Workers, start_thread
 from broker.context import CallContext, Client
-from broker.dispatch import Authorize, Dispatcher
+from broker.dispatch import Authorize, Dispatcher, Stats
 from broker.errors import DaemonError, format_remote_traceback
 from broker.inspection import Inspection
 from broker.listening import check_bind, listen, listen_unix, published_address, resolve_host
@@ -149,6 +149,8 @@ class Daemon:
             codecs=accepted,
             authorize=authorize,
             around=around_functions,
+            max_calls=Config.max_calls.pick(None),
+            max_calls_per_connection=Config.max_calls_per_connection.pick(None),
             loop=lambda: self._loop or self._loop_thread.get(),
         )
         self._connects = ConnectService(self._settings, _Arrivals(self._dispatcher))
@@ -259,6 +261,11 @@ class Daemon:
     def objects(self) -> dict[str, object]:
         """The registered objects and classes by id."""
         return {object_id: registration.target for object_id, registration in self._objects.registrations.items()}
+
+    def stats(self) -> Stats:
+        """What this daemon has done since it was made, and what it is doing now."""
+        connections, sessions = len(self._connects.connections), len(self._sessions)
+        return self._dispatcher.stats(connections=connections, sessions=sessions, exports=0)
 
     def publish(self, obj: object, name: str, *, tags: Iterable[str] = ()) -> URI:
         """Registers the object if need be, and enters it in the name server for as long as this daemon lives.

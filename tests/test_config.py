@@ -23,6 +23,8 @@ ITEMS = {
     "insecure": False,
     "local": True,
     "log_level": "WARNING",
+    "max_calls": 65_536,
+    "max_calls_per_connection": 16_384,
     "max_message_size": 1024**3,
     "max_workers": 256,
     "ns_host": "localhost",

@@ -93,6 +93,7 @@ CONTRACT: dict[str, str | None] = {
     "current_context.copy": "()",
     "URI": "(uri)",
     "Call": None,
+    "Stats": None,
     "Record": None,
     "config.timeout": None,
     "errors.BrokerError.may_have_run": None,
@@ -119,7 +120,6 @@ CONTRACT: dict[str, str | None] = {
 NOT_YET: set[str] = {
     "AsyncProxy",
     "Batch",
-    "Daemon.stats",
     "Proxy(around=())",
     "close",
     "connect",

@@ -137,6 +137,8 @@ class Config:
     codecs = Item(("json",), kinds.words("the names of codecs"), "The codecs that a daemon accepts; commas between.")
     require_expose = Item(False, kinds.flag(), "Whether only members marked with @expose are remote.")
     max_workers = Item(256, kinds.whole(1), "How many methods of a daemon run at the same time.")
+    max_calls = Item(65_536, kinds.whole(1), "How many calls a daemon has under way before it refuses further ones.")
+    max_calls_per_connection = Item(16_384, kinds.whole(1), "The same for the calls of one connection.")
     max_message_size = Item(1 << 30, kinds.whole(1), "The largest value that is accepted or sent, in bytes.")
     tracebacks = Item(True, kinds.flag(), "Whether exceptions travel with the daemon's traceback.")
     insecure = Item(False, kinds.flag(), "Whether a daemon may serve other machines without TLS.")

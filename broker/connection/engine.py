@@ -117,6 +117,11 @@ class Connection:
         return self._outgoing.busy or self._incoming.busy
 
     @property
+    def calls_to_answer(self) -> int:
+        """How many calls of the other side are under way, without nested ones."""
+        return self._incoming.to_answer
+
+    @property
     def congested(self) -> bool:
         """Whether so much waits to be sent that no further call should start."""
         return self._line.congested

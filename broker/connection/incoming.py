@@ -52,6 +52,11 @@ class Incoming:
         """Whether calls are under way."""
         return bool(self._calls)
 
+    @property
+    def to_answer(self) -> int:
+        """How many calls are under way, without nested ones."""
+        return len(self._calls) - self._nested
+
     def has_got(self, call_id: int) -> bool:
         """Whether the number was ever given to a call."""
         return 0 < call_id <= self._highest

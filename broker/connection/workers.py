@@ -76,6 +76,11 @@ class Workers:
             self._condition.notify_all()
 
     @property
+    def saturated(self) -> bool:
+        """Whether what is submitted now has to wait until a job is over."""
+        return self._threads >= self.limit and not self._idle
+
+    @property
     def threads(self) -> int:
         """How many threads there are."""
         return self._threads

@@ -9,13 +9,16 @@ Every kind of call passes here: frames of a connection, and unary calls of any g
     under_way   the calls that are not answered, and the sessions that end behind them
     admission   may the caller? object, member, codec
     scheduling  lanes, gates and threads: when and where a call runs
+    fairness    the callers in turn, where all workers are busy
     answers     the one answer of a call
     execution   decode, invoke
     around      the functions around it
+    statistics  what came of them, in numbers
     dispatcher  puts these together
 """
 
 from broker.dispatch.admission import Authorize
-from broker.dispatch.dispatcher import Dispatcher
+from broker.dispatch.dispatcher import MAX_CALLS, MAX_CALLS_PER_CONNECTION, Dispatcher
+from broker.dispatch.statistics import Stats
 
-__all__ = ["Authorize", "Dispatcher"]
+__all__ = ["MAX_CALLS", "MAX_CALLS_PER_CONNECTION", "Authorize", "Dispatcher", "Stats"]

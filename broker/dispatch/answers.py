@@ -15,6 +15,7 @@ from broker.connection.workers import run_aside
 from broker.dispatch.around import RefusedByFunction
 from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
+from broker.dispatch.statistics import Tally
 from broker.dispatch.under_way import UnderWay
 from broker.errors import CodecError, MessageTooLargeError
 
@@ -24,7 +25,8 @@ _log = logging.getLogger("broker")
 class Answers:
     """Answers the calls of one daemon, and lets go of them. Every method may be called from any thread; no lock."""
 
-    def __init__(self, under_way: UnderWay, scheduler: Scheduler, edge: Edge) -> None:
+    def __init__(self, under_way: UnderWay, scheduler: Scheduler, edge: Edge, tally: Tally) -> None:
+        self._tally = tally
         self._under_way = under_way
         self._scheduler = scheduler
         self._edge = edge
@@ -35,10 +37,10 @@ class Answers:
             self.refuse(job, value.refused)
             return
         request = job.call.request
-        if raised and (request.oneway or job.cancelled is not None) and not isinstance(value, asyncio.CancelledError):
+        if raised:
             assert isinstance(value, BaseException)
-            what = "oneway call" if request.oneway else f"call that nobody waits for ({job.cancelled})"
-            _log.warning("%s of %s.%s failed", what, request.object, request.member, exc_info=value)
+            self._tally.raised(value)
+            self._log_unheard(job, value)
         metadata = (job.context.outgoing_metadata if job.context is not None else None) or {}
         what = "what it raised" if raised else "its result"
         self._answer(
@@ -46,6 +48,13 @@ class Answers:
             lambda kept: job.call.answer(value, self._edge, raised=raised, kept=kept, metadata=metadata),
             f"{request.object}.{request.member} ran, and {what} cannot be encoded by the server",
         )
+
+    def _log_unheard(self, job: Job, error: BaseException) -> None:
+        """Logs what was raised and no caller can receive."""
+        request = job.call.request
+        if (request.oneway or job.cancelled is not None) and not isinstance(error, asyncio.CancelledError):
+            what = "oneway call" if request.oneway else f"call that nobody waits for ({job.cancelled})"
+            _log.warning("%s of %s.%s failed", what, request.object, request.member, exc_info=error)
 
     def finish_with_bytes(self, job: Job, data: bytes) -> None:
         """Answers with bytes that are in no codec."""
@@ -55,22 +64,26 @@ class Answers:
         """Answers that the call was not carried out, or that it ran and has no result."""
         if job.call.request.oneway:
             run_aside(lambda: _log.warning("oneway call refused: %s", refused.message))
-        job.call.refuse(refused, ran=ran)
+        self._refuse(job, refused, ran=ran)
         self._done(job)
+
+    def _refuse(self, job: Job, refused: Refused, *, ran: bool, kept: bool = False) -> None:
+        self._tally.refused(refused.reason)
+        job.call.refuse(refused, ran=ran, kept=kept)
 
     def _answer(self, job: Job, answer: Callable[[bool], None], cannot_be_encoded: str = "") -> None:
         kept = self._under_way.keeps(job)
         try:
             answer(kept)
         except MessageTooLargeError as error:
-            job.call.refuse(Refused(Reason.MESSAGE_TOO_LARGE, str(error)), ran=True, kept=kept)
+            self._refuse(job, Refused(Reason.MESSAGE_TOO_LARGE, str(error)), ran=True, kept=kept)
         except CodecError as error:
             refused = Refused(Reason.RESULT_NOT_ENCODABLE, f"{cannot_be_encoded}: {error}")
-            job.call.refuse(refused, ran=True, kept=kept)
+            self._refuse(job, refused, ran=True, kept=kept)
         except BaseException as error:  # user code: what turns a value into plain data
             _log.exception("a call of %s could not be answered", job.call.request.object)
             refused = Refused(Reason.INTERNAL, f"the answer failed: {type(error).__name__}: {error}")
-            job.call.refuse(refused, ran=True, kept=kept)
+            self._refuse(job, refused, ran=True, kept=kept)
         finally:
             self._done(job)
 

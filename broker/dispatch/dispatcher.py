@@ -15,7 +15,7 @@ from broker.codecs import Edge
 from broker.connection import chains
 from broker.connection.calls import REFUSED_DRAINING, ServedCall
 from broker.connection.engine import Connection
-from broker.connection.refusals import Refused
+from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import Workers
 from broker.context import Client
 from broker.dispatch.admission import Admission, Authorize
@@ -24,8 +24,13 @@ from broker.dispatch.around import AroundCalls
 from broker.dispatch.execution import Execution
 from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
+from broker.dispatch.statistics import Stats, Tally
 from broker.dispatch.under_way import UnderWay
 from broker.objects import ObjectTable, Sessions
+
+MAX_CALLS = 65_536
+MAX_CALLS_PER_CONNECTION = 16_384
+"""Calls under way, waiting ones included; beyond it they are refused. Nested calls are outside these limits."""
 
 
 class Dispatcher:
@@ -45,11 +50,17 @@ class Dispatcher:
         authorize: Authorize | None = None,
         around: AroundFunctions = NO_FUNCTIONS,
         loop: Callable[[], asyncio.AbstractEventLoop],
+        max_calls: int = MAX_CALLS,
+        max_calls_per_connection: int = MAX_CALLS_PER_CONNECTION,
     ) -> None:
+        self._max_calls = max_calls
+        self._max_calls_per_connection = max_calls_per_connection
+        self._location = objects.location
+        self._tally = Tally()
         self._admission = Admission(objects, codecs, authorize)
         self._under_way = UnderWay(sessions, objects.location)
         self._scheduler = Scheduler(workers, self._refuse)
-        self._answers = Answers(self._under_way, self._scheduler, edge)
+        self._answers = Answers(self._under_way, self._scheduler, edge, self._tally)
         around_calls = AroundCalls(around, self._scheduler)
         self._execution = Execution(self._under_way, self._scheduler, self._answers, edge, loop, around_calls)
 
@@ -72,6 +83,16 @@ class Dispatcher:
         """How many calls were taken and are not answered."""
         return len(self._under_way)
 
+    def stats(self, *, connections: int, sessions: int, exports: int) -> Stats:
+        """What came of the calls so far, and what is under way."""
+        return self._tally.stats(
+            under_way=len(self._under_way),
+            waiting=self._under_way.count_waiting(),
+            connections=connections,
+            sessions=sessions,
+            exports=exports,
+        )
+
     def session_closed(self, connection: Connection, number: int) -> None:
         """A session is over: what is kept for it goes, and what its calls under way still leave behind."""
         self._under_way.session_closed(connection, number)
@@ -85,6 +106,11 @@ class Dispatcher:
     def dispatch(self, call: ServedCall, client: Client, caller: Connection | None) -> None:
         """Takes a call. It will be answered exactly once."""
         job = Job(call, client, caller)
+        self._tally.arrived(call.request, unary=caller is None)
+        refused = None if call.request.is_nested else self._over_limit(caller)
+        if refused is not None:
+            self._refuse(job, refused)
+            return
         call.on_cancel(job.cancel)
         if not self._under_way.add(job):
             return  # `start` goes on with it
@@ -92,6 +118,16 @@ class Dispatcher:
             self._refuse(job, REFUSED_DRAINING)
         else:
             self._enter(job)
+
+    def _over_limit(self, caller: Connection | None) -> Refused | None:
+        if caller is not None and caller.calls_to_answer > self._max_calls_per_connection:
+            limit = self._max_calls_per_connection
+            what = f"{limit} calls of one connection are under way at {self._location}, which takes no more at a time "
+            return Refused(Reason.OVERLOADED, what + "(max_calls_per_connection): wait for some of them")
+        if len(self._under_way) >= self._max_calls:
+            what = f"{self._max_calls} calls are under way at {self._location}, which takes no more at a time "
+            return Refused(Reason.OVERLOADED, what + "(max_calls): call again later")
+        return None
 
     def _enter(self, job: Job) -> None:
         request = job.call.request

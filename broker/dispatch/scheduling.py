@@ -13,6 +13,7 @@ from broker._pb.broker_pb2 import Call
 from broker.connection import chains
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import Workers, start_thread
+from broker.dispatch.fairness import FairQueue
 from broker.dispatch.job import Job
 from broker.errors import Overloaded
 from broker.objects import Registration
@@ -32,6 +33,7 @@ class Scheduler:
         self.lanes = Lanes()
         self._workers = workers
         self._refuse = refuse
+        self._queue: FairQueue[tuple[Job, Step]] = FairQueue()  # for each a `_next_in_turn` is with the workers
 
     # ---- order
 
@@ -65,10 +67,20 @@ class Scheduler:
             self._refuse(job, Refused(Reason.OVERLOADED, str(error)))
 
     def on_worker(self, job: Job, step: Step) -> None:
+        """Goes on on a worker; where all are busy, callers get them in turn."""
+        queue = self._workers.saturated or self._queue
+        if queue:
+            self._queue.put(job.caller or job.client.address, (job, step))
         try:
-            self._workers.submit(lambda: step(job))
+            self._workers.submit(self._next_in_turn if queue else lambda: step(job))
         except Overloaded as error:
+            if queue:
+                job, _ = self._queue.take()
             self._refuse(job, Refused(Reason.OVERLOADED, str(error)))
+
+    def _next_in_turn(self) -> None:
+        job, step = self._queue.take()
+        step(job)
 
     def resume(self, job: Job, step: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
         """Runs a part of a call that is under way, and holds no thread, on such a thread as the call was to have.

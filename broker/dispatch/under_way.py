@@ -39,6 +39,12 @@ class UnderWay:
     def __len__(self) -> int:
         return len(self._jobs)
 
+    def count_waiting(self) -> int:
+        """How many calls have not started."""
+        with self._lock:
+            jobs = list(self._jobs)
+        return sum(not job.started for job in jobs)
+
     # ---- calls
 
     def add(self, job: Job) -> bool:
