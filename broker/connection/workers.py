@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -30,50 +29,104 @@ def start_thread(job: Job, name: str) -> None:
         raise Overloaded(f"no thread can be started: {error}") from error
 
 
+class _Seat:
+    """Where an idle thread waits for its next job."""
+
+    __slots__ = ("job", "woken")
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+        self.woken = threading.Lock()
+        self.woken.acquire()
+
+
 class Workers:
-    """Runs jobs in the order given, on at most `limit` threads. Every method may be called from any thread."""
+    """Runs jobs in the order given, at most `limit` at a time. Every method may be called from any thread.
+
+    A job is handed to the thread that became idle last, by a lock that only this thread waits for: whoever hands over
+    wakes one thread, once.
+    """
 
     def __init__(self, limit: int, name: str) -> None:
         self.limit = limit
         self._name = name
-        self._jobs: deque[Job] = deque()
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
+        self._jobs: deque[Job] = deque()  # those that wait because `limit` are running
+        self._idle: list[_Seat] = []
         self._threads = 0
-        self._idle = 0
+        self._guests = 0  # threads of others that run jobs of ours
         self._closed = False
 
     def submit(self, job: Job) -> None:
-        """Queues a job. It must not raise; what it raises all the same is logged.
+        """Runs a job, or queues it. It must not raise; what it raises all the same is logged.
 
         Raises Overloaded if there is no thread and none can be started.
         """
-        with self._condition:
-            self._jobs.append(job)
-            if self._idle >= len(self._jobs):
-                self._condition.notify()
+        with self._lock:
+            if self._is_full:
+                self._jobs.append(job)
                 return
-            if self._threads >= self.limit:
+            seat = self._place_locked(job)
+        self._set_going(seat, job)
+
+    def enter(self) -> bool:
+        """A thread of somebody else is going to run jobs in the place of one of ours; False if all places are taken."""
+        with self._lock:
+            if self._is_full:
+                return False
+            self._guests += 1
+            return True
+
+    def leave(self) -> None:
+        """The thread that had entered runs no further jobs."""
+        with self._lock:
+            self._guests -= 1
+            if not self._jobs or self._is_full:
                 return
-            self._threads += 1
-            number = self._threads
+            job = self._jobs.popleft()
+            seat = self._place_locked(job)
+        self._set_going(seat, job)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._threads - len(self._idle) + self._guests >= self.limit
+
+    def _place_locked(self, job: Job) -> _Seat | None:
+        """The seat of the idle thread that is to run the job; None for a new thread."""
+        if self._idle:
+            seat = self._idle.pop()
+            seat.job = job
+            return seat
+        self._threads += 1
+        return None
+
+    def _set_going(self, seat: _Seat | None, job: Job) -> None:
+        if seat is not None:
+            seat.woken.release()
+            return
         try:
-            threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
+            threading.Thread(
+                target=self._work, args=(job,), name=f"{self._name}-{self._threads}", daemon=True
+            ).start()
         except RuntimeError as error:  # the system's limit, or the interpreter is ending
             self._give_up(job, error)
 
     def _give_up(self, job: Job, error: RuntimeError) -> None:
-        with self._condition:
+        with self._lock:
             self._threads -= 1
-            if self._threads or job not in self._jobs:
-                return  # another thread takes it, or has
-            self._jobs.remove(job)
+            if self._threads > len(self._idle):  # another thread takes it when it is done
+                self._jobs.appendleft(job)
+                return
         raise Overloaded(f"no thread can be started: {error}") from error
 
     def close(self) -> None:
         """Lets the threads end as they become idle; queued jobs still run."""
-        with self._condition:
+        with self._lock:
             self._closed = True
-            self._condition.notify_all()
+            idle, self._idle = self._idle, []
+            self._threads -= len(idle)
+        for seat in idle:
+            seat.woken.release()
 
     @property
     def saturated(self) -> bool:
@@ -85,25 +138,30 @@ class Workers:
         """How many threads there are."""
         return self._threads
 
-    def _work(self) -> None:
-        while (job := self._next()) is not None:
+    def _work(self, job: Job | None) -> None:
+        seat = _Seat()
+        while job is not None:
             run_safely(job)
-            del job
+            del job  # what it holds is not held by an idle thread
+            job = self._next(seat)
 
-    def _next(self) -> Job | None:
-        with self._condition:
-            give_up = time.monotonic() + IDLE_SECONDS
-            while not self._jobs:
-                remaining = give_up - time.monotonic()
-                if self._closed or remaining <= 0:
+    def _next(self, seat: _Seat) -> Job | None:
+        with self._lock:
+            if self._jobs and self._threads - len(self._idle) + self._guests <= self.limit:
+                return self._jobs.popleft()
+            if self._closed:
+                self._threads -= 1
+                return None
+            seat.job = None
+            self._idle.append(seat)
+        if not seat.woken.acquire(timeout=IDLE_SECONDS):
+            with self._lock:
+                if seat in self._idle:
+                    self._idle.remove(seat)
                     self._threads -= 1
                     return None
-                self._idle += 1
-                try:
-                    self._condition.wait(remaining)
-                finally:
-                    self._idle -= 1
-            return self._jobs.popleft()
+            seat.woken.acquire()  # it was given a job just now
+        return seat.job
 
 
 def run_safely(job: Job) -> None:
