@@ -153,10 +153,11 @@ class Daemon:
             max_calls_per_connection=Config.max_calls_per_connection.pick(None),
             loop=lambda: self._loop or self._loop_thread.get(),
         )
-        self._connects = ConnectService(self._settings, _Arrivals(self._dispatcher))
+        self._connects = ConnectService(self._settings, _Arrivals(self._dispatcher), self._dispatcher.leading)
         self._serve_also(self._handlers(), SERVICE)
         self._server.add_generic_rpc_handlers((self._inspection,))
         self._server.start()
+        self._connects.started(self._server)
         leases.announce(self.location, self._leases)
 
     # ---- where it is
@@ -197,7 +198,7 @@ class Daemon:
             "Lookup": grpc.unary_unary_rpc_method_handler(
                 unary.lookup, wire.LookupRequest.FromString, wire.Description.SerializeToString
             ),
-            "Connect": grpc.stream_stream_rpc_method_handler(self._connects.connect),
+            "Connect": self._connects.method(),
         }
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 

@@ -62,6 +62,8 @@ class Registration:
     location: str
     handing_over: Gate = field(default_factory=lambda: Gate(1), repr=False)
     """Keeps the order in which calls go to the executor."""
+    paces: dict[str, float] = field(default_factory=dict, repr=False)
+    """How many seconds the calls of each member hold their thread, on average."""
     _single: Maker = field(default_factory=Maker, repr=False)
 
     @property

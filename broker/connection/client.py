@@ -7,12 +7,12 @@ import os
 import threading
 import time
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 import grpc
 
-from broker.connection import chains
+from broker.connection import chains, completion
 from broker.connection.calls import IncomingCall
 from broker.connection.channels import open_channel
 from broker.connection.engine import Connection, Settings
@@ -50,6 +50,49 @@ class Place(NamedTuple):
         return cls(uri.host or "", uri.port or 0, uri.socket_path, credentials)
 
 
+class Stream(Protocol):
+    """The stream that carries a connection, as this end sees it."""
+
+    code: grpc.StatusCode | None
+    details: str
+
+    def read(self) -> None:
+        """Takes in what arrives until the end; then `code` and `details` say how it ended. In a thread of its own."""
+
+    def cancel(self) -> None:
+        """Ends the stream at once. From any thread."""
+
+
+class _PublicStream:
+    """A stream on the public API of grpcio, which has a thread of its own for what is sent."""
+
+    def __init__(self, channel: grpc.Channel, engine: Connection) -> None:
+        self.code: grpc.StatusCode | None = None
+        self.details = ""
+        self._engine = engine
+        method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT_METHOD)
+        self._call: Any = method(iter(engine.next_message, None))
+
+    def read(self) -> None:
+        try:
+            for message in self._call:
+                self._engine.receive(message)
+        except grpc.RpcError:
+            pass  # the code says it
+        self.code, self.details = self._call.code(), self._call.details()
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+
+def _open_stream(channel: grpc.Channel, engine: Connection) -> Stream:
+    if not completion.is_available:
+        return _PublicStream(channel, engine)
+    stream = completion.ClientStream(channel, CONNECT_METHOD, engine)
+    engine.hand_to(stream)
+    return stream
+
+
 class ClientConnection:
     """A connection that this process opened, with what its proxies know about the other side."""
 
@@ -69,8 +112,7 @@ class ClientConnection:
         channel = open_channel(
             host, port, unix_socket=path, credentials=credentials, max_message_size=MESSAGE_LIMIT + (1 << 20)
         )
-        method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT_METHOD)
-        stream = method(iter(self.engine.next_message, None))
+        stream = _open_stream(channel, self.engine)
         threading.Thread(target=self._read, args=(channel, stream), name=f"broker-{self.place}", daemon=True).start()
         self.engine.on_end = lambda _: self._ended(stream)
         try:
@@ -84,7 +126,7 @@ class ClientConnection:
             stream.cancel()
             raise CannotConnect(f"cannot connect to {self.place}: {self._explain(reason or 'no answer', opened)}")
 
-    def _ended(self, stream: Any) -> None:
+    def _ended(self, stream: Stream) -> None:
         pool.forget(self)
         timers.call_later(_LAST_WORDS_SECONDS, stream.cancel)
 
@@ -94,14 +136,12 @@ class ClientConnection:
             self._sessions += 1
             return self._sessions
 
-    def _read(self, channel: grpc.Channel, stream: Any) -> None:
-        try:
-            for message in stream:
-                self.engine.receive(message)
-            reason = f"{self.place} closed the connection"
-        except grpc.RpcError:
-            self._failure = stream.code()
-            reason = stream.details()
+    def _read(self, channel: grpc.Channel, stream: Stream) -> None:
+        stream.read()
+        reason = f"{self.place} closed the connection"
+        if stream.code is not grpc.StatusCode.OK:
+            self._failure = stream.code
+            reason = stream.details
         self.engine.lost(self.engine.draining_because or f"the connection to {self.place} was lost ({reason})")
         channel.close()
 

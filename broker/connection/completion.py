@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from grpc import _server  # type: ignore[attr-defined]
-from grpc._cython import cygrpc
+from grpc import _server
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from broker.connection.engine import Connection
 from broker.connection.leading import Leading
@@ -32,7 +32,7 @@ def _has_all() -> bool:
             _server._process_event_and_continue, _server._possibly_finish_call, _server._is_rpc_state_active,
             _server._get_initial_metadata_operation, _server._ServerStage.STOPPED,
         )  # fmt: skip
-        state = _server._RPCState()
+        state: Any = _server._RPCState()  # type: ignore[no-untyped-call]
         state.due.add("token")
         state.client, state.callbacks, state.initial_metadata_allowed  # noqa: B018
         return all(map(callable, names[:-1])) and _server._possibly_finish_call(state, "token") == (None, ())
@@ -138,30 +138,32 @@ class ServerStream:
 
     def receive(self) -> None:
         """Takes in the next message when it comes."""
-        self._begin(self._receive_operations, self._received)
+        with self._state.condition:
+            self._begin_locked(self._receive_operations, self._received)
 
     def send(self, message: bytes) -> None:
-        self._begin((cygrpc.SendMessageOperation(message, _NO_FLAGS),), self._sent)
+        operations: tuple[Any, ...] = (cygrpc.SendMessageOperation(message, _NO_FLAGS),)
+        state = self._state
+        with state.condition:
+            if state.initial_metadata_allowed:
+                operations = (_server._get_initial_metadata_operation(state, None), *operations)
+                state.initial_metadata_allowed = False
+            self._begin_locked(operations, self._sent)
 
     def finish(self) -> None:
         self._finish(None)
 
-    def _begin(self, operations: tuple[Any, ...], done: Callable[[Any, object], Any]) -> None:
-        state, token = self._state, object()
-        with state.condition:
-            if not _server._is_rpc_state_active(state):
-                return
-            if done is self._sent and state.initial_metadata_allowed:
-                operations = (_server._get_initial_metadata_operation(state, None), *operations)
-                state.initial_metadata_allowed = False
-            state.due.add(token)
+    def _begin_locked(self, operations: tuple[Any, ...], done: Callable[[Any, Any], Any]) -> None:
+        token = object()
+        if _server._is_rpc_state_active(self._state):
+            self._state.due.add(token)
             self._call.start_server_batch(operations, lambda event: done(event, token))
 
-    def _sent(self, event: Any, token: object) -> Any:
+    def _sent(self, event: Any, token: Any) -> Any:
         self._engine.sent()
         return self._done(token)
 
-    def _received(self, event: Any, token: object) -> Any:
+    def _received(self, event: Any, token: Any) -> Any:
         message = event.batch_operations[0].message()
         if message is None:
             self._engine.transport_ended(f"{self._engine.peer_name} is gone")
@@ -176,7 +178,7 @@ class ServerStream:
             self._leading.hand_over()
         return finished
 
-    def _done(self, token: object) -> Any:
+    def _done(self, token: Any) -> Any:
         with self._state.condition:
             return _server._possibly_finish_call(self._state, token)
 

@@ -51,6 +51,11 @@ class Leading:
         self._watched = False
         self._has_watchdog = False
 
+    @property
+    def saturated(self) -> bool:
+        """Whether a job would have to wait for a worker."""
+        return self._workers.saturated
+
     def submit(self, job: Job, *, quick: bool) -> None:
         """Runs a job: if it is quick, on the thread that reads (if this is one), else on a worker.
 
@@ -80,21 +85,20 @@ class Leading:
         turn = _Turn()
         with self._lock:
             self._ready.extend(jobs)
-            leads = self._turn is None and self._workers.enter()
+            follows = self._turn is not None
+            leads = not follows and self._workers.enter()
             if leads:
                 self._turn = turn
-            elif self._turn is None:
+            elif not follows:  # as many calls run as may
                 jobs = list(self._ready)
                 self._ready.clear()
-            else:
-                jobs = []
         if leads:
             self._take_turn(turn)
-        elif jobs:
+        elif follows:
+            self._watch_leader()
+        else:
             for job in jobs:
                 self._submit_late(job)
-        else:
-            self._watch_leader()
 
     def _take_turn(self, turn: _Turn) -> None:
         self._local.jobs = self._ready
@@ -131,10 +135,10 @@ class Leading:
         if self._watched:
             return
         with self._lock:
-            if self._watched:
-                return
-            self._watched = True
             start, self._has_watchdog = not self._has_watchdog, True
+            wake, self._watched = not self._watched, True
+        if not wake:
+            return
         if start:
             threading.Thread(target=self._guard, name="broker-watchdog", daemon=True).start()
         self._watch.release()

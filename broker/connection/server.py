@@ -1,8 +1,8 @@
-"""The end that is connected to: the Connect stream of the gRPC service, on the public API of grpcio.
+"""The end that is connected to: the Connect stream of the gRPC service.
 
-grpcio's synchronous server runs a streaming method in a thread of its pool for as long as the stream lives, so a pool
-of a fixed size is a limit on connections, and one of ThreadPoolExecutor's threads would be joined at exit. The pool
-here makes a daemon thread for each.
+On the public API of grpcio a streaming method has a thread of the server's pool for as long as the stream lives, so a
+pool of a fixed size is a limit on connections, and one of ThreadPoolExecutor's threads would be joined at exit. The
+pool here makes a daemon thread for each.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+from functools import partial
 from typing import Any
 
 import grpc
 
+from broker.connection import completion
 from broker.connection.engine import Connection, Handler, Settings
+from broker.connection.leading import Leading
 from broker.connection.timers import timers
 from broker.connection.workers import Workers
 
@@ -50,15 +53,42 @@ def _run(future: futures.Future[Any], fn: Callable[..., Any], args: Any, kwargs:
 class ConnectService:
     """Serves the Connect stream: an engine for each connection."""
 
-    def __init__(self, settings: Settings, handler: Handler) -> None:
+    def __init__(self, settings: Settings, handler: Handler, leading: Leading) -> None:
         self._settings = settings
         self._handler = handler
+        self._leading = leading
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
         self._closing: str | None = None
 
-    def connect(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
-        """The streaming method: its thread sends, another one of ours reads."""
+    def started(self, server: grpc.Server) -> None:
+        """The server that the stream is a method of has started."""
+        if completion.is_available:
+            completion.Pollers(server, self._leading)
+
+    def method(self) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """The streaming method of the gRPC service."""
+        if not completion.is_available:
+            return grpc.stream_stream_rpc_method_handler(self._connect)
+        connect: Any = partial(self._connect_without_thread)
+        connect.experimental_non_blocking = True
+        return grpc.stream_stream_rpc_method_handler(connect)
+
+    def _connect(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
+        """The method on the public API: its thread sends, another one of ours reads."""
+        connection = self._new_connection(context)
+        threading.Thread(target=_read, args=(connection, requests), name="broker-reader", daemon=True).start()
+        return iter(connection.next_message, None)
+
+    def _connect_without_thread(
+        self, requests: Iterator[bytes], context: grpc.ServicerContext, send: Callable[[bytes | None], None]
+    ) -> None:
+        connection = self._new_connection(context)
+        stream = completion.ServerStream(context, send, connection, self._leading)
+        connection.hand_to(stream)
+        stream.receive()
+
+    def _new_connection(self, context: grpc.ServicerContext) -> Connection:
         connection = Connection(self._settings, self._handler, accepts=True, peer_name=context.peer())
         connection.on_end = lambda connection: self._ended(connection, context)
         with self._lock:
@@ -67,8 +97,7 @@ class ConnectService:
         if closing is not None:
             connection.close(closing)
         context.add_callback(lambda: connection.transport_ended(f"{connection.peer_name} is gone"))
-        threading.Thread(target=_read, args=(connection, requests), name="broker-reader", daemon=True).start()
-        return iter(connection.next_message, None)
+        return connection
 
     @property
     def connections(self) -> list[Connection]:

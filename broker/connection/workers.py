@@ -105,9 +105,7 @@ class Workers:
             seat.woken.release()
             return
         try:
-            threading.Thread(
-                target=self._work, args=(job,), name=f"{self._name}-{self._threads}", daemon=True
-            ).start()
+            threading.Thread(target=self._work, args=(job,), name=f"{self._name}-{self._threads}", daemon=True).start()
         except RuntimeError as error:  # the system's limit, or the interpreter is ending
             self._give_up(job, error)
 
@@ -131,7 +129,7 @@ class Workers:
     @property
     def saturated(self) -> bool:
         """Whether what is submitted now has to wait until a job is over."""
-        return self._threads >= self.limit and not self._idle
+        return self._is_full
 
     @property
     def threads(self) -> int:

@@ -15,6 +15,7 @@ from broker.codecs import Edge
 from broker.connection import chains
 from broker.connection.calls import REFUSED_DRAINING, ServedCall
 from broker.connection.engine import Connection
+from broker.connection.leading import Leading
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import Workers
 from broker.context import Client
@@ -59,7 +60,8 @@ class Dispatcher:
         self._tally = Tally()
         self._admission = Admission(objects, codecs, authorize)
         self._under_way = UnderWay(sessions, objects.location)
-        self._scheduler = Scheduler(workers, self._refuse)
+        self.leading = Leading(workers)
+        self._scheduler = Scheduler(self.leading, self._refuse)
         self._answers = Answers(self._under_way, self._scheduler, edge, self._tally)
         around_calls = AroundCalls(around, self._scheduler)
         self._execution = Execution(self._under_way, self._scheduler, self._answers, edge, loop, around_calls)

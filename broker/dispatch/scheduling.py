@@ -6,13 +6,15 @@ call leaves all of them out: the thread that waits for its chain runs it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
 
 from broker._pb.broker_pb2 import Call
 from broker.connection import chains
+from broker.connection.leading import Leading
 from broker.connection.refusals import Reason, Refused
-from broker.connection.workers import Workers, start_thread
+from broker.connection.workers import start_thread
 from broker.dispatch.fairness import FairQueue
 from broker.dispatch.job import Job
 from broker.errors import Overloaded
@@ -21,6 +23,10 @@ from broker.turns import Lanes
 
 Step = Callable[[Job], None]
 
+_QUICK = 0.0003
+"""Seconds that the calls of a member take on average, to be run by the threads that bring them."""
+_WEIGHT = 0.1  # of the last call in that average
+
 
 class Scheduler:
     """Brings the calls of one daemon to their threads. Every method may be called from any thread, and none waits.
@@ -28,10 +34,10 @@ class Scheduler:
     It has no lock: lanes, gates and workers have their own.
     """
 
-    def __init__(self, workers: Workers, refuse: Callable[[Job, Refused], None]) -> None:
+    def __init__(self, threads: Leading, refuse: Callable[[Job, Refused], None]) -> None:
         """`refuse` is called for what no thread can be had for."""
         self.lanes = Lanes()
-        self._workers = workers
+        self._threads = threads
         self._refuse = refuse
         self._queue: FairQueue[tuple[Job, Step]] = FairQueue()  # for each a `_next_in_turn` is with the workers
 
@@ -66,13 +72,16 @@ class Scheduler:
         except Overloaded as error:
             self._refuse(job, Refused(Reason.OVERLOADED, str(error)))
 
-    def on_worker(self, job: Job, step: Step) -> None:
-        """Goes on on a worker; where all are busy, callers get them in turn."""
-        queue = self._workers.saturated or self._queue
+    def on_worker(self, job: Job, step: Step, *, quick: bool = False) -> None:
+        """Goes on on a worker; where all are busy, callers get them in turn.
+
+        A quick step goes on on the thread that brought the call, if that is no worse.
+        """
+        queue = self._threads.saturated or self._queue
         if queue:
             self._queue.put(job.caller or job.client.address, (job, step))
         try:
-            self._workers.submit(self._next_in_turn if queue else lambda: step(job))
+            self._threads.submit(self._next_in_turn if queue else lambda: step(job), quick=quick)
         except Overloaded as error:
             if queue:
                 job, _ = self._queue.take()
@@ -92,9 +101,9 @@ class Scheduler:
             if job.nested:
                 _run_nested(job, step)
             elif executor is None:
-                self._workers.submit(step)
+                self._threads.submit(step, quick=False)
             else:
-                self._workers.submit(lambda: _submit_to(executor, step, failed))
+                self._threads.submit(lambda: _submit_to(executor, step, failed), quick=False)
         except Overloaded as error:
             failed(error)
 
@@ -106,7 +115,7 @@ class Scheduler:
         if job.caller is not None and job.caller.when_uncongested(lambda: self.schedule(job, run)):
             return
         if job.call.request.kind == Call.DESCRIBE:
-            self.on_worker(job, run)
+            self.on_worker(job, run, quick=True)
             return
         registration = job.registration
         assert registration is not None
@@ -116,7 +125,7 @@ class Scheduler:
         job.gate = registration.gate
         executor = registration.executor
         if executor is None:
-            self.on_worker(job, run)
+            self.on_worker(job, lambda job: _timed(job, registration, run), quick=_is_quick(job, registration))
         else:
             registration.handing_over.enter(lambda: self._hand_over_later(job, registration, executor, run))
 
@@ -124,7 +133,7 @@ class Scheduler:
 
     def _hand_over_later(self, job: Job, registration: Registration, executor: Executor, run: Step) -> None:
         try:
-            self._workers.submit(lambda: self._hand_over(job, registration, executor, run))
+            self._threads.submit(lambda: self._hand_over(job, registration, executor, run), quick=False)
         except Overloaded as error:
             registration.handing_over.leave()
             self._refuse(job, Refused(Reason.OVERLOADED, str(error)))
@@ -169,3 +178,17 @@ def _submit_to(executor: Executor, step: Callable[[], None], failed: Callable[[B
         executor.submit(step).add_done_callback(dropped)
     except BaseException as error:
         failed(error)
+
+
+def _is_quick(job: Job, registration: Registration) -> bool:
+    return registration.paces.get(job.call.request.member, 0.0) < _QUICK
+
+
+def _timed(job: Job, registration: Registration, run: Step) -> None:
+    """Runs a call, and remembers how long calls of that member take. Two at once may lose one figure."""
+    began = time.perf_counter()
+    run(job)
+    took = time.perf_counter() - began
+    member, paces = job.call.request.member, registration.paces
+    before = paces.get(member, 0.0)
+    paces[member] = before + (took - before) * _WEIGHT
