@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -79,10 +79,17 @@ class AroundFunctions:
     def __bool__(self) -> bool:
         return bool(self._functions)
 
-    @property
-    def asynchronous(self) -> list[Around]:
-        """Those that are `async def`."""
-        return [function for function, is_async in self._functions if is_async]
+    def __iter__(self) -> Iterator[Around]:
+        return (function for function, _ in reversed(self._functions))
+
+    def __repr__(self) -> str:
+        return repr([*self])
+
+    def check_plain(self) -> None:
+        """Raises TypeError if one of them is `async def`."""
+        for function, is_async in self._functions:
+            if is_async:
+                raise TypeError(f"around of a proxy that blocks takes plain functions: {function!r} is `async def`")
 
     def nested(self, innermost: Next, awaited: Callable[[Next], Next]) -> Next:
         """All of them around what comes innermost, as one function.
@@ -118,4 +125,7 @@ def same_target(asked: Call, passed_on: object) -> Call:
     for name in _FIXED:
         if getattr(passed_on, name) != getattr(asked, name):
             raise TypeError(f"next was given a call with another {name}: only args, kwargs and metadata can be changed")
+    if asked.kind in ("get", "set") and len(passed_on.args) != len(asked.args):
+        needed, given = len(asked.args), len(passed_on.args)
+        raise TypeError(f"to {asked.kind} a property takes {needed} arguments, and next was given {given}")
     return passed_on

@@ -7,19 +7,20 @@ can come from any thread, at any moment, also while another thread registers a c
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from broker.errors import BrokerError
 
-__all__ = ["CallContext", "Client", "ContextCopy", "SessionResources", "current_context"]
+__all__ = ["CallContext", "Client", "ContextCopy", "SessionResources", "correlation_outside", "current_context"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -202,6 +203,8 @@ class CallContext:
 
 
 _active: contextvars.ContextVar[CallContext | None] = contextvars.ContextVar("broker_call", default=None)
+correlation_outside: contextvars.ContextVar[bytes] = contextvars.ContextVar("broker_correlation", default=b"")
+"""The correlation id of calls that a thread or task makes while it carries out none; empty for none."""
 _received: contextvars.ContextVar[Metadata | None] = contextvars.ContextVar("broker_received", default=None)
 
 
@@ -267,9 +270,30 @@ class CurrentContext:
 
     @property
     def correlation_id(self) -> uuid.UUID | None:
-        """The same for all calls that one call leads to."""
+        """The same for a call and all calls that it leads to. Outside any call: what `correlate` has set."""
         call = _active.get()
-        return None if call is None else call.correlation_id
+        if call is not None:
+            return call.correlation_id
+        correlation = correlation_outside.get()
+        return uuid.UUID(bytes=correlation) if correlation else None
+
+    @contextlib.contextmanager
+    def correlate(self, correlation_id: uuid.UUID | None = None) -> Iterator[uuid.UUID]:
+        """Gives the calls that this thread or task makes in a `with` block one correlation id, by default a new one.
+
+        Outside such a block each call has one of its own. Raises BrokerError inside a call, which has its caller's.
+        """
+        if _active.get() is not None:
+            raise BrokerError(
+                "current_context.correlate() is for programs that begin something: what a method calls has the "
+                "correlation id of the call that it carries out"
+            )
+        correlation_id = correlation_id or uuid.uuid4()
+        token = correlation_outside.set(correlation_id.bytes)
+        try:
+            yield correlation_id
+        finally:
+            correlation_outside.reset(token)
 
     @property
     def remaining(self) -> float | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from inspect import Signature
 from typing import Any
 
 import grpc
 
 from broker._pb.broker_pb2 import Call
+from broker.around import Around, AroundFunctions
 from broker.calling import Edge, Options, Remote
 from broker.config import Config
 from broker.connection.client import Session
@@ -17,7 +18,7 @@ from broker.exposure import missing_member
 from broker.registry import leases
 from broker.uri import URI
 
-_OPTIONS = ("timeout", "connect_timeout", "wait", "codec", "metadata", "retries", "credentials", "local")
+_OPTIONS = ("timeout", "connect_timeout", "wait", "codec", "metadata", "retries", "credentials", "local", "around")
 
 
 class Proxy:
@@ -29,7 +30,9 @@ class Proxy:
     `uri` is a URI or its text: BROKER:, BROKERNAME: or BROKERMETA:. `timeout` (seconds, None: none) bounds every call,
     `connect_timeout` connecting; `wait` keeps trying that long for a name or daemon that is not there yet; `codec` is
     `json` or, where the daemon accepts it, `pickle`; `metadata` travels with every call; `retries` repeats calls that
-    may have been executed when their connection was lost: for methods that are idempotent.
+    may have been executed when their connection was lost: for methods that are idempotent. `around` are functions
+    `f(call, next)` that run around every call, the first outermost, on the thread that calls; see `broker.Call`. They
+    and `credentials` are no part of a pickle.
 
     Everything of the proxy itself is under the one reserved name `_broker`.
     """
@@ -50,6 +53,7 @@ class Proxy:
         retries: int = Config.retries.unset,
         credentials: grpc.ChannelCredentials | None = None,
         local: bool = Config.local.unset,
+        around: Iterable[Around] = (),
     ) -> None:
         options = Options(
             timeout=Config.timeout.pick(timeout),
@@ -60,6 +64,7 @@ class Proxy:
             retries=Config.retries.pick(retries),
             credentials=credentials,
             local=Config.local.pick(local),
+            around=_plain_functions(around),
         )
         _set_control(self, ProxyControl(Remote(URI(uri), options)))
 
@@ -160,7 +165,7 @@ class Proxy:
         return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = {name: getattr(self._broker, name) for name in _OPTIONS if name != "credentials"}
+        options = {name: getattr(self._broker, name) for name in _OPTIONS if name not in ("credentials", "around")}
         options["metadata"] = dict(options["metadata"])
         return _unpickle, (type(self), str(self._broker.uri), options)
 
@@ -181,6 +186,12 @@ class Proxy:
 
 def _set_control(proxy: Proxy, control: ProxyControl) -> None:
     object.__setattr__(proxy, "_broker", control)
+
+
+def _plain_functions(around: Iterable[Around]) -> AroundFunctions:
+    functions = AroundFunctions(around)
+    functions.check_plain()
+    return functions
 
 
 def _unpickle(cls: type[Proxy], uri: str, options: dict[str, Any]) -> Proxy:
@@ -224,6 +235,7 @@ class ProxyControl:
     retries = property(lambda self: self._remote.options.retries, doc="How often a call that may have run is repeated.")
     credentials = property(lambda self: self._remote.options.credentials, doc="The TLS credentials, if any.")
     local = property(lambda self: self._remote.options.local, doc="Whether the in-process short cut may be taken.")
+    around = property(lambda self: [*self._remote.options.around], doc="The functions around every call.")
 
     def set(self, name: str, value: object) -> None:
         """Sets an option for the calls that are made from now on, by any thread."""
@@ -231,6 +243,8 @@ class ProxyControl:
             raise AttributeError(f"a proxy has no option {name!r} (it has: {', '.join(_OPTIONS)})")
         if hasattr(Config, name):
             value = getattr(Config, name).pick(value)
+        elif name == "around":
+            value = _plain_functions(value)  # type: ignore[arg-type]  # it says what is wrong with other values
         self._remote.options = self._remote.options.with_(**{name: value})
 
     def bind(self) -> bool:

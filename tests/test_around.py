@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
+import pickle
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -41,6 +44,9 @@ class Shop:
 
     def metadata(self) -> dict[str, str | bytes]:
         return dict(broker.current_context.metadata)
+
+    def wait(self, seconds: float) -> bool:
+        return broker.current_context.wait_cancelled(seconds)
 
     def thread(self) -> str:
         return threading.current_thread().name
@@ -139,7 +145,7 @@ def test_a_function_sees_the_whole_call(serve: MakeProxy) -> None:
     assert first.client.codec == "json"
     assert first.correlation_id is not None
     assert contexts[0][:3] == ("shop", "sell", first.correlation_id)
-    assert contexts[0][3].startswith("broker-worker")
+    assert contexts[0][3] != threading.current_thread().name
 
 
 def test_unary_calls_pass_too_and_descriptions_do_not(serve: MakeProxy) -> None:
@@ -292,7 +298,7 @@ def test_around_async_functions_a_plain_method_keeps_its_thread(serve: MakeProxy
         threads.append(threading.current_thread().name)
         return await next(call)
 
-    assert serve([loop]).thread().startswith("broker-worker")
+    assert serve([loop]).thread() not in ("broker-loop", threading.current_thread().name)
     with ThreadPoolExecutor(1, "driver") as executor:
         assert serve([loop, loop], executor=executor).thread().startswith("driver")
     assert threads == ["broker-loop"] * 3
@@ -324,3 +330,176 @@ def test_an_async_function_is_stopped_with_its_call(serve: MakeProxy) -> None:
     with pytest.raises(broker.errors.CallTimeout):
         proxy.sell("lamp")
     assert stopped.wait(SOON)
+
+
+# ---- around the calls of a proxy
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+@pytest.fixture
+def proxy(serve: MakeProxy, shop: Shop) -> Any:
+    """A proxy for the shop, without functions."""
+    return serve([], shop)
+
+
+def test_functions_of_a_proxy_run_on_the_thread_that_calls(proxy: Any, shop: Shop) -> None:
+    threads: list[threading.Thread] = []
+
+    def note(call: broker.Call, next: Next) -> Any:
+        threads.append(threading.current_thread())
+        return next(call)
+
+    notes: list[Any] = []
+    first, second = Recorder("first", notes), Recorder("second", notes)
+    proxy._broker.set("metadata", {"who": "Janet"})
+    proxy._broker.set("around", [first, second, note])
+    assert proxy.sell("lamp", count=2) == "2 lamp"
+    assert notes == ["into first", "into second", "out of second", "out of first"]
+    proxy.discount = 3
+    assert (proxy.discount, len(proxy)) == (3, 1)
+    proxy.note("done")
+    assert proxy.sell.oneway("chair") is None
+    assert len(proxy) == 3
+    assert threads == [threading.current_thread()] * 7
+    assert [(call.member, call.kind, call.args, call.kwargs, call.oneway) for call in first.calls[:5]] == [
+        ("sell", "method", ("lamp",), {"count": 2}, False),
+        ("discount", "set", (3,), {}, False),
+        ("discount", "get", (), {}, False),
+        ("__len__", "method", (), {}, False),
+        ("note", "method", ("done",), {}, True),
+    ]
+    call = first.calls[0]
+    assert (call.object, call.location, call.client) == ("shop", proxy._broker.uri.location, None)
+    assert call.metadata == {"who": "Janet"}
+
+
+def test_a_function_of_a_proxy_may_change_what_is_sent(proxy: Any) -> None:
+    def inject(call: broker.Call, next: Next) -> Any:
+        call.metadata["trace"] = b"\x01"
+        return next(dataclasses.replace(call, args=tuple(map(str.upper, call.args))))
+
+    proxy._broker.set("around", [inject])
+    assert proxy.sell("lamp") == "1 LAMP"
+    assert proxy.metadata() == {"trace": b"\x01"}
+    assert dict(proxy._broker.metadata) == {}
+
+
+def test_a_function_of_a_proxy_may_answer_raise_and_try_again(proxy: Any, shop: Shop) -> None:
+    def answer(call: broker.Call, next: Next) -> Any:
+        if call.args == ("lamp",):
+            return "none left"
+        if call.args == ("bomb",):
+            raise PermissionError("not here")
+        return f"{next(call)}, {next(call)}"
+
+    proxy._broker.set("around", [answer])
+    assert proxy.sell("lamp") == "none left"
+    with pytest.raises(PermissionError, match="not here"):
+        proxy.sell("bomb")
+    assert proxy.sell("chair") == "1 chair, 1 chair"
+    assert shop.sold == ["chair", "chair"]
+
+
+def test_a_function_of_a_proxy_sees_every_error_of_the_call(serve: MakeProxy) -> None:
+    seen: list[type] = []
+
+    def note(call: broker.Call, next: Next) -> Any:
+        try:
+            return next(call)
+        except Exception as error:
+            seen.append(type(error))
+            raise
+
+    proxy = serve([])
+    proxy._broker.set("around", [note])
+    for member, argument, error in (
+        ("sell", object(), broker.errors.CodecError),
+        ("fail", None, TypeError),
+        ("wait", SOON, broker.errors.CallTimeout),
+    ):
+        proxy._broker.set("timeout", 0.1 if member == "wait" else None)
+        with pytest.raises(error):
+            getattr(proxy, member)(argument)
+    assert seen == [broker.errors.CodecError, TypeError, broker.errors.CallTimeout]
+
+
+@pytest.mark.parametrize("changes", [{"member": "fail"}, {"oneway": True}, {"correlation_id": None}])
+def test_what_a_proxy_calls_cannot_be_changed(proxy: Any, changes: dict[str, Any]) -> None:
+    proxy._broker.set("around", [lambda call, next: next(dataclasses.replace(call, **changes))])
+    with pytest.raises(TypeError, match="next was given a call with another"):
+        proxy.sell("lamp")
+
+
+def test_functions_of_a_proxy_are_copied_and_not_pickled(proxy: Any) -> None:
+    seen = Recorder()
+    proxy._broker.set("around", [seen])
+    assert copy.copy(proxy)._broker.around == [seen]
+    assert pickle.loads(pickle.dumps(proxy))._broker.around == []
+
+
+def test_a_proxy_takes_plain_functions(proxy: Any) -> None:
+    with pytest.raises(TypeError, match=r"plain functions: <function passing .* is `async def`"):
+        broker.Proxy(proxy._broker.uri, around=[passing])
+    for wrong in (passing, Recorder(), [None], None):
+        with pytest.raises(TypeError, match="around"):
+            proxy._broker.set("around", wrong if wrong is not passing else [passing])
+
+
+# ---- correlation ids
+
+
+class Relay:
+    def __init__(self) -> None:
+        self.ids: list[uuid.UUID | None] = []
+
+    def ask(self, *others: Any) -> list[Any]:
+        self.ids.append(broker.current_context.correlation_id)
+        return [other.ask() for other in others]
+
+    async def ask_later(self) -> uuid.UUID | None:
+        return broker.current_context.correlation_id
+
+
+def test_all_calls_that_one_call_leads_to_have_its_correlation_id(serve: MakeProxy) -> None:
+    relay, other, seen = Relay(), Relay(), Recorder()
+    first, second = serve([], relay), serve([], other)
+    first._broker.set("around", [seen])
+    first.ask(second, second)
+    first.ask(second)
+    assert len({*relay.ids}) == 2
+    assert other.ids == [relay.ids[0], relay.ids[0], relay.ids[1]]
+    assert [call.correlation_id for call in seen.calls] == relay.ids
+
+
+@pytest.mark.parametrize("around", [[], [Recorder()]])
+def test_a_program_may_give_several_calls_one_correlation_id(serve: MakeProxy, around: list[Around]) -> None:
+    relay = Relay()
+    proxy = serve([], relay)
+    proxy._broker.set("around", around)
+    given = uuid.uuid4()
+    with broker.current_context.correlate(given) as one:
+        assert one == given
+        assert str(broker.current_context.correlation_id) == str(given)
+        proxy.ask()
+        proxy.ask()
+        assert proxy.ask_later() == given
+        with broker.current_context.correlate() as another:
+            proxy.ask()
+    proxy.ask()
+    assert str(broker.current_context.correlation_id) == "None"
+    assert relay.ids[:3] == [given, given, another]
+    assert len({given, another, relay.ids[3], None}) == 4
+
+
+def test_a_method_has_the_correlation_id_of_its_caller(serve: MakeProxy) -> None:
+    class Stubborn:
+        def change(self) -> None:
+            with broker.current_context.correlate():
+                pass
+
+    with pytest.raises(RemoteError, match="has the correlation id of the call that it carries out"):
+        serve([], Stubborn()).change()

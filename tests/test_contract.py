@@ -84,6 +84,7 @@ CONTRACT: dict[str, str | None] = {
     "current_context.metadata": None,
     "current_context.response_metadata": None,
     "current_context.correlation_id": None,
+    "current_context.correlate": "(correlation_id=None)",
     "current_context.remaining": None,
     "current_context.cancelled": None,
     "current_context.wait_cancelled": "(timeout=None)",
@@ -120,7 +121,6 @@ CONTRACT: dict[str, str | None] = {
 NOT_YET: set[str] = {
     "AsyncProxy",
     "Batch",
-    "Proxy(around=())",
     "close",
     "connect",
     "connect_async",

@@ -4,6 +4,7 @@ options     how a proxy calls
 edge        what travels as a reference, and what arrives as a proxy
 remote      one remote object, as a proxy sees it: place, connection, session, description
 invocation  one call: what is asked, what is sent again, what comes of it
+around      the functions around it
 """
 
 from broker.calling.edge import Edge

@@ -17,7 +17,7 @@ from broker.connection import chains
 from broker.connection.calls import CallRequest, Metadata, Outcome, PendingCall
 from broker.connection.client import ClientConnection
 from broker.connection.refusals import Reason
-from broker.context import CallContext, received_metadata
+from broker.context import CallContext, correlation_outside, received_metadata
 from broker.errors import BrokerError, CallTimeout, CommunicationError, ConnectionClosedError, ProtocolError
 from broker.uri import URI
 
@@ -69,7 +69,7 @@ class Invocation:
         deadline = None if options.timeout is None else time.monotonic() + options.timeout
         chain, depth, correlation = b"", 1, b""
         if context is None:
-            chain = chains.new_chain()
+            chain, correlation = chains.new_chain(), correlation_outside.get()
         else:
             chain, depth = context.chain, context.depth + 1
             if depth > chains.MAX_DEPTH:

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from broker.around import NO_FUNCTIONS, AroundFunctions
 from broker.codecs import CODECS
 from broker.errors import CodecError
 
@@ -25,6 +26,7 @@ class Options:
     retries: int = 0
     credentials: grpc.ChannelCredentials | None = None
     local: bool = True
+    around: AroundFunctions = NO_FUNCTIONS
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:

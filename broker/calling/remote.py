@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from broker._pb.broker_pb2 import Call
+from broker.calling.around import invoke_around
 from broker.calling.edge import Edge
 from broker.calling.invocation import Invocation, Lanes, earlier, error_of
 from broker.calling.options import Options
@@ -87,6 +88,8 @@ class Remote:
         oneway: bool = False,
     ) -> Any:
         """Calls a member and waits for its result, unless `oneway`. Raises what the method raised, and BrokerErrors."""
+        if self.options.around:
+            return invoke_around(self, member, args, kwargs, kind, oneway=oneway)
         call = Invocation(self, member, self.encode(args, kwargs, snapshot=oneway), kind, oneway=oneway)
         outcome, _ = call.wait()
         return call.result(outcome)

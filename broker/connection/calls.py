@@ -323,7 +323,10 @@ def _deadline_of(call: Call) -> float | None:
 
 
 def check_chain(call: Call) -> None:
-    """Raises ProtocolError for a call whose place in its chain is impossible."""
+    """Raises ProtocolError for a call whose place in its chain is impossible, and for an id that is none."""
+    if call.correlation_id and len(call.correlation_id) != _CHAIN_SIZE:
+        size = len(call.correlation_id)
+        raise ProtocolError(f"a correlation id has {_CHAIN_SIZE} bytes, and one of {size} arrived")
     if call.chain and len(call.chain) != _CHAIN_SIZE:
         raise ProtocolError(f"a chain has {_CHAIN_SIZE} bytes, and one of {len(call.chain)} arrived")
     if call.nested and (call.depth < 2 or call.oneway):

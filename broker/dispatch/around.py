@@ -124,9 +124,6 @@ def _take_changes(job: Job, member: Member, asked: Call, given: Call) -> None:
     call = same_target(asked, given)
     if call.kind == "method":
         bind_arguments(member, call.args, call.kwargs, registration.where)
-    elif len(call.args) != (call.kind == "set"):
-        needed = len(asked.args)
-        raise TypeError(f"to {call.kind} a property takes {needed} arguments, and next was given {len(call.args)}")
     context.own_metadata(call.metadata)
 
 

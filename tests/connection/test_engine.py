@@ -574,6 +574,7 @@ def protocol_errors() -> dict[str, tuple[list[Frame], str]]:
         "nested and oneway": ([call_frame(1, nested=True, depth=2, oneway=True)], "claims to be nested and is not"),
         "deep and not nested": ([call_frame(1, depth=2)], "is nested and does not say so"),
         "a short chain": ([call_frame(1, chain=b"abc")], "a chain has 16 bytes"),
+        "a short correlation id": ([call_frame(1, correlation_id=b"abc")], "a correlation id has 16 bytes"),
         "an answer to nothing": ([done], "an answer to call 1 arrived, which is not open"),
         "a refusal of nothing": ([Frame(id=9, reply=True, refused=Refusal())], "an answer to call 9 arrived"),
         "a chunk of nothing": ([Frame(id=1, chunk=Chunk(data=b"x"))], "a chunk for call 1 arrived, which was never"),

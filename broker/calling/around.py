@@ -1,0 +1,71 @@
+"""The functions of a proxy's `around=`: on the thread that makes the call, around all that it takes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from broker._pb import broker_pb2 as wire
+from broker.around import Call, Kind, Next, same_target
+from broker.calling.invocation import Invocation
+from broker.context import CallContext, current_context
+
+if TYPE_CHECKING:
+    from broker.calling.remote import Remote
+
+_KINDS: dict[int, Kind] = {wire.Call.METHOD: "method", wire.Call.GET: "get", wire.Call.SET: "set"}
+
+
+def invoke_around(
+    remote: Remote,
+    member: str,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+    kind: wire.Call.Kind,
+    *,
+    oneway: bool,
+) -> Any:
+    """Calls a member, with the proxy's functions around it. Returns and raises what the outermost does."""
+    asked = as_call(remote, member, args, kwargs, _KINDS[kind], oneway=oneway)
+
+    def innermost(call: Call) -> Any:
+        if call is not asked:
+            call = same_target(asked, call)
+        arguments = remote.encode(call.args, call.kwargs, snapshot=oneway)
+        invocation = Invocation(remote, member, arguments, kind, oneway=oneway)
+        mark(invocation, call)
+        outcome, _ = invocation.wait()
+        return invocation.result(outcome)
+
+    return remote.options.around.nested(innermost, _not_awaited)(asked)
+
+
+def as_call(
+    remote: Remote, member: str, args: tuple[object, ...], kwargs: Mapping[str, object], kind: Kind, *, oneway: bool
+) -> Call:
+    """The call as the running thread makes it."""
+    context = CallContext.active()
+    inherited = context.metadata if context is not None else {}
+    return Call(
+        object=remote.uri.object,
+        member=member,
+        kind=kind,
+        args=args,
+        kwargs=dict(kwargs),
+        metadata={**inherited, **remote.options.metadata},
+        oneway=oneway,
+        location=remote.uri.location or "",
+        correlation_id=current_context.correlation_id or uuid.uuid4(),
+    )
+
+
+def mark(invocation: Invocation, call: Call) -> None:
+    """Sends the metadata and the correlation id of the call as the functions saw it."""
+    invocation.request.metadata = call.metadata
+    if call.correlation_id is not None:
+        invocation.request.correlation_id = call.correlation_id.bytes
+
+
+def _not_awaited(rest: Next) -> Next:
+    raise AssertionError("a proxy that blocks has plain functions")
