@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from inspect import Signature
 from typing import Any
 
@@ -284,6 +285,14 @@ class RemoteMethod:
     def oneway(self, *args: object, **kwargs: object) -> None:
         """Calls without waiting: for the result, for the end, or for an error."""
         self._remote.invoke(self._member.name, args, kwargs, oneway=True)
+
+    def future(self, *args: object, **kwargs: object) -> Future[Any]:
+        """Calls, and returns a future for the result: `cancel()` cancels the call also while the method runs.
+
+        Calls that a thread makes in this way are on their way at the same time, and start in the order made. Waits only
+        if thousands are unanswered. Raises CodecError for arguments that cannot be encoded.
+        """
+        return self._remote.future(self._member.name, args, kwargs)
 
     @property
     def __signature__(self) -> Signature:

@@ -56,10 +56,17 @@ class Invocation:
     __slots__ = ("_again", "_retries", "remote", "request")
 
     def __init__(
-        self, remote: Remote, member: str, arguments: Encoded, kind: Call.Kind, *, oneway: bool = False
+        self,
+        remote: Remote,
+        member: str,
+        arguments: Encoded,
+        kind: Call.Kind,
+        *,
+        oneway: bool = False,
+        waits: bool = True,
     ) -> None:
         """The call as the running thread makes it: deadline, chain, metadata come from the call that this thread
-        carries out. Raises BrokerError if that is too deep."""
+        carries out. Who does not wait has its calls kept in order. Raises BrokerError if the chain is too deep."""
         self.remote = remote
         self._again = 1  # once, if it was surely not executed
         self._retries = remote.options.retries
@@ -74,7 +81,7 @@ class Invocation:
             chain, depth = context.chain, context.depth + 1
             if depth > chains.MAX_DEPTH:
                 raise BrokerError(chains.too_deep(remote.uri.object, member, chain))
-            correlation = context.correlation_id.bytes if context.correlation_id is not None else b""
+            correlation = context.correlation
             deadline = earlier(deadline, context.deadline)
             if context.metadata:
                 metadata = {**context.metadata, **metadata}
@@ -87,7 +94,7 @@ class Invocation:
             depth=depth,
             deadline=deadline,
             oneway=oneway,
-            lane=remote.lanes.number(waits=not oneway),
+            lane=remote.lanes.number(waits=waits and not oneway),
             metadata=metadata,
             correlation_id=correlation,
             on_kept=remote.session.kept,
@@ -126,6 +133,8 @@ class Invocation:
 
     def wait(self) -> tuple[Outcome, ClientConnection]:
         """Sends the call, again if need be, and waits for the outcome. Raises CommunicationError, NamingError."""
+        if self.remote.departures:
+            self.remote.departures.wait(self.request.deadline)  # futures that this thread made before come first
         while True:
             uri, connection = self.remote.connect(self.request.deadline)
             outcome = self._wait_for(self.send(uri, connection))
@@ -157,7 +166,7 @@ class Invocation:
         error.may_have_run = taken
         return error
 
-    def result(self, outcome: Outcome) -> Any:
+    def result_of(self, outcome: Outcome) -> Any:
         """The result. Raises what the method raised, and BrokerErrors."""
         value = outcome.value
         if value is None:

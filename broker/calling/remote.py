@@ -9,7 +9,9 @@ from typing import Any
 
 from broker._pb.broker_pb2 import Call
 from broker.calling.around import invoke_around
+from broker.calling.departures import Departures
 from broker.calling.edge import Edge
+from broker.calling.futures import CallFuture
 from broker.calling.invocation import Invocation, Lanes, earlier, error_of
 from broker.calling.options import Options
 from broker.codecs import Encoded, codec
@@ -32,8 +34,9 @@ class Remote:
         self.options = options
         self.edge = Edge(credentials=options.credentials)
         self.session = session or Session()
-        self._place: tuple[URI, Place] | None = None  # where the name led to last
         self.lanes = Lanes()
+        self.departures = Departures(self)
+        self._place: tuple[URI, Place] | None = None  # where the name led to last
 
     # ---- descriptions
 
@@ -59,6 +62,12 @@ class Remote:
         if self._place is not None:
             connection.descriptions[self._place[0].object] = description
         return description
+
+    def describe(self) -> None:
+        """Sees to it that the description is here."""
+        self.open_session()
+        if self.known_description() is None:
+            self.refresh()
 
     def find_member(self, name: str) -> RemoteMember | None:
         """The member of that name. A copy of the description that does not have it is refreshed first."""
@@ -92,7 +101,13 @@ class Remote:
             return invoke_around(self, member, args, kwargs, kind, oneway=oneway)
         call = Invocation(self, member, self.encode(args, kwargs, snapshot=oneway), kind, oneway=oneway)
         outcome, _ = call.wait()
-        return call.result(outcome)
+        return call.result_of(outcome)
+
+    def future(self, member: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> CallFuture:
+        """Calls a method, and does not wait for its result. Raises CodecError and MessageTooLargeError at once."""
+        call = CallFuture(self, member, self.encode(args, kwargs, snapshot=True))
+        call.start()
+        return call
 
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object], *, snapshot: bool) -> Encoded:
         """The arguments of a call; a snapshot for a caller who goes on, and may change them, before they are sent."""
@@ -129,13 +144,19 @@ class Remote:
         self._place = None
         return True
 
+    def open_place(self) -> tuple[URI, ClientConnection] | None:
+        """Where the object is, and the connection to it, if there is one that takes calls; no I/O."""
+        place = self._place
+        if place is None:
+            return None
+        connection = pool.find(place[1])
+        return (place[0], connection) if connection is not None else None
+
     def connect(self, deadline: float | None) -> tuple[URI, ClientConnection]:
         """Where the object is, and the connection to it; connects if need be, until the deadline at the latest."""
-        place = self._place
+        place = self.open_place()
         if place is not None:
-            connection = pool.find(place[1])
-            if connection is not None:
-                return place[0], connection
+            return place
         patience = time.monotonic() + self.options.wait
         while True:
             try:

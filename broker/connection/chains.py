@@ -135,11 +135,32 @@ class Waiter:
 
 _lock = threading.Lock()
 _waiting: dict[bytes, list[Waiter]] = {}  # the innermost waiter of a chain last
+_expected: dict[bytes, int] = {}  # how many calls of a chain are under way that no thread waits for
 
 
 def is_waiting(chain: bytes) -> bool:
-    """Whether a thread of this process waits for a call of the chain."""
-    return chain in _waiting
+    """Whether this process waits for a call of the chain: a thread, a future or a task."""
+    return chain in _waiting or chain in _expected
+
+
+def expect(chain: bytes, *, alone: bool) -> None:
+    """A call of the chain is under way that no thread waits for. `alone` says that there is no other in the chain."""
+    if alone:
+        _expected[chain] = 1
+        return
+    with _lock:
+        _expected[chain] = _expected.get(chain, 0) + 1
+
+
+def no_longer_expect(chain: bytes, *, alone: bool) -> None:
+    """The call is over."""
+    if alone:
+        _expected.pop(chain, None)
+        return
+    with _lock:
+        left = _expected.pop(chain, 0) - 1
+        if left > 0:
+            _expected[chain] = left
 
 
 def run_nested(chain: bytes, depth: int, job: Job) -> bool:
@@ -153,3 +174,4 @@ def forget_after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     _waiting.clear()
+    _expected.clear()

@@ -19,6 +19,7 @@ from broker.connection.engine import Connection, Settings
 from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.probe import describe_peer
 from broker.connection.refusals import Reason, Refused
+from broker.connection.room import Room
 from broker.connection.timers import timers
 from broker.errors import BrokerError, CannotConnect, ConnectionClosedError
 from broker.uri import URI, join_host_port
@@ -99,6 +100,7 @@ class ClientConnection:
     def __init__(self, place: Place, settings: Settings) -> None:
         self.place = place
         self.engine = Connection(settings, _NothingServed(), accepts=False, peer_name=str(place))
+        self.room = Room(self.engine.unanswered)
         self.descriptions: dict[str, Any] = {}
         """What the daemon said about its objects, by object; a stale one is refreshed by the proxy that notices."""
         self.users = 0  # sessions; under _Pool.lock

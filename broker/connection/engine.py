@@ -116,6 +116,10 @@ class Connection:
         """Whether calls of either side are under way."""
         return self._outgoing.busy or self._incoming.busy
 
+    def unanswered(self) -> int:
+        """How many calls of this side have no outcome yet."""
+        return self._outgoing.unanswered()
+
     @property
     def calls_to_answer(self) -> int:
         """How many calls of the other side are under way, without nested ones."""

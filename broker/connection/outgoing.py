@@ -43,6 +43,10 @@ class Outgoing:
         """Whether calls are under way."""
         return bool(self._pending or self._parked)
 
+    def unanswered(self) -> int:
+        """How many calls were made and have no outcome yet; without the lock, so it may just have changed."""
+        return len(self._pending) + len(self._parked)
+
     @property
     def closed_because(self) -> str | None:
         """Why no further call can be made, if so."""

@@ -49,7 +49,7 @@ class Workers:
 
     def __init__(self, limit: int, name: str) -> None:
         self.limit = limit
-        self._name = name
+        self.name = name
         self._lock = threading.Lock()
         self._jobs: deque[Job] = deque()  # those that wait because `limit` are running
         self._idle: list[_Seat] = []
@@ -105,7 +105,7 @@ class Workers:
             seat.woken.release()
             return
         try:
-            threading.Thread(target=self._work, args=(job,), name=f"{self._name}-{self._threads}", daemon=True).start()
+            threading.Thread(target=self._work, args=(job,), name=f"{self.name}-{self._threads}", daemon=True).start()
         except RuntimeError as error:  # the system's limit, or the interpreter is ending
             self._give_up(job, error)
 
@@ -176,6 +176,8 @@ def run_all(jobs: Iterable[Job]) -> None:
         run_safely(job)
 
 
+connecting = Workers(limit=256, name="broker-connecting")
+"""The threads that connect, for calls that no thread waits for."""
 _aside = Workers(limit=1_024, name="broker-aside")
 
 
@@ -199,7 +201,8 @@ def run_nested_late(job: Job) -> None:
 
 
 def _after_fork() -> None:
-    _aside.__init__(_aside.limit, "broker-aside")  # type: ignore[misc]  # its threads are not in the child
+    for workers in (_aside, connecting):  # their threads are not in the child
+        workers.__init__(workers.limit, workers.name)  # type: ignore[misc]
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,0 +1,130 @@
+"""Calls that wait for a connection, on a thread aside: who makes them does not wait."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from broker.connection.client import ClientConnection
+from broker.connection.workers import connecting
+from broker.errors import Overloaded
+from broker.uri import URI
+
+if TYPE_CHECKING:
+    from broker.calling.remote import Remote
+
+MOST_WAITING = 4_000
+"""Calls of one proxy that wait for its connection; who makes more waits himself."""
+
+
+class Departing(Protocol):
+    """What waits for a connection."""
+
+    needs_description: bool
+    """Whether the description of the object has to be there."""
+
+    @property
+    def latest(self) -> float | None:
+        """Until when it can wait, a time of `time.monotonic`."""
+
+    def depart(self, uri: URI, connection: ClientConnection) -> None:
+        """There is a connection. Must not raise, nor wait."""
+
+    def stay(self, error: Exception) -> None:
+        """There is none. Must not raise, nor wait."""
+
+
+class Departures:
+    """The calls of one proxy that wait for a connection, in the order made. Every method may be called from any thread.
+
+    False while none waits: then calls may be sent without coming here. One thread connects, for all that wait.
+    """
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self._lock = threading.Lock()
+        self._waiting: deque[Departing] = deque()
+        self._busy = False
+
+    def __bool__(self) -> bool:
+        return self._busy
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._waiting) >= MOST_WAITING
+
+    def put(self, call: Departing) -> None:
+        """Lets a call wait for a connection."""
+        with self._lock:
+            self._waiting.append(call)
+            if self._busy:
+                return
+            self._busy = True
+        try:
+            connecting.submit(self._run)
+        except Overloaded as error:
+            self._give_up(error)
+
+    def wait(self, deadline: float | None) -> bool:
+        """Waits until all that was put before has departed; False if the deadline (time.monotonic) comes first."""
+        turn = _Turn(deadline)
+        self.put(turn)
+        timeout = None if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+        return turn.come.wait(timeout)
+
+    def _give_up(self, error: Exception) -> None:
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._busy = False
+        for call in waiting:
+            call.stay(copy.copy(error))
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                waiting = list(self._waiting)
+                if not waiting:
+                    self._busy = False
+                    return
+            self._go_on(waiting)
+
+    def _go_on(self, waiting: list[Departing]) -> None:
+        """One attempt to connect: what comes of it holds for all who waited for it."""
+        try:
+            uri, connection = self._remote.connect(_latest(waiting))
+            if any(call.needs_description for call in waiting):
+                self._remote.describe()
+        except Exception as error:
+            for call in waiting:
+                self._waiting.popleft()
+                call.stay(copy.copy(error))
+            return
+        for call in waiting:
+            self._waiting.popleft()  # only now: who comes meanwhile has to wait behind these
+            call.depart(uri, connection)
+
+
+class _Turn:
+    """A thread that waits for its turn."""
+
+    needs_description = False
+
+    def __init__(self, latest: float | None) -> None:
+        self.latest = latest
+        self.come = threading.Event()
+
+    def depart(self, uri: URI, connection: ClientConnection) -> None:
+        self.come.set()
+
+    def stay(self, error: Exception) -> None:
+        self.come.set()
+
+
+def _latest(waiting: list[Departing]) -> float | None:
+    """The deadline of the most patient: the others are ended by their timers."""
+    deadlines = [call.latest for call in waiting]
+    return None if None in deadlines else max(deadline for deadline in deadlines if deadline is not None)

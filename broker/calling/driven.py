@@ -1,0 +1,116 @@
+"""Calls that no thread waits for: sent by the thread that makes them, or aside where that would have to wait.
+
+Whatever ends such a call (its answer, its time, whoever gave it up) ends it once.
+"""
+
+from __future__ import annotations
+
+from broker.calling.invocation import Invocation
+from broker.codecs import Encoded
+from broker.connection import chains
+from broker.connection.calls import Outcome, PendingCall
+from broker.connection.client import ClientConnection
+from broker.connection.timers import Timer, timers
+from broker.errors import CodecError, MessageTooLargeError
+from broker.uri import URI
+
+_LARGE = 4096  # bytes of arguments; fewer are let go of with the call itself
+
+
+class DrivenCall(Invocation):
+    """A call that is driven by what happens to it. Any thread may do that to it.
+
+    `completed` is called once when it is over, often by the thread that reads: it must neither wait nor run code of
+    users.
+    """
+
+    needs_description = False
+    """Whether it cannot be sent before the description of the object is there."""
+    ending: Outcome | BaseException | None = None
+    """What ended the call; None while it is under way."""
+
+    _pending: PendingCall | None = None
+    _connection: ClientConnection | None = None
+    _timer: Timer | None = None
+
+    def completed(self) -> None:
+        """The call is over."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Sends the call: at once if there is a connection, else aside. Raises CodecError and MessageTooLargeError."""
+        request = self.request
+        request.on_outcome = self._answered
+        chains.expect(request.chain, alone=request.depth == 1)
+        if request.deadline is not None:
+            self._timer = timers.call_at(request.deadline, self._expired)
+        departures = self.remote.departures
+        place = None if departures or self.needs_description else self.remote.open_place()
+        if place is None:
+            departures.put(self)
+            return
+        try:
+            self._send(*place)
+        except (CodecError, MessageTooLargeError) as error:
+            self._end(error)
+            raise
+        except Exception as error:
+            self._end(error)
+
+    def give_up(self, reason: str, ending: BaseException) -> bool:
+        """Ends the call, here and there. False if it is over."""
+        if not self._end(ending):
+            return False
+        if self._pending is not None:
+            self._pending.cancel(reason)
+        if self._connection is not None:
+            self._connection.room.answered()
+        return True
+
+    # ---- what happens to it
+
+    @property
+    def latest(self) -> float | None:
+        return self.request.deadline
+
+    def depart(self, uri: URI, connection: ClientConnection) -> None:
+        if self.ending is not None:
+            return
+        try:
+            self._send(uri, connection)
+        except Exception as error:
+            self._end(error)
+
+    def stay(self, error: Exception) -> None:
+        self._end(error)
+
+    def _send(self, uri: URI, connection: ClientConnection) -> None:
+        self._connection = connection
+        pending = self._pending = self.send(uri, connection)
+        if self.ending is not None and pending.outcome is None:
+            pending.cancel("the call was given up")  # while it was being sent
+
+    def _answered(self, outcome: Outcome) -> None:
+        if outcome.value is None and self.ending is None and self.is_to_be_repeated(outcome):
+            self.remote.departures.put(self)
+        else:
+            self._end(outcome)
+        if self._connection is not None:
+            self._connection.room.answered()
+
+    def _expired(self) -> None:
+        self.give_up("the time of the call is over", self.too_late(self._pending))
+
+    def _end(self, ending: Outcome | BaseException) -> bool:
+        """False if something else ended the call."""
+        if self.__dict__.setdefault("ending", ending) is not ending:  # atomic, without a lock for each call
+            return False
+        request = self.request
+        chains.no_longer_expect(request.chain, alone=request.depth == 1)
+        if self._timer is not None:
+            self._timer.cancel()
+        arguments = request.arguments
+        if isinstance(ending, Outcome) and (arguments.buffers or len(arguments.payload) > _LARGE):
+            request.arguments = Encoded(arguments.codec, b"")
+        self.completed()
+        return True
