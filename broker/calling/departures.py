@@ -23,6 +23,10 @@ MOST_WAITING = 4_000
 class Departing(Protocol):
     """What waits for a connection."""
 
+    @property
+    def remote(self) -> Remote:
+        """What it is a call of."""
+
     needs_description: bool
     """Whether the description of the object has to be there."""
 
@@ -40,11 +44,11 @@ class Departing(Protocol):
 class Departures:
     """The calls of one proxy that wait for a connection, in the order made. Every method may be called from any thread.
 
-    False while none waits: then calls may be sent without coming here. One thread connects, for all that wait.
+    False while none waits: then calls may be sent without coming here. One thread connects, for all that wait. It
+    knows the proxy only by the calls that wait, so that both go when nobody has the proxy any more.
     """
 
-    def __init__(self, remote: Remote) -> None:
-        self._remote = remote
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[Departing] = deque()
         self._busy = False
@@ -68,9 +72,9 @@ class Departures:
         except Overloaded as error:
             self._give_up(error)
 
-    def wait(self, deadline: float | None) -> bool:
+    def wait(self, remote: Remote, deadline: float | None) -> bool:
         """Waits until all that was put before has departed; False if the deadline (time.monotonic) comes first."""
-        turn = _Turn(deadline)
+        turn = _Turn(remote, deadline)
         self.put(turn)
         timeout = None if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
         return turn.come.wait(timeout)
@@ -95,9 +99,10 @@ class Departures:
     def _go_on(self, waiting: list[Departing]) -> None:
         """One attempt to connect: what comes of it holds for all who waited for it."""
         try:
-            uri, connection = self._remote.connect(_latest(waiting))
+            remote = waiting[0].remote
+            uri, connection = remote.connect(_latest(waiting))
             if any(call.needs_description for call in waiting):
-                self._remote.describe()
+                remote.describe()
         except Exception as error:
             for call in waiting:
                 self._waiting.popleft()
@@ -113,7 +118,8 @@ class _Turn:
 
     needs_description = False
 
-    def __init__(self, latest: float | None) -> None:
+    def __init__(self, remote: Remote, latest: float | None) -> None:
+        self.remote = remote
         self.latest = latest
         self.come = threading.Event()
 

@@ -84,7 +84,7 @@ class CallFuture(DrivenCall, Future[Any]):
             room = place[1].room
             return not room.is_full or _on_a_loop() or room.wait(deadline)
         departures = self.remote.departures
-        return not departures.is_full or _on_a_loop() or departures.wait(deadline)
+        return not departures.is_full or _on_a_loop() or departures.wait(self.remote, deadline)
 
     # ---- what ends it
 

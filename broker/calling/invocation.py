@@ -133,10 +133,11 @@ class Invocation:
 
     def wait(self) -> tuple[Outcome, ClientConnection]:
         """Sends the call, again if need be, and waits for the outcome. Raises CommunicationError, NamingError."""
-        if self.remote.departures:
-            self.remote.departures.wait(self.request.deadline)  # futures that this thread made before come first
+        remote, request = self.remote, self.request
+        if remote.departures and request.kind != Call.DESCRIBE:  # futures that this thread made before come first
+            remote.departures.wait(remote, request.deadline)
         while True:
-            uri, connection = self.remote.connect(self.request.deadline)
+            uri, connection = remote.connect(request.deadline)
             outcome = self._wait_for(self.send(uri, connection))
             if not self.is_to_be_repeated(outcome):
                 return outcome, connection

@@ -35,7 +35,7 @@ class Remote:
         self.edge = Edge(credentials=options.credentials)
         self.session = session or Session()
         self.lanes = Lanes()
-        self.departures = Departures(self)
+        self.departures = Departures()
         self._place: tuple[URI, Place] | None = None  # where the name led to last
 
     # ---- descriptions

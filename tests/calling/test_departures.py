@@ -18,7 +18,10 @@ SOON = 10
 
 
 class Passenger:
-    def __init__(self, name: str, came: list[object], latest: float | None = None, describe: bool = False) -> None:
+    def __init__(
+        self, remote: Remote, name: str, came: list[Any], latest: float | None = None, describe: bool = False
+    ) -> None:
+        self.remote = remote
         self.needs_description = describe
         self.latest = latest
         self.departed = threading.Event()
@@ -47,20 +50,20 @@ def test_who_waits_departs_in_order_with_one_connection() -> None:
     came: list[object] = []
     with broker.Daemon() as daemon:
         remote = remote_of(daemon.register(Clock(), "clock"))
-        passengers = [Passenger(str(n), came, describe=n == 1) for n in range(5)]
+        passengers = [Passenger(remote, str(n), came, describe=n == 1) for n in range(5)]
         for passenger in passengers:
             remote.departures.put(passenger)
         assert all(passenger.departed.wait(SOON) for passenger in passengers)
         assert came == [(str(n), "clock") for n in range(5)]
         assert remote.known_description() is not None
-        assert remote.departures.wait(time.monotonic() + SOON)
+        assert remote.departures.wait(remote, time.monotonic() + SOON)
 
 
 def test_an_attempt_that_fails_fails_for_all_who_waited_for_it() -> None:
     came: list[Any] = []
     remote = remote_of("BROKER:clock@localhost:1")
-    departures = Departures(remote)
-    passengers = [Passenger(str(n), came) for n in range(20)]
+    departures = Departures()
+    passengers = [Passenger(remote, str(n), came) for n in range(20)]
     for passenger in passengers:
         departures.put(passenger)
     assert all(passenger.departed.wait(SOON) for passenger in passengers)
@@ -72,10 +75,10 @@ def test_an_attempt_that_fails_fails_for_all_who_waited_for_it() -> None:
 def test_the_most_patient_says_how_long_is_tried() -> None:
     came: list[Any] = []
     remote = remote_of("BROKER:clock@localhost:1", wait=60)
-    remote.departures.put(Passenger("0", came, time.monotonic() + 0.1))
-    last = Passenger("1", came, time.monotonic() + 0.3)
+    remote.departures.put(Passenger(remote, "0", came, time.monotonic() + 0.1))
+    last = Passenger(remote, "1", came, time.monotonic() + 0.3)
     remote.departures.put(last)
-    assert not remote.departures.wait(time.monotonic() + 0.05)
+    assert not remote.departures.wait(remote, time.monotonic() + 0.05)
     assert last.departed.wait(SOON)
     assert time.monotonic() >= (last.latest or 0)
 
@@ -85,7 +88,7 @@ def test_they_are_not_there_while_nobody_waits(describe: bool) -> None:
     with broker.Daemon() as daemon:
         remote = remote_of(daemon.register(Clock()))
         assert not remote.departures
-        passenger = Passenger("0", [], describe=describe)
+        passenger = Passenger(remote, "0", [], describe=describe)
         remote.departures.put(passenger)
         assert passenger.departed.wait(SOON)
         give_up = time.monotonic() + SOON
