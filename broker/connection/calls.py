@@ -49,8 +49,8 @@ class CallRequest:
     correlation_id: bytes = b""
     on_outcome: Callable[[Outcome], None] | None = None
     """Called once with how the call ended, instead of a thread that waits; by whichever thread ends it, often the one
-    that reads: it must neither wait nor run code of users. After `cancel` it may or may not be called. Not for oneway
-    calls."""
+    that reads: it must neither wait nor run code of users. After `cancel` it may or may not be called. Of a oneway
+    call it says that it has gone out, with the lock of the line held."""
     on_kept: Callable[[], None] | None = None
     """Called when the answer says that the server keeps something for the session, also if nobody waits for it any
     more; by the thread that reads."""

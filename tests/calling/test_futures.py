@@ -310,6 +310,7 @@ def test_a_cancelled_call_that_waits_for_its_turn_is_not_started(daemon: broker.
     assert worker.entered.acquire(timeout=SOON)
     second = proxy.note.future("never")
     assert second.cancel()
+    broker.Proxy(proxy._broker.uri)._broker.ping()  # what was sent before has arrived
     worker.go_on.set()
     assert first.result(SOON)
     assert proxy.note("then") == "then"
