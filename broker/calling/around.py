@@ -36,7 +36,7 @@ def invoke_around(
         invocation = Invocation(remote, member, arguments, kind, oneway=oneway)
         mark(invocation, call)
         outcome, _ = invocation.wait()
-        return invocation.result(outcome)
+        return invocation.result_of(outcome)
 
     return remote.options.around.nested(innermost, _not_awaited)(asked)
 
