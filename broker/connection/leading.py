@@ -51,11 +51,6 @@ class Leading:
         self._watched = False
         self._has_watchdog = False
 
-    @property
-    def saturated(self) -> bool:
-        """Whether a job would have to wait for a worker."""
-        return self._workers.saturated
-
     def submit(self, job: Job, *, quick: bool) -> None:
         """Runs a job: if it is quick, on the thread that reads (if this is one), else on a worker.
 

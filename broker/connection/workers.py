@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
+from broker.connection.fairness import FairQueue
 from broker.errors import Overloaded
 
 Job = Callable[[], None]
@@ -29,6 +29,10 @@ def start_thread(job: Job, name: str) -> None:
         raise Overloaded(f"no thread can be started: {error}") from error
 
 
+def owner_of(job: Job) -> Hashable:
+    return getattr(job, "owner", None)
+
+
 class _Seat:
     """Where an idle thread waits for its next job."""
 
@@ -43,6 +47,9 @@ class _Seat:
 class Workers:
     """Runs jobs in the order given, at most `limit` at a time. Every method may be called from any thread.
 
+    Where more jobs wait, those who own them get the threads in turn: an `owner` that a job has as an attribute, however
+    many jobs it has. Those without are one owner's.
+
     A job is handed to the thread that became idle last, by a lock that only this thread waits for: whoever hands over
     wakes one thread, once.
     """
@@ -51,7 +58,7 @@ class Workers:
         self.limit = limit
         self.name = name
         self._lock = threading.Lock()
-        self._jobs: deque[Job] = deque()  # those that wait because `limit` are running
+        self._jobs: FairQueue[Job] = FairQueue()  # those that wait because `limit` are running
         self._idle: list[_Seat] = []
         self._threads = 0
         self._guests = 0  # threads of others that run jobs of ours
@@ -64,7 +71,7 @@ class Workers:
         """
         with self._lock:
             if self._is_full:
-                self._jobs.append(job)
+                self._jobs.put(owner_of(job), job)
                 return
             seat = self._place_locked(job)
         self._set_going(seat, job)
@@ -83,7 +90,7 @@ class Workers:
             self._guests -= 1
             if not self._jobs or self._is_full:
                 return
-            job = self._jobs.popleft()
+            job = self._jobs.take()
             seat = self._place_locked(job)
         self._set_going(seat, job)
 
@@ -113,7 +120,7 @@ class Workers:
         with self._lock:
             self._threads -= 1
             if self._threads > len(self._idle):  # another thread takes it when it is done
-                self._jobs.appendleft(job)
+                self._jobs.put_first(owner_of(job), job)
                 return
         raise Overloaded(f"no thread can be started: {error}") from error
 
@@ -125,11 +132,6 @@ class Workers:
             self._threads -= len(idle)
         for seat in idle:
             seat.woken.release()
-
-    @property
-    def saturated(self) -> bool:
-        """Whether what is submitted now has to wait until a job is over."""
-        return self._is_full
 
     @property
     def threads(self) -> int:
@@ -146,7 +148,7 @@ class Workers:
     def _next(self, seat: _Seat) -> Job | None:
         with self._lock:
             if self._jobs and self._threads - len(self._idle) + self._guests <= self.limit:
-                return self._jobs.popleft()
+                return self._jobs.take()
             if self._closed:
                 self._threads -= 1
                 return None

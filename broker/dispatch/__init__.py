@@ -9,7 +9,6 @@ Every kind of call passes here: frames of a connection, and unary calls of any g
     under_way   the calls that are not answered, and the sessions that end behind them
     admission   may the caller? object, member, codec
     scheduling  lanes, gates and threads: when and where a call runs
-    fairness    the callers in turn, where all workers are busy
     answers     the one answer of a call
     execution   decode, invoke
     around      the functions around it

@@ -7,7 +7,7 @@ call leaves all of them out: the thread that waits for its chain runs it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Executor, Future
 
 from broker._pb.broker_pb2 import Call
@@ -15,7 +15,6 @@ from broker.connection import chains
 from broker.connection.leading import Leading
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import start_thread
-from broker.dispatch.fairness import FairQueue
 from broker.dispatch.job import Job
 from broker.errors import Overloaded
 from broker.objects import Registration
@@ -26,6 +25,23 @@ Step = Callable[[Job], None]
 _QUICK = 0.0003
 """Seconds that the calls of a member take on average, to be run by the threads that bring them."""
 _WEIGHT = 0.1  # of the last call in that average
+
+
+class _Task:
+    """A step of a call, as a worker runs it. Callers get busy workers in turn."""
+
+    __slots__ = ("_job", "_step")
+
+    def __init__(self, job: Job, step: Step) -> None:
+        self._job = job
+        self._step = step
+
+    def __call__(self) -> None:
+        self._step(self._job)
+
+    @property
+    def owner(self) -> Hashable:
+        return self._job.caller or self._job.client.address
 
 
 class Scheduler:
@@ -39,7 +55,6 @@ class Scheduler:
         self.lanes = Lanes()
         self._threads = threads
         self._refuse = refuse
-        self._queue: FairQueue[tuple[Job, Step]] = FairQueue()  # for each a `_next_in_turn` is with the workers
 
     # ---- order
 
@@ -77,19 +92,10 @@ class Scheduler:
 
         A quick step goes on on the thread that brought the call, if that is no worse.
         """
-        queue = self._threads.saturated or self._queue
-        if queue:
-            self._queue.put(job.caller or job.client.address, (job, step))
         try:
-            self._threads.submit(self._next_in_turn if queue else lambda: step(job), quick=quick)
+            self._threads.submit(_Task(job, step), quick=quick)
         except Overloaded as error:
-            if queue:
-                job, _ = self._queue.take()
             self._refuse(job, Refused(Reason.OVERLOADED, str(error)))
-
-    def _next_in_turn(self) -> None:
-        job, step = self._queue.take()
-        step(job)
 
     def resume(self, job: Job, step: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
         """Runs a part of a call that is under way, and holds no thread, on such a thread as the call was to have.

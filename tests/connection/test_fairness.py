@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import broker
-from broker.dispatch.fairness import FairQueue
+from broker.connection.fairness import FairQueue
 
 SOON = 10.0
 
@@ -23,27 +23,15 @@ def test_owners_take_turns_and_each_keeps_its_order() -> None:
         queue.put("greedy", f"greedy {number}")
     queue.put("modest", "modest 0")
     queue.put("third", "third 0")
-    taken = [queue.take() for _ in range(3)]
+    taken = [queue.take()]
+    queue.put_first("greedy", taken.pop())
+    taken += [queue.take() for _ in range(3)]
     queue.put("modest", "modest 1")
     taken += [queue.take() for _ in range(4)]
     assert taken == ["greedy 0", "modest 0", "third 0", "greedy 1", "modest 1", "greedy 2", "greedy 3"]
     assert not queue
-    with pytest.raises(IndexError):
+    with pytest.raises(KeyError):
         queue.take()
-
-
-def test_from_many_threads_nothing_is_lost_nor_doubled() -> None:
-    queue: FairQueue[tuple[int, int]] = FairQueue()
-
-    def put(owner: int) -> None:
-        for number in range(500):
-            queue.put(owner, (owner, number))
-
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(put, range(8)))
-        taken = list(threads.map(lambda _: queue.take(), range(8 * 500)))
-    assert sorted(taken) == [(owner, number) for owner in range(8) for number in range(500)]
-    assert not queue
 
 
 class Bench:
