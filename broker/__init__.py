@@ -14,6 +14,7 @@ from broker.config import config
 from broker.context import current_context
 from broker.daemon import Daemon
 from broker.dispatch import Stats
+from broker.exports import export
 from broker.exposure import behavior, expose, oneway
 from broker.proxy import Proxy
 from broker.registry.client import NameServer
@@ -35,6 +36,7 @@ __all__ = [
     "config",
     "current_context",
     "errors",
+    "export",
     "expose",
     "locate_ns",
     "oneway",

@@ -10,25 +10,24 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 
 import grpc
 
 from broker._pb import broker_pb2 as wire
 from broker.around import Around, AroundFunctions
-from broker.calling import Edge
-from broker.codecs import CODECS, GLOBAL_TYPES, TypeRegistry
+from broker.calling import ServingEdge
+from broker.codecs import CODECS, TypeRegistry
 from broker.config import Config
-from broker.connection.calls import IncomingCall
 from broker.connection.channels import server_options
 from broker.connection.client import CONNECT_METHOD
-from broker.connection.engine import Connection, Settings
+from broker.connection.engine import Settings
 from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.server import ConnectService, DaemonThreads
 from broker.connection.workers import Workers, start_thread
-from broker.context import CallContext, Client
-from broker.dispatch import Authorize, Dispatcher, Stats
-from broker.errors import DaemonError, format_remote_traceback
+from broker.context import CallContext
+from broker.dispatch import Arrivals, Authorize, Dispatcher, Stats
+from broker.errors import DaemonError
+from broker.exports import EXPORTED_TYPES
 from broker.inspection import Inspection
 from broker.listening import check_bind, listen, listen_unix, published_address, resolve_host
 from broker.loop import LoopThread
@@ -46,43 +45,6 @@ SERVICE = CONNECT_METHOD.split("/")[1]
 _SETTLE_SECONDS = 1.0  # for the last messages of connections that end
 
 _log = logging.getLogger("broker")
-
-
-class _DaemonEdge(Edge):
-    """The edge of a daemon: tracebacks go with exceptions unless they are to stay at home."""
-
-    def __init__(self, types: TypeRegistry, tracebacks: bool) -> None:
-        super().__init__(types)
-        self._tracebacks = tracebacks
-
-    def traceback(self, error: BaseException) -> str:
-        return format_remote_traceback(error) if self._tracebacks else ""
-
-
-class _Arrivals:
-    """What connections bring, on its way to the dispatcher."""
-
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
-        self._clients: WeakKeyDictionary[Connection, dict[str, Client]] = WeakKeyDictionary()
-
-    def incoming(self, call: IncomingCall) -> None:
-        self._dispatcher.dispatch(call, self._client(call), call.connection)
-
-    def session_closed(self, connection: Connection, session: int) -> None:
-        self._dispatcher.session_closed(connection, session)
-
-    def connection_ended(self, connection: Connection) -> None:
-        self._dispatcher.connection_ended(connection)
-
-    def _client(self, call: IncomingCall) -> Client:
-        codec = call.request.arguments.codec
-        known = self._clients.setdefault(call.connection, {})
-        client = known.get(codec)
-        if client is None:
-            peer = call.connection.peer
-            client = known[codec] = Client(call.peer, peer.process_id if peer is not None else b"", codec)
-        return client
 
 
 class Daemon:
@@ -121,7 +83,7 @@ class Daemon:
         accepted = _checked_codecs(Config.codecs.pick(codecs))
         around_functions = AroundFunctions(around)
         self._settings = Settings(codecs=accepted, max_message_size=Config.max_message_size.pick(max_message_size))
-        self._types = TypeRegistry(GLOBAL_TYPES)
+        self._types = TypeRegistry(EXPORTED_TYPES)
         self._threads = DaemonThreads("broker-rpc")
         self._inspection = Inspection([SERVICE])
         self._state = threading.Condition()
@@ -145,7 +107,7 @@ class Daemon:
             self._objects,
             self._sessions,
             self._workers,
-            _DaemonEdge(self._types, Config.tracebacks.pick(tracebacks)),
+            ServingEdge(self._types, Config.tracebacks.pick(tracebacks)),
             codecs=accepted,
             authorize=authorize,
             around=around_functions,
@@ -153,7 +115,7 @@ class Daemon:
             max_calls_per_connection=Config.max_calls_per_connection.pick(None),
             loop=lambda: self._loop or self._loop_thread.get(),
         )
-        self._connects = ConnectService(self._settings, _Arrivals(self._dispatcher), self._dispatcher.leading)
+        self._connects = ConnectService(self._settings, Arrivals(self._dispatcher), self._dispatcher.leading)
         self._serve_also(self._handlers(), SERVICE)
         self._server.add_generic_rpc_handlers((self._inspection,))
         self._server.start()
@@ -265,8 +227,9 @@ class Daemon:
 
     def stats(self) -> Stats:
         """What this daemon has done since it was made, and what it is doing now."""
-        connections, sessions = len(self._connects.connections), len(self._sessions)
-        return self._dispatcher.stats(connections=connections, sessions=sessions, exports=0)
+        connections = self._connects.connections
+        exports = sum(connection.exports.given + connection.exports.held for connection in connections)
+        return self._dispatcher.stats(connections=len(connections), sessions=len(self._sessions), exports=exports)
 
     def publish(self, obj: object, name: str, *, tags: Iterable[str] = ()) -> URI:
         """Registers the object if need be, and enters it in the name server for as long as this daemon lives.

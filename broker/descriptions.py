@@ -28,15 +28,10 @@ def describe(object_id: str, table: exposure.MemberTable) -> wire.Description:
     return wire.Description(
         object=object_id,
         type=type_name(table.cls),
-        doc=_doc(table.cls),
+        doc=inspect.cleandoc(table.doc or ""),
         members=members,
         fingerprint=table.fingerprint,
     )
-
-
-def _doc(cls: type) -> str:
-    """The class's own docstring; not one that it inherits from object, nor the one that a dataclass is given."""
-    return inspect.cleandoc(cls.__doc__ or "")
 
 
 def _describe_member(member: exposure.Member) -> wire.Member:

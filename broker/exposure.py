@@ -59,6 +59,7 @@ __all__ = [
     "bind_arguments",
     "expose",
     "members_of",
+    "members_of_function",
     "missing_member",
     "oneway",
     "types_in_hints",
@@ -112,26 +113,22 @@ class MemberTable:
     """The remote members of a class, sorted by name. Immutable, shared by all threads.
 
     `hidden` names the public members that are not remote because of a mark, or because marks are required.
-    `fingerprint` is equal in all processes for equal members.
+    `fingerprint` is equal in all processes for equal members. `doc` is the docstring of the whole.
     """
 
-    __slots__ = ("__weakref__", "cls", "fingerprint", "hidden", "members")
+    __slots__ = ("__weakref__", "cls", "doc", "fingerprint", "hidden", "members")
 
     cls: type
+    doc: str | None
     members: Mapping[str, Member]
     hidden: tuple[str, ...]
     fingerprint: str
 
-    def __init__(self, cls: type, *, require_expose: bool = False) -> None:
-        found = _public_members(cls)
-        marked, any_mark = marked_names(cls, EXPOSED)
-        remote = sorted(found.keys() & marked if any_mark or require_expose else found)
-        without_waiting, _ = marked_names(cls, ONEWAY)
+    def __init__(self, cls: type, members: Iterable[Member], hidden: Iterable[str], doc: str | None) -> None:
         self.cls = cls
-        self.members = types.MappingProxyType(
-            {name: _make_member(cls, name, found[name], name in without_waiting) for name in remote}
-        )
-        self.hidden = tuple(sorted(found.keys() - remote))
+        self.doc = doc
+        self.members = types.MappingProxyType({member.name: member for member in members})
+        self.hidden = tuple(hidden)
         self.fingerprint = _fingerprint(self.members.values())
 
     def __len__(self) -> int:
@@ -194,11 +191,26 @@ def members_of(cls: type, *, require_expose: bool = False) -> MemberTable:
     if table is None:
         if not isinstance(cls, type):
             raise TypeError(f"members are looked up on a class, and {safe_repr(cls)} is none")
-        table = _TABLES[id(cls), require_expose] = MemberTable(cls, require_expose=require_expose)
+        table = _TABLES[id(cls), require_expose] = _read_class(cls, require_expose)
     return table
 
 
+def members_of_function(function: Callable[..., Any]) -> MemberTable:
+    """The table of a function, or a bound method: it can be called, and nothing else of it is remote."""
+    cls, doc, oneway = type(function), getattr(function, "__doc__", None), getattr(function, ONEWAY, False)
+    return MemberTable(cls, [_make_method(cls, "__call__", staticmethod(function), doc, oneway)], (), doc)
+
+
 # ---- reading a class
+
+
+def _read_class(cls: type, require_expose: bool) -> MemberTable:
+    found = _public_members(cls)
+    marked, any_mark = marked_names(cls, EXPOSED)
+    remote = sorted(found.keys() & marked if any_mark or require_expose else found)
+    without_waiting, _ = marked_names(cls, ONEWAY)
+    members = (_make_member(cls, name, found[name], name in without_waiting) for name in remote)
+    return MemberTable(cls, members, sorted(found.keys() - remote), cls.__doc__)
 
 
 def _public_members(cls: type) -> dict[str, Any]:
@@ -213,6 +225,10 @@ def _make_member(cls: type, name: str, target: Any, without_waiting: bool) -> Me
         getter = not isinstance(target, property) or target.fget is not None
         shown = _signature(function_of(target), has_self=True) if getter else None
         return Member(name, "property", target, shown, doc, readable=getter, writable=setter)
+    return _make_method(cls, name, target, doc, without_waiting)
+
+
+def _make_method(cls: type, name: str, target: Any, doc: str | None, without_waiting: bool) -> Member:
     function = function_of(target)
     shown = _method_signature(cls, target, follow_wrapped=True)
     accepts = shown if not hasattr(function, "__wrapped__") else _method_signature(cls, target, follow_wrapped=False)

@@ -22,7 +22,7 @@ _log = logging.getLogger("broker")
 _NOTHING = object()  # an instance may be falsy, and None
 
 
-_PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
+PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 
 
 class Maker:
@@ -231,11 +231,9 @@ class ObjectTable:
         _check_target(target, behavior)
         table = members_of(cls, require_expose=self._require_expose)
         if not table.members:
-            raise DaemonError(_nothing_remote(cls, table, self._require_expose))
-        limit = _checked_limit(max_concurrency) or behavior.max_concurrency
-        if executor is not None and not callable(getattr(executor, "submit", None)):
-            raise TypeError(f"executor is a concurrent.futures.Executor or None, not {executor!r}")
-        registration = Registration(object_id, target, table, behavior, Gate(limit), executor, self.location)
+            raise DaemonError(nothing_remote(table, require_expose=self._require_expose))
+        gate = gate_of(max_concurrency, behavior)
+        registration = Registration(object_id, target, table, behavior, gate, checked_executor(executor), self.location)
         with self._lock:
             before = self._by_id.get(object_id)
             if before is not None and not replace:
@@ -310,7 +308,7 @@ def _checked_id(object_id: object) -> str:
 
 def _check_target(target: object, behavior: Behavior) -> None:
     """Refuses what would be of no use to callers."""
-    if type(target) in _PLAIN:
+    if type(target) in PLAIN:
         raise TypeError(f"{target!r} is not registered: such values travel as copies; register an object that holds it")
     if not isinstance(target, type) or behavior.instance_creator is not None:
         return
@@ -325,10 +323,18 @@ def _check_target(target: object, behavior: Behavior) -> None:
         ) from None
 
 
-def _checked_limit(limit: object) -> int | None:
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise ValueError(f"max_concurrency is a number from 1 on, or None for no limit; not {limit!r}")
-    return limit
+def gate_of(max_concurrency: object, behavior: Behavior) -> Gate:
+    """The gate of an object, given what was said of it and of its class. Raises ValueError."""
+    if max_concurrency is not None and (not isinstance(max_concurrency, int) or max_concurrency < 1):
+        raise ValueError(f"max_concurrency is a number from 1 on, or None for no limit; not {max_concurrency!r}")
+    return Gate(max_concurrency or behavior.max_concurrency)
+
+
+def checked_executor(executor: Executor | None) -> Executor | None:
+    """The executor of an object. Raises TypeError for what is none."""
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"executor is a concurrent.futures.Executor or None, not {executor!r}")
+    return executor
 
 
 def _short(target: object) -> str:
@@ -337,12 +343,14 @@ def _short(target: object) -> str:
     return repr(target) if isinstance(target, str) else f"the {type(target).__name__} object"
 
 
-def _nothing_remote(cls: type, table: MemberTable, require_expose: bool) -> str:
+def nothing_remote(table: MemberTable, *, require_expose: bool = False) -> str:
+    """Why nothing of a class is remote."""
+    name = table.cls.__name__
     if require_expose:
-        return f"nothing of {cls.__name__} is remote: mark members with @broker.expose (require_expose is set)"
+        return f"nothing of {name} is remote: mark members with @broker.expose (require_expose is set)"
     if not table.hidden:
-        return f"nothing of {cls.__name__} is remote: it has no public method or property"
-    return f"nothing of {cls.__name__} is remote: its public members are not marked with @broker.expose"
+        return f"nothing of {name} is remote: it has no public method or property"
+    return f"nothing of {name} is remote: its public members are not marked with @broker.expose"
 
 
 def _log_members(registration: Registration) -> None:

@@ -11,10 +11,12 @@ import grpc
 
 from broker._pb.broker_pb2 import Call
 from broker.around import Around, AroundFunctions
-from broker.calling import Edge, Options, Remote
+from broker.calling import Edge, ExportedRemote, Options, Remote
 from broker.config import Config
 from broker.connection.client import Session
+from broker.connection.exports import Held
 from broker.descriptions import NO_SIGNATURE, RemoteDescription, RemoteMember
+from broker.errors import CodecError
 from broker.exposure import missing_member
 from broker.registry import leases
 from broker.uri import URI
@@ -166,6 +168,11 @@ class Proxy:
         return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if not isinstance(self._broker._remote.reference(), str):
+            raise CodecError(
+                f"{self!r} cannot be pickled: it leads over one connection of this process. "
+                "Where the object shall be called from elsewhere, register it with a daemon instead of exporting it"
+            )
         options = {name: getattr(self._broker, name) for name in _OPTIONS if name not in ("credentials", "around")}
         options["metadata"] = dict(options["metadata"])
         return _unpickle, (type(self), str(self._broker.uri), options)
@@ -173,7 +180,7 @@ class Proxy:
     def _with(self, options: Options, session: Session | None = None) -> Proxy:
         """Another proxy for the same object; a session of its own unless one is given."""
         twin = type(self).__new__(type(self))
-        _set_control(twin, ProxyControl(Remote(self._broker.uri, options, session)))
+        _set_control(twin, ProxyControl(self._broker._remote.twin(options, session)))
         return twin
 
     # ---- the life of the proxy
@@ -199,7 +206,21 @@ def _unpickle(cls: type[Proxy], uri: str, options: dict[str, Any]) -> Proxy:
     return cls(uri, **options)
 
 
+def _proxy_of_held(held: Held, credentials: grpc.ChannelCredentials | None) -> Proxy:
+    """The proxy for an exported object that arrived. Its options are those of the configuration."""
+    peer, codec = held.connection.peer, Config.codec.pick(Config.codec.unset)
+    options = Options(
+        timeout=Config.timeout.pick(Config.timeout.unset),
+        codec=codec if peer is not None and codec in peer.codecs else "json",
+        credentials=credentials,
+    )
+    proxy = Proxy.__new__(Proxy)
+    _set_control(proxy, ProxyControl(ExportedRemote(held, options)))
+    return proxy
+
+
 Edge.make_proxy = Proxy
+Edge.make_proxy_of_held = staticmethod(_proxy_of_held)
 leases.object_resolvers.append(lambda value: value._broker.uri if isinstance(value, Proxy) else None)
 
 

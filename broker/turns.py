@@ -17,7 +17,7 @@ class Gate:
     """
 
     def __init__(self, limit: int | None) -> None:
-        self._limit = limit
+        self.limit = limit
         self._lock = threading.Lock()
         self._running = 0  # this and all below under the lock
         self._waiting: deque[Callable[[], None]] = deque()
@@ -25,23 +25,23 @@ class Gate:
 
     def enter(self, start: Callable[[], None]) -> None:
         """Calls `start` when there is a place; each is followed by one `leave`."""
-        if self._limit is not None:
+        if self.limit is not None:
             with self._lock:
-                if self._waiting or self._running >= self._limit:
+                if self._waiting or self._running >= self.limit:
                     self._waiting.append(start)
                     return
                 self._running += 1
         start()
 
     def leave(self) -> None:
-        if self._limit is None:
+        if self.limit is None:
             return
         with self._lock:
             self._running -= 1
             if self._passing_on or not self._waiting:
                 return  # the thread that is passing on sees the place
             self._passing_on = True
-        self._pass_on(self._limit)
+        self._pass_on(self.limit)
 
     def _pass_on(self, limit: int) -> None:
         while True:

@@ -96,6 +96,9 @@ class UnaryCall:
                 return
         function(self._cancelled)
 
+    def over(self) -> None:
+        self._on_cancel = None
+
     def cancel(self, reason: str) -> None:
         """The caller gave up or is lost; also called, harmlessly, when the call is over."""
         with self._lock:

@@ -6,6 +6,10 @@ One of these, in which PYRO, PYRONAME and PYROMETA are synonyms and any case is 
     BROKER:<object id>@./u:<socket path>      the same, on a Unix socket
     BROKERNAME:<name>[@<host>[:<port>]]       a name in a name server
     BROKERMETA:<tag>,<tag>[@<host>[:<port>]]  any object that has all the tags
+
+and, for an object that the other side of a connection exports, which is reached over that connection alone:
+
+    BROKER:@<number>@./c:<connection>
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ _HOST = re.compile(r"[\w.-]+")
 # A leading NUL is Linux's abstract namespace.
 _SOCKET_PATH = re.compile(r"\0?[^:\x00-\x1f\x7f]+")
 _UNIX = "./u:"
+_CONNECTION = "./c:"
+_EXPORTED = re.compile(r"BROKER:(?P<object>@[0-9]+)@\./c:(?P<connection>[0-9a-f]+)")
 _META_FORM = "BROKERMETA:<tag>,<tag>[@<host>[:<port>]]"
 _FORMS = f"BROKER:<object id>@<host>:<port>, BROKERNAME:<name>[@<host>[:<port>]] or {_META_FORM}"
 
@@ -42,6 +48,7 @@ class _Parts(NamedTuple):
     host: str | None = None
     port: int | None = None
     socket_path: str | None = None
+    connection: str | None = None
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -49,8 +56,9 @@ class URI:
     """An immutable, hashable URI. `URI(text)` parses; `str(uri)` is its canonical form.
 
     `protocol` is BROKER, BROKERNAME or BROKERMETA; `object` the object id, the name, or the sorted tags with commas
-    between; `host` and `port`, or `socket_path`, the location as far as one was given. Raises `InvalidURI` (a
-    BrokerError and ValueError), and TypeError for anything but a str or a URI.
+    between; `host` and `port`, or `socket_path`, the location as far as one was given; `connection` that of an exported
+    object, a name that this process gave. Raises `InvalidURI` (a BrokerError and ValueError), and TypeError for
+    anything but a str or a URI.
     """
 
     protocol: str
@@ -58,10 +66,11 @@ class URI:
     host: str | None
     port: int | None
     socket_path: str | None
+    connection: str | None
 
     def __init__(self, uri: str | URI) -> None:
         if isinstance(uri, URI):
-            parts = _Parts(uri.protocol, uri.object, uri.host, uri.port, uri.socket_path)
+            parts = _Parts(uri.protocol, uri.object, uri.host, uri.port, uri.socket_path, uri.connection)
         elif isinstance(uri, str):
             parts = _parse(uri)
         else:
@@ -79,6 +88,11 @@ class URI:
         """The URI of an object on a Unix socket. Raises InvalidURI for what cannot be an object id or a path."""
         return cls(f"{DIRECT}:{_object(object_id)}@{_UNIX}{socket_path}")
 
+    @classmethod
+    def exported(cls, number: int, connection: str) -> URI:
+        """The URI of an object that the other side of a connection exports."""
+        return cls(f"{DIRECT}:@{number}@{_CONNECTION}{connection}")
+
     @property
     def tags(self) -> tuple[str, ...]:
         """The tags of a BROKERMETA URI, sorted; empty for the others."""
@@ -86,9 +100,11 @@ class URI:
 
     @property
     def location(self) -> str | None:
-        """`host:port`, `host` or `./u:path`; None if none was given."""
+        """`host:port`, `host`, `./u:path` or `./c:connection`; None if none was given."""
         if self.socket_path is not None:
             return _UNIX + self.socket_path
+        if self.connection is not None:
+            return _CONNECTION + self.connection
         if self.host is None:
             return None
         return join_host_port(self.host, self.port) if self.port is not None else _bracketed(self.host)
@@ -160,6 +176,9 @@ def _object(object_id: str) -> str:
 
 
 def _parse(text: str) -> _Parts:
+    match = _EXPORTED.fullmatch(text)
+    if match is not None:
+        return _Parts(DIRECT, match["object"], connection=match["connection"])
     match = _SYNTAX.fullmatch(text)
     if match is None:
         raise InvalidURI(f"{text!r} is no URI: write {_FORMS}")

@@ -124,7 +124,6 @@ NOT_YET: set[str] = {
     "close",
     "connect",
     "connect_async",
-    "export",
     "options",
     "proxy._broker.on_reconnect",
     "send",

@@ -54,7 +54,7 @@ class OurClient(Client):
         return lambda: proxy.fail()
 
     def call_back(self) -> Call:
-        proxy, target = self.proxy, broker.export(Target())  # type: ignore[attr-defined]
+        proxy, target = self.proxy, broker.export(Target())
         return lambda: proxy.call_back(target)
 
     def connections(self, count: int) -> list[Call]:

@@ -126,16 +126,26 @@ class MetadataValue(_message.Message):
     def __init__(self, text: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Encoded(_message.Message):
-    __slots__ = ("codec", "payload", "buffers", "sizes")
+    __slots__ = ("codec", "payload", "buffers", "sizes", "references")
     CODEC_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     BUFFERS_FIELD_NUMBER: _ClassVar[int]
     SIZES_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
     codec: str
     payload: bytes
     buffers: _containers.RepeatedScalarFieldContainer[bytes]
     sizes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, codec: _Optional[str] = ..., payload: _Optional[bytes] = ..., buffers: _Optional[_Iterable[bytes]] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
+    references: _containers.RepeatedCompositeFieldContainer[Reference]
+    def __init__(self, codec: _Optional[str] = ..., payload: _Optional[bytes] = ..., buffers: _Optional[_Iterable[bytes]] = ..., sizes: _Optional[_Iterable[int]] = ..., references: _Optional[_Iterable[_Union[Reference, _Mapping]]] = ...) -> None: ...
+
+class Reference(_message.Message):
+    __slots__ = ("number", "returned")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    returned: bool
+    def __init__(self, number: _Optional[int] = ..., returned: bool = ...) -> None: ...
 
 class Frames(_message.Message):
     __slots__ = ("frames",)

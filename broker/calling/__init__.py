@@ -3,13 +3,17 @@
 options     how a proxy calls
 edge        what travels as a reference, and what arrives as a proxy
 remote      one remote object, as a proxy sees it: place, connection, session, description
+exported    the same for an exported object of the other side
+serving     what comes back: calls of the objects that this process exports
 invocation  one call: what is asked, what is sent again, what comes of it
 around      the functions around it
 """
 
-from broker.calling.edge import Edge
+from broker.calling import serving
+from broker.calling.edge import Edge, ServingEdge
+from broker.calling.exported import ExportedRemote
 from broker.calling.invocation import Invocation
 from broker.calling.options import Options
 from broker.calling.remote import Remote
 
-__all__ = ["Edge", "Invocation", "Options", "Remote"]
+__all__ = ["Edge", "ExportedRemote", "Invocation", "Options", "Remote", "ServingEdge", "serving"]

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from broker.connection.client import ClientConnection
+from broker.connection.client import Route
 from broker.connection.workers import connecting
 from broker.errors import Overloaded
 from broker.uri import URI
@@ -34,7 +34,7 @@ class Departing(Protocol):
     def latest(self) -> float | None:
         """Until when it can wait, a time of `time.monotonic`."""
 
-    def depart(self, uri: URI, connection: ClientConnection) -> None:
+    def depart(self, uri: URI, connection: Route) -> None:
         """There is a connection. Must not raise, nor wait."""
 
     def stay(self, error: Exception) -> None:
@@ -123,7 +123,7 @@ class _Turn:
         self.latest = latest
         self.come = threading.Event()
 
-    def depart(self, uri: URI, connection: ClientConnection) -> None:
+    def depart(self, uri: URI, connection: Route) -> None:
         self.come.set()
 
     def stay(self, error: Exception) -> None:

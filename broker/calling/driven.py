@@ -9,7 +9,7 @@ from broker.calling.invocation import Invocation
 from broker.codecs import Encoded
 from broker.connection import chains
 from broker.connection.calls import Outcome, PendingCall
-from broker.connection.client import ClientConnection
+from broker.connection.client import Route
 from broker.connection.timers import Timer, timers
 from broker.errors import CodecError, MessageTooLargeError
 from broker.uri import URI
@@ -30,7 +30,7 @@ class DrivenCall(Invocation):
     """What ended the call; None while it is under way."""
 
     _pending: PendingCall | None = None
-    _connection: ClientConnection | None = None
+    _connection: Route | None = None
     _timer: Timer | None = None
 
     def completed(self) -> None:
@@ -73,7 +73,7 @@ class DrivenCall(Invocation):
     def latest(self) -> float | None:
         return self.request.deadline
 
-    def depart(self, uri: URI, connection: ClientConnection) -> None:
+    def depart(self, uri: URI, connection: Route) -> None:
         if self.ending is not None:
             return
         try:
@@ -84,7 +84,7 @@ class DrivenCall(Invocation):
     def stay(self, error: Exception) -> None:
         self._end(error)
 
-    def _send(self, uri: URI, connection: ClientConnection) -> None:
+    def _send(self, uri: URI, connection: Route) -> None:
         self._connection = connection
         pending = self._pending = self.send(uri, connection)
         if self.ending is not None and pending.outcome is None:

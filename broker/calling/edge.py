@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 
-from broker.codecs import GLOBAL_TYPES, TypeRegistry
+from broker.codecs import GLOBAL_TYPES, Reference, TypeRegistry
+from broker.connection.exports import Held
+from broker.errors import CodecError, format_remote_traceback
+from broker.exports import Export, ExportedObject
 from broker.references import served
 
 
 class Edge:
-    """References at the edge of a process: what is served here, and proxies, travel as URIs and arrive as proxies."""
+    """References at the edge of a process: what is served here, and proxies, travel as URIs and arrive as proxies.
+
+    What is exported travels beside the text, and arrives as a proxy, or where it was exported as itself.
+    """
 
     make_proxy: Any = None  # set by broker.proxy: the class Proxy
+    make_proxy_of_held: Callable[[Held, grpc.ChannelCredentials | None], object]  # the same
 
     def __init__(self, types: TypeRegistry = GLOBAL_TYPES, credentials: grpc.ChannelCredentials | None = None) -> None:
         self.types = types
         self._credentials = credentials
 
-    def reference(self, value: object) -> str | None:
+    def reference(self, value: object) -> str | Reference | None:
         if isinstance(value, self.make_proxy):
-            return str(value._broker.uri)
+            reference: str | Reference = value._broker._remote.reference()
+            return reference
+        if isinstance(value, Export):
+            return value._exported
         uri = served.uri_of(value)
         return str(uri) if uri is not None else None
 
-    def resolve(self, reference: str) -> object:
-        return self.make_proxy(reference, credentials=self._credentials)
+    def resolve(self, reference: str | Reference) -> object:
+        if isinstance(reference, str):
+            return self.make_proxy(reference, credentials=self._credentials)
+        if isinstance(reference, Held):
+            return Edge.make_proxy_of_held(reference, self._credentials)
+        if isinstance(reference, ExportedObject):
+            return reference.target
+        raise CodecError(f"there is no {reference!r}")
 
     def traceback(self, error: BaseException) -> str:
         return ""
+
+
+class ServingEdge(Edge):
+    """The edge of who serves calls: tracebacks go with exceptions unless they are to stay at home."""
+
+    def __init__(self, types: TypeRegistry, tracebacks: bool) -> None:
+        super().__init__(types)
+        self._tracebacks = tracebacks
+
+    def traceback(self, error: BaseException) -> str:
+        return format_remote_traceback(error) if self._tracebacks else ""

@@ -15,7 +15,7 @@ from broker._pb.broker_pb2 import Call
 from broker.codecs import Encoded, codec
 from broker.connection import chains
 from broker.connection.calls import CallRequest, Metadata, Outcome, PendingCall
-from broker.connection.client import ClientConnection
+from broker.connection.client import Route
 from broker.connection.refusals import Reason
 from broker.context import CallContext, correlation_outside, received_metadata
 from broker.errors import BrokerError, CallTimeout, CommunicationError, ConnectionClosedError, ProtocolError
@@ -69,7 +69,7 @@ class Invocation:
         carries out. Who does not wait has its calls kept in order. Raises BrokerError if the chain is too deep."""
         self.remote = remote
         self._again = 1  # once, if it was surely not executed
-        self._retries = remote.options.retries
+        self._retries = remote.retries
         context = CallContext.active()
         options = remote.options
         metadata: Metadata = options.metadata
@@ -102,7 +102,7 @@ class Invocation:
 
     # ---- out
 
-    def send(self, uri: URI, connection: ClientConnection) -> PendingCall:
+    def send(self, uri: URI, connection: Route) -> PendingCall:
         """Sends the call, to the object and over the connection that the name led to.
 
         Raises ConnectionClosedError, once, where state of the session is gone, and CodecError, MessageTooLargeError.
@@ -131,7 +131,7 @@ class Invocation:
 
     # ---- a thread that waits
 
-    def wait(self) -> tuple[Outcome, ClientConnection]:
+    def wait(self) -> tuple[Outcome, Route]:
         """Sends the call, again if need be, and waits for the outcome. Raises CommunicationError, NamingError."""
         remote, request = self.remote, self.request
         if remote.departures and request.kind != Call.DESCRIBE:  # futures that this thread made before come first

@@ -14,8 +14,8 @@ from broker.calling.edge import Edge
 from broker.calling.futures import CallFuture
 from broker.calling.invocation import Invocation, Lanes, earlier, error_of
 from broker.calling.options import Options
-from broker.codecs import Encoded, codec
-from broker.connection.client import ClientConnection, Place, Session, pool
+from broker.codecs import Encoded, Reference, codec
+from broker.connection.client import Place, Route, Session, pool
 from broker.context import CallContext
 from broker.descriptions import RemoteDescription, RemoteMember
 from broker.errors import CallTimeout, CannotConnect, CommunicationError, NamingError
@@ -38,6 +38,19 @@ class Remote:
         self.departures = Departures()
         self._place: tuple[URI, Place] | None = None  # where the name led to last
 
+    def twin(self, options: Options, session: Session | None = None) -> Remote:
+        """The same object for another proxy; with a session of its own unless one is given."""
+        return Remote(self.uri, options, session)
+
+    def reference(self) -> str | Reference:
+        """How the object travels as a value."""
+        return str(self.uri)
+
+    @property
+    def retries(self) -> int:
+        """How often a call that may have run is repeated."""
+        return self.options.retries
+
     # ---- descriptions
 
     def description(self) -> RemoteDescription:
@@ -50,8 +63,13 @@ class Remote:
         connection = self.session.connection
         return self._cached_description(connection) if connection is not None else None
 
-    def _cached_description(self, connection: ClientConnection) -> RemoteDescription | None:
-        return connection.descriptions.get(self._place[0].object) if self._place is not None else None
+    def _cached_description(self, connection: Route) -> RemoteDescription | None:
+        return connection.descriptions.get(self.object_id)
+
+    @property
+    def object_id(self) -> str:
+        """The id of the object, where a name leads to it as that was found last."""
+        return self._place[0].object if self._place is not None else self.uri.object
 
     def refresh(self) -> RemoteDescription:
         """Asks the daemon for the description again."""
@@ -59,8 +77,7 @@ class Remote:
         if outcome.value is None:
             raise error_of(outcome)
         description = RemoteDescription.from_wire(bytes(outcome.value.payload))
-        if self._place is not None:
-            connection.descriptions[self._place[0].object] = description
+        connection.descriptions[self.object_id] = description
         return description
 
     def describe(self) -> None:
@@ -144,7 +161,7 @@ class Remote:
         self._place = None
         return True
 
-    def open_place(self) -> tuple[URI, ClientConnection] | None:
+    def open_place(self) -> tuple[URI, Route] | None:
         """Where the object is, and the connection to it, if there is one that takes calls; no I/O."""
         place = self._place
         if place is None:
@@ -152,7 +169,7 @@ class Remote:
         connection = pool.find(place[1])
         return (place[0], connection) if connection is not None else None
 
-    def connect(self, deadline: float | None) -> tuple[URI, ClientConnection]:
+    def connect(self, deadline: float | None) -> tuple[URI, Route]:
         """Where the object is, and the connection to it; connects if need be, until the deadline at the latest."""
         place = self.open_place()
         if place is not None:
@@ -167,7 +184,7 @@ class Remote:
                     raise
             time.sleep(_RETRY_PAUSE)
 
-    def _connect_once(self, deadline: float | None) -> tuple[URI, ClientConnection]:
+    def _connect_once(self, deadline: float | None) -> tuple[URI, Route]:
         """Resolves the URI afresh and connects; with several candidates, to the first that can be reached."""
         found = candidates(self.uri, wait=0, patience=min(PATIENCE, self._connect_timeout(deadline)))
         for number, uri in enumerate(found, 1):

@@ -5,7 +5,17 @@ A codec knows no gRPC, no proxy and no daemon: what travels as a reference is de
 
 from __future__ import annotations
 
-from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, Buffer, Codec, Edge, Encoded, PlainEdge
+from broker.codecs.interface import (
+    MAX_BUFFERS,
+    MAX_DEPTH,
+    MAX_REFERENCES,
+    Buffer,
+    Codec,
+    Edge,
+    Encoded,
+    PlainEdge,
+    Reference,
+)
 from broker.codecs.json import JsonCodec
 from broker.codecs.types import GLOBAL_TYPES, Record, TypeRegistry, register_type, type_name
 from broker.errors import CodecError
@@ -15,6 +25,7 @@ __all__ = [
     "GLOBAL_TYPES",
     "MAX_BUFFERS",
     "MAX_DEPTH",
+    "MAX_REFERENCES",
     "Buffer",
     "Codec",
     "Edge",
@@ -22,6 +33,7 @@ __all__ = [
     "JsonCodec",
     "PlainEdge",
     "Record",
+    "Reference",
     "TypeRegistry",
     "codec",
     "register_type",

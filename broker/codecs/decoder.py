@@ -14,7 +14,7 @@ from typing import Any
 
 from broker.codecs import arrays, exceptions, kept
 from broker.codecs.encoder import TAG, TOO_DEEP
-from broker.codecs.interface import MAX_DEPTH, Buffer, Edge, Fault
+from broker.codecs.interface import MAX_DEPTH, Buffer, Edge, Fault, Reference
 from broker.codecs.types import Kind, Record, TypeEntry
 from broker.errors import CodecError
 
@@ -31,11 +31,12 @@ Types = tuple[type, ...]
 class Decoder:
     """Rebuilds one value, or the arguments of one call."""
 
-    __slots__ = ("_buffers", "_edge")
+    __slots__ = ("_buffers", "_edge", "_references")
 
-    def __init__(self, edge: Edge, buffers: tuple[Buffer, ...] = ()) -> None:
+    def __init__(self, edge: Edge, buffers: tuple[Buffer, ...] = (), references: tuple[Reference, ...] = ()) -> None:
         self._edge = edge
         self._buffers: list[Buffer | None] = list(buffers)
+        self._references = references
 
     def rebuild(self, value: Any, depth: int = 0) -> Any:
         """The value of a JSON structure that lies in `depth` others. Raises Fault."""
@@ -120,8 +121,18 @@ class Decoder:
 
     def _reference(self, fields: dict[str, Any], depth: int) -> object:
         _check("reference", fields, {"uri": _STR})
+        return self._resolved(fields["uri"])
+
+    def _export(self, fields: dict[str, Any], depth: int) -> object:
+        _check("export", fields, {"reference": _INT})
+        index: int = fields["reference"]
+        if not 0 <= index < len(self._references):
+            raise Fault(f"there is no reference {index}: {len(self._references)} arrived")
+        return self._resolved(self._references[index])
+
+    def _resolved(self, reference: str | Reference) -> object:
         try:
-            return self._edge.resolve(fields["uri"])
+            return self._edge.resolve(reference)
         except CodecError as refused:
             raise Fault(str(refused)) from refused
 
@@ -259,6 +270,7 @@ _EXCEPTION: tuple[dict[str, Types], dict[str, Types]] = (
 _TAGS: dict[str, Callable[[Decoder, dict[str, Any], int], object]] = {
     "dict": Decoder._mapping,
     "reference": Decoder._reference,
+    "export": Decoder._export,
     "bytes": Decoder._bytes,
     "bytearray": Decoder._bytearray,
     "memoryview": Decoder._memoryview,

@@ -18,11 +18,11 @@ from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodTyp
 from typing import Any
 
 from broker.codecs import arrays, exceptions, kept
-from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, Buffer, Edge, Fault
+from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, MAX_REFERENCES, Buffer, Edge, Fault, Reference
 from broker.codecs.types import Record, TypeEntry, kind_of, type_name
 from broker.errors import CodecError
 
-__all__ = ["PLAIN", "TAG", "TOO_DEEP", "Encoder", "is_plain", "is_plain_dict", "mend"]
+__all__ = ["NO_WAY_BACK", "PLAIN", "TAG", "TOO_DEEP", "Encoder", "is_plain", "is_plain_dict", "mend"]
 
 TAG = "$type"
 PLAIN = frozenset({str, int, bool, type(None)})
@@ -33,6 +33,10 @@ _FLOAT = {float}
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
 TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep, or contains itself"
+NO_WAY_BACK = (
+    "an exported object is called back over the connection of who gets it, and a unary caller has none: "
+    "register the object with a daemon"
+)
 
 
 def is_plain(values: Iterable[object]) -> bool:
@@ -81,17 +85,18 @@ def _all_finite(values: Iterable[Any], kinds: set[type]) -> bool:
 
 
 class Encoder:
-    """Lowers one value, or the arguments of one call, and gathers the buffers.
+    """Lowers one value, or the arguments of one call, and gathers what goes beside the text.
 
     With `inline` the buffers go into the text as base64, for readers who get nothing but JSON.
     """
 
-    __slots__ = ("_edge", "_most_buffers", "buffers")
+    __slots__ = ("_edge", "_inline", "buffers", "references")
 
     def __init__(self, edge: Edge, *, inline: bool = False) -> None:
         self._edge = edge
-        self._most_buffers = 0 if inline else MAX_BUFFERS
+        self._inline = inline
         self.buffers: list[Buffer] = []
+        self.references: list[Reference] = []
 
     def lower(self, value: Any, depth: int = 0) -> object:
         """The JSON structure of a value that lies in `depth` others. Raises Fault."""
@@ -107,7 +112,7 @@ class Encoder:
             return lower(self, value, depth + 1)
         reference = self.reference(value)
         if reference is not None:
-            return {TAG: "reference", "uri": reference}
+            return {TAG: "reference", "uri": reference} if isinstance(reference, str) else self._beside(reference)
         return self._instance(value, kind, depth + 1)
 
     # ---- containers that JSON has
@@ -174,18 +179,27 @@ class Encoder:
 
     def put(self, data: Buffer) -> dict[str, object]:
         """Puts bytes beside the text, and says where."""
-        if len(self.buffers) >= self._most_buffers:
+        if self._inline or len(self.buffers) >= MAX_BUFFERS:
             return {"base64": b64encode(data).decode()}
         self.buffers.append(data)
         return {"buffer": len(self.buffers) - 1}
 
     # ---- instances of other classes
 
-    def reference(self, value: object) -> str | None:
+    def reference(self, value: object) -> str | Reference | None:
         try:
             return self._edge.reference(value)
         except CodecError as refused:
             raise Fault(str(refused)) from refused
+
+    def _beside(self, reference: Reference) -> dict[str, object]:
+        """Puts a reference beside the text, and says where."""
+        if self._inline:
+            raise Fault(NO_WAY_BACK)
+        if len(self.references) >= MAX_REFERENCES:
+            raise Fault(f"more than {MAX_REFERENCES} exported objects are in one value: pass them in several calls")
+        self.references.append(reference)
+        return {TAG: "export", "reference": len(self.references) - 1}
 
     def _instance(self, value: Any, kind: type, depth: int) -> object:
         write = arrays.numpy_writer(value)
@@ -270,11 +284,12 @@ class Encoder:
 
     def _best(self, value: object, depth: int) -> object:
         """The value, or its repr if it cannot travel."""
-        mark = len(self.buffers)
+        buffers, references = len(self.buffers), len(self.references)
         try:
             return self.lower(value, depth)
         except Fault:
-            del self.buffers[mark:]
+            del self.buffers[buffers:]
+            del self.references[references:]
             return exceptions.repr_of(value)
 
 

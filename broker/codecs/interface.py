@@ -10,7 +10,18 @@ from broker.errors import CodecError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MAX_BUFFERS", "MAX_DEPTH", "Buffer", "Codec", "Edge", "Encoded", "Fault", "PlainEdge"]
+__all__ = [
+    "MAX_BUFFERS",
+    "MAX_DEPTH",
+    "MAX_REFERENCES",
+    "Buffer",
+    "Codec",
+    "Edge",
+    "Encoded",
+    "Fault",
+    "PlainEdge",
+    "Reference",
+]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -20,9 +31,26 @@ MAX_DEPTH = 128
 MAX_BUFFERS = 65_536
 """How many buffers one value may have beside it."""
 
+MAX_REFERENCES = 16_384
+"""How many references one value may have beside it."""
+
+
+class Reference:
+    """Stands beside the text, as a buffer does, for something that only a connection can name.
+
+    What it is lies between the edge, which makes it, and the connection, which writes it.
+    """
+
+    __slots__ = ("__weakref__",)
+
+    number: int
+    """Given by the process that exports the object."""
+    returned: bool
+    """Whether it is the receiver of the value that exports the object."""
+
 
 class Encoded(NamedTuple):
-    """A value in a codec: its text, and the raw buffers beside it.
+    """A value in a codec: its text, and the raw buffers and the references beside it.
 
     The buffers may be read-only views of the memory of the value itself (an array, a bytearray), and the value may
     change when its owner goes on: put their bytes into a message before that.
@@ -31,6 +59,7 @@ class Encoded(NamedTuple):
     codec: str
     payload: Buffer
     buffers: tuple[Buffer, ...] = ()
+    references: tuple[Reference, ...] = ()
 
     @property
     def size(self) -> int:
@@ -50,10 +79,13 @@ class Edge(Protocol):
     def types(self) -> TypeRegistry:
         """The types that may be rebuilt."""
 
-    def reference(self, value: object) -> str | None:
-        """The URI text, if this value travels as a reference. Asked only for values of no plain kind."""
+    def reference(self, value: object) -> str | Reference | None:
+        """The URI text, or what goes beside the text, if this value travels as a reference.
 
-    def resolve(self, reference: str) -> object:
+        Asked only for values of no plain kind.
+        """
+
+    def resolve(self, reference: str | Reference) -> object:
         """The value for a reference that arrived."""
 
     def traceback(self, error: BaseException) -> str:
@@ -88,10 +120,10 @@ class PlainEdge:
         self.types = types
         self._traceback = traceback
 
-    def reference(self, value: object) -> str | None:
+    def reference(self, value: object) -> str | Reference | None:
         return None
 
-    def resolve(self, reference: str) -> object:
+    def resolve(self, reference: str | Reference) -> object:
         raise CodecError(f"a reference to {reference} is not accepted here")
 
     def traceback(self, error: BaseException) -> str:

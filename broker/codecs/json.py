@@ -44,14 +44,15 @@ class JsonCodec:
             return Encoded("json", _write(value))
         with _paths_from(where):
             encoder = Encoder(edge)
-            return Encoded("json", _write(encoder.lower(value)), tuple(encoder.buffers))
+            text = _write(encoder.lower(value))
+            return Encoded("json", text, tuple(encoder.buffers), tuple(encoder.references))
 
     def decode(self, encoded: Encoded, edge: Edge, where: str = "value") -> Any:
         structure, tagged = _structure(encoded, where, MAX_DEPTH)
         if not tagged:
             return structure
         with _paths_from(where):
-            return Decoder(edge, encoded.buffers).rebuild(structure)
+            return Decoder(edge, encoded.buffers, encoded.references).rebuild(structure)
 
     def encode_call(self, args: tuple[object, ...], kwargs: dict[str, object], edge: Edge) -> Encoded:
         """The payload is `[args, kwargs]`. Paths begin with `args[0]` and `kwargs['name']`."""
@@ -63,7 +64,8 @@ class JsonCodec:
         with _paths_from("kwargs"):
             lowered_kwargs = encoder.mapping(kwargs, 0)
         with _paths_from("arguments"):
-            return Encoded("json", _write((lowered_args, lowered_kwargs)), tuple(encoder.buffers))
+            text = _write((lowered_args, lowered_kwargs))
+            return Encoded("json", text, tuple(encoder.buffers), tuple(encoder.references))
 
     def decode_call(self, encoded: Encoded, edge: Edge) -> tuple[tuple[Any, ...], dict[str, Any]]:
         structure, tagged = _structure(encoded, "arguments", MAX_DEPTH + 2)
@@ -71,7 +73,7 @@ class JsonCodec:
         if type(args) is not list or type(kwargs) is not dict:
             raise CodecError("arguments: a call is written as [args, kwargs]")
         if tagged:
-            decoder = Decoder(edge, encoded.buffers)
+            decoder = Decoder(edge, encoded.buffers, encoded.references)
             with _paths_from("args"):
                 args = decoder.rebuild(args, -1)
             with _paths_from("kwargs"):

@@ -14,7 +14,7 @@ from typing import Any
 
 from broker.codecs import exceptions
 from broker.codecs.arrays import owned
-from broker.codecs.interface import MAX_BUFFERS, Edge, Encoded, Fault
+from broker.codecs.interface import MAX_BUFFERS, MAX_REFERENCES, Edge, Encoded, Fault, Reference
 from broker.codecs.types import GLOBAL_TYPES, TypeRegistry
 from broker.errors import CodecError
 
@@ -49,7 +49,8 @@ class PickleCodec:
             raise CodecError(f"{where}: {len(encoded.buffers)} buffers arrived, and {MAX_BUFFERS} is the most")
         try:
             file = io.BytesIO(encoded.payload)
-            return _Unpickler(file, edge, [owned(data) for data in encoded.buffers]).load()
+            buffers = [owned(data) for data in encoded.buffers]
+            return _Unpickler(file, edge, buffers, encoded.references).load()
         except Exception as error:  # whatever the sender's classes do when they are rebuilt
             raise CodecError(f"{where}: this cannot be unpickled: {_reason(error)}") from error
 
@@ -70,7 +71,10 @@ def _encode(value: object, edge: Edge, *, sure: bool) -> Encoded:
     buffers = tuple(buffer.raw().toreadonly() for buffer in pickler.buffers)
     if len(buffers) > MAX_BUFFERS:
         raise Fault(f"it has {len(buffers)} buffers, and {MAX_BUFFERS} is the most")
-    return Encoded("pickle", file.getvalue(), buffers)  # shares the bytes: a copy is made only if the file goes on
+    if len(pickler.references) > MAX_REFERENCES:
+        raise Fault(f"it has {len(pickler.references)} exported objects, and {MAX_REFERENCES} is the most")
+    # getvalue shares the bytes: a copy is made only if the file goes on
+    return Encoded("pickle", file.getvalue(), buffers, tuple(pickler.references))
 
 
 def _reason(error: Exception) -> str:
@@ -87,13 +91,18 @@ class _Pickler(pickle.Pickler):
 
     def __init__(self, file: io.BytesIO, edge: Edge, *, sure: bool) -> None:
         self.buffers: list[pickle.PickleBuffer] = []
+        self.references: list[Reference] = []
         super().__init__(file, 5, buffer_callback=self.buffers.append)
         self._edge = edge
         self._sure = sure
         self._levels: dict[int, int] = {}
 
-    def persistent_id(self, value: object) -> str | None:
-        return None if type(value) in _NEVER_REFERENCES else self._edge.reference(value)
+    def persistent_id(self, value: object) -> str | int | None:
+        reference = None if type(value) in _NEVER_REFERENCES else self._edge.reference(value)
+        if not isinstance(reference, Reference):
+            return reference
+        self.references.append(reference)
+        return len(self.references) - 1
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, BaseException):
@@ -129,9 +138,12 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, edge: Edge, buffers: list[memoryview]) -> None:
+    def __init__(
+        self, file: io.BytesIO, edge: Edge, buffers: list[memoryview], references: tuple[Reference, ...]
+    ) -> None:
         super().__init__(file, buffers=buffers)
         self._edge = edge
+        self._references = references
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == (__name__, _exception.__name__):
@@ -139,7 +151,7 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
     def persistent_load(self, reference: Any) -> object:
-        return self._edge.resolve(reference)
+        return self._edge.resolve(self._references[reference] if type(reference) is int else reference)
 
 
 def _class_bytes(cls: type) -> bytes:

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 from broker.codecs import arrays, exceptions, kept
-from broker.codecs.encoder import TOO_DEEP, Encoder
-from broker.codecs.interface import MAX_DEPTH, Edge, Fault
+from broker.codecs.encoder import NO_WAY_BACK, TOO_DEEP, Encoder
+from broker.codecs.interface import MAX_DEPTH, Edge, Fault, Reference
 from broker.codecs.types import Record, type_name
 
 __all__ = ["untagged"]
@@ -102,6 +102,8 @@ _WRITERS: tuple[tuple[tuple[type, ...], Callable[[Any, Edge, int], Any]], ...] =
 
 def _instance(value: Any, edge: Edge, depth: int) -> Any:
     reference = Encoder(edge).reference(value)
+    if isinstance(reference, Reference):
+        raise Fault(NO_WAY_BACK)
     if reference is not None:
         return reference
     if isinstance(value, BaseException):

@@ -13,6 +13,7 @@ A connection, without sockets and gRPC:
     introduction  versions, and what each side grants the other
     line          the way out: the outbox, what waits for room, slow peers; the one lock of the connection
     assemblies    big values that arrive in chunks
+    exports       objects of one side that the other holds, counted
     outgoing      calls that this side makes: credit, cancel, answers, loss
     incoming      calls that the other side makes: credit, refusals, cancel, replies
     engine        puts these together: which frame goes to whom, and the end

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from broker._pb.broker_pb2 import Credit, Frame
 from broker._pb.broker_pb2 import Encoded as WireEncoded
-from broker.codecs import Encoded
+from broker.codecs import Encoded, Reference
+from broker.connection.exports import Exports
 from broker.connection.frames import ChunkFrame
 from broker.connection.line import Line
 from broker.connection.outbox import Key
@@ -19,19 +20,26 @@ MAX_BUFFERS = 65_536
 Done = Callable[[Encoded], None]
 
 
-def inline_value(value: WireEncoded) -> Encoded:
-    """The value inside a frame."""
+def inline_value(value: WireEncoded, exports: Exports) -> Encoded:
+    """The value inside a frame, or what there is of it. Its references have arrived, whatever becomes of it.
+
+    Raises ProtocolError for one with too many references.
+    """
+    if value.references:
+        references = exports.receive(value.references)
+        return Encoded(value.codec, value.payload, tuple(value.buffers), references)
     return Encoded(value.codec, value.payload, tuple(value.buffers))
 
 
 class Assembly:
     """A big value that arrives in chunks. Used by the thread that reads alone."""
 
-    __slots__ = ("_codec", "_grant", "_granted", "_received", "_size", "_sizes")
+    __slots__ = ("_codec", "_grant", "_granted", "_received", "_references", "_size", "_sizes")
 
-    def __init__(self, codec: str, sizes: list[int], credit: int) -> None:
+    def __init__(self, codec: str, sizes: list[int], references: tuple[Reference, ...], credit: int) -> None:
         self._codec = codec
         self._sizes = sizes
+        self._references = references
         self._size = sum(sizes)
         # It grows with what arrives: what a sender merely claims takes no memory, and no message is kept for its chunk.
         self._received = bytearray()
@@ -58,7 +66,7 @@ class Assembly:
         for size in self._sizes:
             parts.append(whole[start : start + size])
             start += size
-        return Encoded(self._codec, parts[0], tuple(parts[1:]))
+        return Encoded(self._codec, parts[0], tuple(parts[1:]), self._references)
 
 
 class Assemblies:
@@ -73,19 +81,20 @@ class Assemblies:
 
     def refusal(self, value: WireEncoded, what: str) -> Refused | None:
         """Why a value is not taken in, going by the size that it claims."""
-        size, limit = sum(value.sizes) or inline_value(value).size, self._line.settings.max_message_size
+        size = sum(value.sizes) or len(value.payload) + sum(map(len, value.buffers))
+        limit = self._line.settings.max_message_size
         if size <= limit:
             return None
         return Refused(Reason.MESSAGE_TOO_LARGE, f"{what} {size} bytes and this side accepts at most {limit}")
 
-    def begin(self, key: Key, value: WireEncoded, done: Done) -> None:
+    def begin(self, key: Key, value: WireEncoded, references: tuple[Reference, ...], done: Done) -> None:
         """Takes the chunks of a value in from now on; `done` gets it, at once if it has no bytes.
 
         Raises ProtocolError for one with too many buffers.
         """
         if len(value.sizes) > MAX_BUFFERS:
             raise ProtocolError(f"a value with {len(value.sizes)} buffers arrived; {MAX_BUFFERS} is the limit")
-        assembly = Assembly(value.codec, list(value.sizes), self._line.settings.chunk_credit)
+        assembly = Assembly(value.codec, list(value.sizes), references, self._line.settings.chunk_credit)
         complete = assembly.result()
         if complete is not None:
             done(complete)

@@ -151,6 +151,9 @@ class PendingCall:
         if self.abandoned:
             return None
         self.taken = True
+        references = self.request.arguments.references
+        if references:
+            self._outgoing.exports.give_locked(references)
         remaining = self.request.remaining_us()
         if remaining is not None:
             self._call.timeout_us = remaining
@@ -201,6 +204,9 @@ class ServedCall(Protocol):
 
     def on_cancel(self, function: Callable[[str], None]) -> None:
         """Calls the function once when the caller gives up; at once if it has."""
+
+    def over(self) -> None:
+        """The call is answered: forgets what `on_cancel` was given."""
 
 
 class IncomingCall:
@@ -265,7 +271,7 @@ class IncomingCall:
         if self.request.oneway:
             self._incoming.done(self)
             return
-        self._incoming.check_size(value)
+        self._incoming.check(value)
         try:
             result = Result(value=wire_value(value), raised=raised, kept=kept)
             put_metadata(result, metadata)
@@ -293,6 +299,9 @@ class IncomingCall:
                 self._on_cancel = function
                 return
         function(self._cancelled)
+
+    def over(self) -> None:
+        self._on_cancel = None
 
     def give_up(self, reason: str) -> Callable[[str], None] | None:
         """The caller gave up, or is lost: returns the function to be called with the reason, once."""

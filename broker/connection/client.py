@@ -15,13 +15,13 @@ import grpc
 from broker.connection import chains, completion
 from broker.connection.calls import IncomingCall
 from broker.connection.channels import open_channel
-from broker.connection.engine import Connection, Settings
+from broker.connection.engine import Connection, Handler, Settings
 from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.probe import describe_peer
 from broker.connection.refusals import Reason, Refused
 from broker.connection.room import Room
 from broker.connection.timers import timers
-from broker.errors import BrokerError, CannotConnect, ConnectionClosedError
+from broker.errors import BrokerError, CannotConnect, CommunicationError, ConnectionClosedError
 from broker.uri import URI, join_host_port
 
 CONNECT_METHOD = "/broker.v1.ObjectBroker/Connect"
@@ -47,7 +47,12 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, uri: URI, credentials: grpc.ChannelCredentials | None = None) -> Place:
-        """The place in a BROKER URI."""
+        """The place in a BROKER URI. Raises CommunicationError for that of an exported object."""
+        if uri.connection is not None:
+            raise CommunicationError(
+                f"{uri} leads to an exported object, and only the proxy that arrived for it knows the way: use that, "
+                "or register the object with a daemon"
+            )
         return cls(uri.host or "", uri.port or 0, uri.socket_path, credentials)
 
 
@@ -94,15 +99,38 @@ def _open_stream(channel: grpc.Channel, engine: Connection) -> Stream:
     return stream
 
 
-class ClientConnection:
-    """A connection that this process opened, with what its proxies know about the other side."""
+class Route:
+    """Where the calls of proxies go, with what these know about the other side."""
 
-    def __init__(self, place: Place, settings: Settings) -> None:
+    def __init__(self, engine: Connection, place: object) -> None:
+        """`place` is what messages call the other side."""
+        self.engine = engine
         self.place = place
-        self.engine = Connection(settings, _NothingServed(), accepts=False, peer_name=str(place))
-        self.room = Room(self.engine.unanswered)
         self.descriptions: dict[str, Any] = {}
-        """What the daemon said about its objects, by object; a stale one is refreshed by the proxy that notices."""
+        """What the other side said about objects, by object; a stale one is refreshed by the proxy that notices."""
+
+    @property
+    def room(self) -> Room:
+        """How many calls may be unanswered."""
+        return self.engine.room
+
+    def begin_session(self) -> int:
+        """The number of a new session; 0 where all calls are of one that lasts as long as the connection."""
+        return 0
+
+    def end_session(self, number: int) -> None:
+        """The session is over. Called by finalizers too: takes no lock."""
+
+
+class ClientConnection(Route):
+    """A connection that this process opened."""
+
+    place: Place
+
+    def __init__(self, place: Place, settings: Settings, handler: Handler | None = None) -> None:
+        """`handler` serves the calls of the other side; without one they are refused."""
+        engine = Connection(settings, handler or _NothingServed(), accepts=False, peer_name=str(place))
+        super().__init__(engine, place)
         self.users = 0  # sessions; under _Pool.lock
         self.idle_since = time.monotonic()
         self._sessions = 0
@@ -132,11 +160,14 @@ class ClientConnection:
         pool.forget(self)
         timers.call_later(_LAST_WORDS_SECONDS, stream.cancel)
 
-    def next_session(self) -> int:
-        """A number for a new session."""
+    def begin_session(self) -> int:
         with pool.lock:
+            self.users += 1
             self._sessions += 1
             return self._sessions
+
+    def end_session(self, number: int) -> None:
+        pool.detach_later(self, number)
 
     def _read(self, channel: grpc.Channel, stream: Stream) -> None:
         stream.read()
@@ -163,7 +194,7 @@ class ClientConnection:
 
 
 class _NothingServed:
-    """A process that only connects has nothing that the other side could call."""
+    """There is nothing that the other side could call."""
 
     def incoming(self, call: IncomingCall) -> None:
         what = f"{call.request.object!r} was asked of a process that exports no such object"
@@ -180,6 +211,8 @@ class _Pool:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.settings = Settings()
+        self.handler: Handler | None = None
+        """Serves the calls that come over the connections of this process."""
         self.forked = False
         self._connections: dict[Place, ClientConnection] = {}
         # A lock is there as long as somebody holds it or waits for it.
@@ -213,7 +246,7 @@ class _Pool:
             connecting.release()
 
     def _connect(self, place: Place, timeout: float | None) -> ClientConnection:
-        connection = ClientConnection(place, self.settings)
+        connection = ClientConnection(place, self.settings, self.handler)
         connection.open(timeout)
         with self.lock:
             self._connections[place] = connection
@@ -229,10 +262,6 @@ class _Pool:
         with self.lock:
             if self._connections.get(connection.place) is connection:
                 del self._connections[connection.place]
-
-    def attach(self, connection: ClientConnection) -> None:
-        with self.lock:
-            connection.users += 1
 
     def detach_later(self, connection: ClientConnection, session: int) -> None:
         """A session is over. Called by finalizers too: takes no lock."""
@@ -280,9 +309,9 @@ class _Pool:
             connection.engine.flushed.wait(max(0.0, give_up - time.monotonic()))
 
     def forget_after_fork(self) -> None:
-        used = self.forked or bool(self._connections)
+        used, handler = self.forked or bool(self._connections), self.handler
         self.__init__()  # type: ignore[misc]
-        self.forked = used
+        self.forked, self.handler = used, handler
         chains.forget_after_fork()
 
 
@@ -303,11 +332,11 @@ class Session:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._connection: ClientConnection | None = None
+        self._connection: Route | None = None
         self._number = 0
         self._kept = False
 
-    def on(self, connection: ClientConnection) -> int:
+    def on(self, connection: Route) -> int:
         """The number of the session on this connection. Raises ConnectionClosedError once where its state is gone."""
         if connection is self._connection:
             return self._number
@@ -323,9 +352,8 @@ class Session:
                 )
                 error.may_have_run = False
                 raise error
-            self._number = connection.next_session()
+            self._number = connection.begin_session()
             self._connection = connection
-            pool.attach(connection)
             return self._number
 
     def kept(self) -> None:
@@ -333,7 +361,7 @@ class Session:
         self._kept = True
 
     @property
-    def connection(self) -> ClientConnection | None:
+    def connection(self) -> Route | None:
         return self._connection
 
     def close(self) -> bool:
@@ -349,9 +377,9 @@ class Session:
         connection, self._connection = self._connection, None
         if connection is None:
             return False
-        pool.detach_later(connection, self._number)
+        connection.end_session(self._number)
         return True
 
     def __del__(self) -> None:
         if self._connection is not None:
-            pool.detach_later(self._connection, self._number)
+            self._connection.end_session(self._number)

@@ -7,6 +7,7 @@ No sockets and no gRPC in here. A transport feeds what arrives to `receive`, and
     outgoing    calls that this side makes
     incoming    calls that the other side makes
     assemblies  big values that arrive
+    exports     the exported objects that either side holds of the other
 
 What is left for this file is what concerns them all: the introduction, which frame goes to whom, and the end. The rules
 that everything else rests on:
@@ -28,12 +29,14 @@ from broker._pb.broker_pb2 import Frame, Hello, Ping
 from broker.connection.assemblies import Assemblies
 from broker.connection.calls import CallRequest, IncomingCall, Outcome, PendingCall
 from broker.connection.chains import Job
+from broker.connection.exports import Exports
 from broker.connection.frames import MESSAGE_LIMIT, ChunkFrame, decode_frames
 from broker.connection.incoming import Incoming
 from broker.connection.introduction import Settings, check_introduction
 from broker.connection.line import Line, Transport
 from broker.connection.outgoing import Outgoing
 from broker.connection.refusals import Reason, Refused
+from broker.connection.room import Room
 from broker.connection.workers import run_all, run_aside
 from broker.errors import ProtocolError
 
@@ -71,8 +74,11 @@ class Connection:
         self._accepts = accepts
         self._line = Line(settings, peer_name, self._end)
         self._assemblies = Assemblies(self._line)
-        self._outgoing = Outgoing(self._line, self._assemblies)
-        self._incoming = Incoming(self, self._line, self._assemblies, handler.incoming)
+        self.exports = Exports(self, self._line)
+        """The exported objects that passed here, in both directions."""
+        self._outgoing = Outgoing(self._line, self._assemblies, self.exports)
+        self._incoming = Incoming(self, self._line, self._assemblies, self.exports, handler.incoming)
+        self.room = Room(self.unanswered)
         self._pongs: dict[int, threading.Event] = {}
         self._takers: dict[str | None, Callable[[Frame], None]] = {
             "hello": self._on_introduction,
@@ -86,6 +92,7 @@ class Connection:
             "ping": self._on_ping,
             "pong": self._on_pong,
             "goaway": self._on_goaway,
+            "release": self.exports.on_release,
         }
         if not accepts:
             self._line.put(Frame(hello=settings.to_wire()))
@@ -113,8 +120,8 @@ class Connection:
 
     @property
     def busy(self) -> bool:
-        """Whether calls of either side are under way."""
-        return self._outgoing.busy or self._incoming.busy
+        """Whether calls of either side are under way, or either side holds an exported object of the other."""
+        return self._outgoing.busy or self._incoming.busy or bool(self.exports.given or self.exports.held)
 
     def unanswered(self) -> int:
         """How many calls of this side have no outcome yet."""
@@ -240,6 +247,7 @@ class Connection:
                 return
             made, arrived = self._outgoing.end_locked(), self._incoming.end_locked()
             self._assemblies.end_locked()
+            self.exports.end_locked()
             pongs = list(self._pongs.values())
             self._pongs.clear()
             stalled = self._line.end_locked(reason, last_words)

@@ -13,6 +13,7 @@ from broker._pb.broker_pb2 import Call, Credit, Frame, GoAway
 from broker.codecs import Encoded
 from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import IncomingCall, check_chain
+from broker.connection.exports import Exports
 from broker.connection.line import Line
 from broker.connection.outbox import ReadyFrame, snapshot
 from broker.connection.refusals import Reason, Refused
@@ -33,11 +34,17 @@ class Incoming:
     """
 
     def __init__(
-        self, connection: Connection, line: Line, assemblies: Assemblies, hand_on: Callable[[IncomingCall], None]
+        self,
+        connection: Connection,
+        line: Line,
+        assemblies: Assemblies,
+        exports: Exports,
+        hand_on: Callable[[IncomingCall], None],
     ) -> None:
         self.connection = connection
         self._line = line
         self._assemblies = assemblies
+        self._exports = exports
         self._hand_on = hand_on
         self._calls: dict[int, IncomingCall] = {}
         self._highest = 0
@@ -68,7 +75,7 @@ class Incoming:
             raise ProtocolError(f"call {frame.id} arrived after call {self._highest}: numbers only rise")
         call = frame.call
         check_chain(call)
-        incoming = IncomingCall(self, frame.id, call, inline_value(call.arguments))
+        incoming = IncomingCall(self, frame.id, call, inline_value(call.arguments, self._exports))
         with self._line:
             self._highest = frame.id
             if self._line.ended_because is not None or self._last_call is not None:
@@ -79,7 +86,9 @@ class Incoming:
         if refused is not None:
             incoming.refuse(refused)
         elif call.arguments.sizes:
-            self._assemblies.begin((frame.id, False), call.arguments, lambda value: self._arrived(incoming, value))
+            references = incoming.request.arguments.references
+            key = (frame.id, False)
+            self._assemblies.begin(key, call.arguments, references, lambda value: self._arrived(incoming, value))
         else:
             self._hand_on(incoming)
 
@@ -121,9 +130,11 @@ class Incoming:
 
     # ---- what its calls report
 
-    def check_size(self, value: Encoded) -> None:
-        """Raises MessageTooLargeError if the other side does not take a result of that size."""
+    def check(self, value: Encoded) -> None:
+        """Raises MessageTooLargeError or CodecError if the other side cannot be sent this result."""
         self._line.check_size(value, "the result takes")
+        if value.references:
+            self._exports.check(value.references)
 
     def started(self, call: IncomingCall) -> None:
         """Gives the credit of a call back."""
@@ -159,7 +170,9 @@ class Incoming:
                 refused = Refused(Reason.CANCELLED, "the call was cancelled, and its result is not sent")
                 frame.result.failed.CopyFrom(refused.to_wire())
                 frame.result.ClearField("value")
-                transfer = None
+                transfer = value = None
+            if value is not None and value.references:
+                self._exports.give_locked(value.references)
             self._line.send_locked(ReadyFrame(frame, cost), transfer)
 
     def _forget_locked(self, call: IncomingCall) -> None:

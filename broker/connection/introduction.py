@@ -11,6 +11,9 @@ from broker.errors import ProtocolError
 
 VERSION = 1
 OLDEST_VERSION = 1
+EXPORTS = "exports"
+"""The feature of a side that knows references to exported objects, and Release."""
+FEATURES = (EXPORTS,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Settings:
             oldest_version=OLDEST_VERSION,
             newest_version=VERSION,
             process_id=self.process_id,
+            features=FEATURES,
             codecs=self.codecs,
             max_message_size=self.max_message_size,
             call_credit=self.call_credit,

@@ -22,8 +22,10 @@ FRAME_COST = 100
 HEADER_LIMIT = 64 << 10
 """What a frame may hold beside its value (names and metadata), in bytes."""
 
+_REFERENCE_COST = 15
+
 # A message is closed when it holds this much. What may still come on top fits: one frame with an inline value and a
-# full header, or with the sizes of 65,536 buffers, and one chunk.
+# full header, or with the sizes of 65,536 buffers, and 16,384 references, and one chunk.
 _ROOM = MESSAGE_LIMIT // 2
 
 Key = tuple[int, bool]
@@ -94,16 +96,21 @@ def is_inline(value: Encoded) -> bool:
 
 
 def inline_cost(value: Encoded) -> int:
-    """What the value adds to its frame, in bytes: itself, or the sizes of its parts."""
-    return value.size + 3 * len(value.buffers) if is_inline(value) else 10 * len(value.buffers)
+    """What the value adds to its frame, in bytes: itself, or the sizes of its parts, and its references."""
+    references = _REFERENCE_COST * len(value.references)
+    return references + (value.size + 3 * len(value.buffers) if is_inline(value) else 10 * len(value.buffers))
 
 
 def wire_value(value: Encoded) -> WireEncoded:
     """The value as it stands in a frame: itself, or the sizes of what follows in chunks."""
     if is_inline(value):
-        return WireEncoded(codec=value.codec, payload=bytes(value.payload), buffers=map(bytes, value.buffers))
-    sizes = [memoryview(part).nbytes for part in (value.payload, *value.buffers)]
-    return WireEncoded(codec=value.codec, sizes=sizes)
+        wire = WireEncoded(codec=value.codec, payload=bytes(value.payload), buffers=map(bytes, value.buffers))
+    else:
+        sizes = [memoryview(part).nbytes for part in (value.payload, *value.buffers)]
+        wire = WireEncoded(codec=value.codec, sizes=sizes)
+    for reference in value.references:
+        wire.references.add(number=reference.number, returned=reference.returned)
+    return wire
 
 
 def snapshot(value: Encoded) -> Encoded:

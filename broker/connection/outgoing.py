@@ -9,11 +9,13 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 
 from broker._pb.broker_pb2 import Cancel, Frame, Result
 from broker.codecs import Encoded
 from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import CallRequest, Outcome, PendingCall, metadata_from_wire
+from broker.connection.exports import Exports
 from broker.connection.line import Line
 from broker.connection.outbox import is_inline
 from broker.connection.refusals import Reason, Refused
@@ -27,8 +29,9 @@ class Outgoing:
     `on_…` are called by the thread that reads, and raise ProtocolError for what the other side must not send.
     """
 
-    def __init__(self, line: Line, assemblies: Assemblies) -> None:
+    def __init__(self, line: Line, assemblies: Assemblies, exports: Exports) -> None:
         self.draining_because: str | None = None
+        self.exports = exports
         self._line = line
         self._assemblies = assemblies
         self._parked: deque[PendingCall] = deque()
@@ -64,6 +67,8 @@ class Outgoing:
     def call(self, request: CallRequest) -> PendingCall:
         """See `Connection.call`."""
         self._line.check_size(request.arguments, "the arguments take")
+        if request.arguments.references:
+            self.exports.check(request.arguments.references)
         pending = PendingCall(self, request)
         if not request.oneway and request.on_outcome is None:
             pending.waiter.register()
@@ -152,11 +157,13 @@ class Outgoing:
             refused = self._unwanted_locked(pending, result)
         if refused is not None:
             result.failed.CopyFrom(refused.to_wire())
+        value = inline_value(result.value, self.exports)
         if result.value.sizes and not result.HasField("failed"):
             key = (frame.id, True)
-            self._assemblies.begin(key, result.value, lambda value: self._finished(pending, result, value))
+            done = partial(self._finished, pending, result)
+            self._assemblies.begin(key, result.value, value.references, done)
         else:
-            self._finished(pending, result, inline_value(result.value))
+            self._finished(pending, result, value)
 
     def _answered_locked(self, frame: Frame) -> PendingCall:
         pending = self._pending.get(frame.id)

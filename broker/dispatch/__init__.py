@@ -14,10 +14,12 @@ Every kind of call passes here: frames of a connection, and unary calls of any g
     around      the functions around it
     statistics  what came of them, in numbers
     dispatcher  puts these together
+    arrivals    what connections bring, on its way there
 """
 
 from broker.dispatch.admission import Authorize
+from broker.dispatch.arrivals import Arrivals
 from broker.dispatch.dispatcher import MAX_CALLS, MAX_CALLS_PER_CONNECTION, Dispatcher
 from broker.dispatch.statistics import Stats
 
-__all__ = ["MAX_CALLS", "MAX_CALLS_PER_CONNECTION", "Authorize", "Dispatcher", "Stats"]
+__all__ = ["MAX_CALLS", "MAX_CALLS_PER_CONNECTION", "Arrivals", "Authorize", "Dispatcher", "Stats"]

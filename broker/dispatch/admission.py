@@ -10,6 +10,7 @@ from broker.connection import chains
 from broker.connection.refusals import Reason, Refused
 from broker.context import Client
 from broker.dispatch.job import Job
+from broker.exports import ExportedObject, number_of
 from broker.exposure import Member
 from broker.objects import ObjectTable, Registration
 
@@ -56,7 +57,7 @@ class Admission:
 
     def _without_target(self, job: Job) -> Refused | None:
         request = job.call.request
-        registration = job.registration = self._objects.find(request.object)
+        registration = job.registration = self._objects.find(request.object) or _exported(job)
         if registration is None:
             where = self._objects.location
             what = f"there is no object {request.object!r} at {where} (it may have been unregistered)"
@@ -74,6 +75,15 @@ class Admission:
             message = f"codec {request.arguments.codec!r} is not accepted at {self._objects.location}, which takes "
             return Refused(Reason.CODEC_NOT_ACCEPTED, message + accepted)
         return None
+
+
+def _exported(job: Job) -> Registration | None:
+    """The object that was exported to the caller, over the very connection that the call came by."""
+    number = number_of(job.call.request.object)
+    if number is None or job.caller is None:
+        return None
+    exported = job.caller.exports.find(number)
+    return exported.registration if isinstance(exported, ExportedObject) else None
 
 
 def _find_member(registration: Registration, name: str, kind: int) -> Member:

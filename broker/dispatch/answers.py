@@ -93,5 +93,8 @@ class Answers:
             job.timer.cancel()
             if job.context is not None and job.context.cancelled:  # the method saw its time end before the timer did
                 job.cancel("the time of the call is over")
+        # What refers to the job lets go of it: the arguments go now, not when the garbage collector comes by.
+        job.context = job.stop = None
+        job.call.over()
         self._scheduler.leave(job)
         self._under_way.remove(job)

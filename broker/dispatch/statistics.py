@@ -45,7 +45,7 @@ class Stats:
     sessions: int
     """Sessions for which something is kept now: an instance, or a tracked resource."""
     exports: int
-    """References to objects of others that were passed to this daemon, and are not released."""
+    """Exported objects now: those of clients that are held here, and those of this process that clients hold."""
 
 
 class Counter:

@@ -196,6 +196,8 @@ def _uri_of(obj_or_uri: object) -> URI:
         return URI(obj_or_uri)
     for resolve in leases.object_resolvers:
         uri = resolve(obj_or_uri)
+        if uri is not None and uri.connection is not None:
+            raise TypeError(f"{uri} is an exported object of another process: it has to register it with a daemon")
         if uri is not None:
             return uri
     raise TypeError(

@@ -314,7 +314,10 @@ class Names:
         if ttl and lease:
             raise NamingError("a name lives by a lease or by a ttl, not by both")
         checked_tags = frozenset(_checked_tag(tag) for tag in tags)
-        return Entry(_checked_name(name), str(URI(uri)), checked_tags, lease=_hashed(lease), ttl=ttl)
+        checked_uri = URI(uri)
+        if checked_uri.connection is not None:
+            raise NamingError(f"{uri} is an exported object, which one connection leads to: register it with a daemon")
+        return Entry(_checked_name(name), str(checked_uri), checked_tags, lease=_hashed(lease), ttl=ttl)
 
     def _unknown(self, name: str) -> str:
         names = [entry.name for entry in self.select(Selection())]

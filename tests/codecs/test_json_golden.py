@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from broker.codecs import Encoded, PlainEdge, TypeRegistry, codec, type_name
+from broker.codecs import MAX_REFERENCES, Encoded, JsonCodec, PlainEdge, Reference, TypeRegistry, codec, type_name
 from broker.codecs.decoder import _TAGS
 from broker.codecs.kept import BY_TAG
 from broker.errors import CodecError, get_remote_traceback
@@ -48,15 +48,26 @@ class Edge(PlainEdge):
         for cls in (Item, Color, Point, OutOfStock):
             self.types.register(cls, name=f"shop.{cls.__name__}")
 
-    def reference(self, value: object) -> str | None:
+    def reference(self, value: object) -> str | Reference | None:
+        if isinstance(value, Exported):
+            return value.beside
         return "BROKER:obj_1@localhost:9000" if isinstance(value, Edge) else None
 
-    def resolve(self, reference: str) -> object:
+    def resolve(self, reference: str | Reference) -> object:
+        if isinstance(reference, Reference):
+            return ("exported", reference)
         assert reference == "BROKER:obj_1@localhost:9000"
         return self
 
     def traceback(self, error: BaseException) -> str:
         return "Traceback: …"
+
+
+class Exported:
+    """What travels as a reference beside the text."""
+
+    def __init__(self) -> None:
+        self.beside = Reference()
 
 
 EDGE = Edge()
@@ -165,7 +176,7 @@ def same(a: object, b: object) -> bool:
 
 @pytest.mark.parametrize(("value", "text"), PLAIN, ids=repr)
 def test_what_json_has_is_written_as_itself(value: object, text: str) -> None:
-    assert JSON.encode(value, EDGE) == ("json", text.encode(), ())
+    assert JSON.encode(value, EDGE) == Encoded("json", text.encode())
     read = JSON.decode(Encoded("json", text.encode()), EDGE)
     assert type(read) is type(value)
     assert repr(read) == repr(value)
@@ -244,13 +255,47 @@ def test_calls() -> None:
     assert JSON.decode_call(encoded, EDGE) == ((b"x",), {"a": (1,), "$type": 2})
 
 
+def test_references_beside_the_text() -> None:
+    one, other = Exported(), Exported()
+    encoded = JSON.encode_call((one, [{"deep": other}], one), {}, EDGE)
+    first, second, third = (t("export", f'"reference":{n}') for n in range(3))
+    assert bytes(encoded.payload).decode() == f'[[{first},[{{"deep":{second}}}],{third}],{{}}]'
+    assert encoded.references == (one.beside, other.beside, one.beside)
+    args, _ = JSON.decode_call(encoded, EDGE)
+    assert args == (("exported", one.beside), [{"deep": ("exported", other.beside)}], ("exported", one.beside))
+
+
+@pytest.mark.parametrize("index", ["1", "-1", '"0"', "true", "null"])
+def test_a_reference_that_is_not_there(index: str) -> None:
+    payload = t("export", f'"reference":{index}').encode()
+    with pytest.raises(CodecError, match="reference"):
+        JSON.decode(Encoded("json", payload, (), (Reference(),)), EDGE)
+
+
+def test_what_cannot_be_written_takes_its_references_along() -> None:
+    error = ValueError([Exported(), object()], Exported())
+    encoded = JSON.encode(error, EDGE)
+    assert len(encoded.references) == 1
+
+
+def test_too_many_references() -> None:
+    with pytest.raises(CodecError, match=f"more than {MAX_REFERENCES} exported objects"):
+        JSON.encode([Exported()] * (MAX_REFERENCES + 1), EDGE)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_unary_caller_cannot_be_given_what_is_called_back(plain: bool) -> None:
+    with pytest.raises(CodecError, match=r"result\[0\].*register the object with a daemon"):
+        JsonCodec().to_plain([Exported()], EDGE, "result", plain=plain)
+
+
 def test_bytes_of_plain_callers() -> None:
     for tag, value in (("bytes", b"abc"), ("bytearray", bytearray(b"abc"))):
         assert JSON.decode(Encoded("json", t(tag, '"base64":"YWJj"').encode()), EDGE) == value
 
 
 def test_every_tag_is_held_here() -> None:
-    held = {tag for tag, *_ in (*TAGGED, *BUFFERED)} | {"exception"}
+    held = {tag for tag, *_ in (*TAGGED, *BUFFERED)} | {"exception", "export"}
     assert held == _TAGS.keys() | BY_TAG.keys()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from broker.codecs import Encoded, PlainEdge, TypeRegistry, codec
+from broker.codecs import MAX_REFERENCES, Encoded, PlainEdge, Reference, TypeRegistry, codec
 from broker.errors import CodecError, RemoteError
 
 PICKLE = codec("pickle")
@@ -33,12 +33,21 @@ class References(PlainEdge):
         super().__init__(TypeRegistry())
         self.asked: list[object] = []
 
-    def reference(self, value: object) -> str | None:
+    def reference(self, value: object) -> str | Reference | None:
         self.asked.append(value)
+        if isinstance(value, Exported):
+            return value.beside
         return "BROKER:obj_1@localhost:1" if isinstance(value, Served) else None
 
-    def resolve(self, reference: str) -> object:
-        return f"a proxy for {reference}"
+    def resolve(self, reference: str | Reference) -> object:
+        return f"a proxy for {reference}" if isinstance(reference, str) else ("exported", reference)
+
+
+class Exported:
+    """What travels as a reference beside the text."""
+
+    def __init__(self) -> None:
+        self.beside = Reference()
 
 
 def test_values_keep_their_types_and_identity() -> None:
@@ -58,6 +67,18 @@ def test_arrays_travel_out_of_band_and_arrive_writable() -> None:
     assert (read["b"] == numbers.reshape(2, 500).T).all()
     assert read["a"].flags.writeable
     assert not np.shares_memory(read["a"], numbers)
+
+
+def test_references_beside_the_text() -> None:
+    one, other, edge = Exported(), Exported(), References()
+    encoded = PICKLE.encode([one, {"deep": other}, one], edge)
+    assert encoded.references == (one.beside, other.beside, one.beside)
+    first, second = ("exported", one.beside), ("exported", other.beside)
+    assert PICKLE.decode(encoded, edge) == [first, {"deep": second}, first]
+    with pytest.raises(CodecError, match="cannot be unpickled"):
+        PICKLE.decode(encoded._replace(references=()), edge)
+    with pytest.raises(CodecError, match=f"{MAX_REFERENCES} is the most"):
+        PICKLE.encode([one] * (MAX_REFERENCES + 1), edge)
 
 
 def test_references() -> None:

@@ -22,6 +22,7 @@ from broker._pb.broker_pb2 import (
     GoAway,
     Item,
     Open,
+    Opened,
     Ping,
     Refusal,
     Release,
@@ -687,7 +688,7 @@ def test_a_fault_of_ours_ends_the_connection_too(caplog: pytest.LogCaptureFixtur
 
 def test_an_unknown_frame_that_is_optional_is_passed_over() -> None:
     server, _ = introduced_server()
-    server.receive(message(Frame(optional=True), Frame(id=1, optional=True), Frame(optional=True, release=Release())))
+    server.receive(message(Frame(optional=True), Frame(id=1, optional=True), Frame(optional=True, opened=Opened())))
     assert server.ended_because is None
     assert kinds_of(server) == []
 

@@ -25,6 +25,7 @@ from broker._pb.broker_pb2 import (
     Open,
     Opened,
     Ping,
+    Reference,
     Refusal,
     Release,
     Result,
@@ -66,6 +67,13 @@ GOLDEN = {
     "welcome": (Frame(welcome=Hello(oldest_version=1, newest_version=1)), "2a0408011001"),
     "open": (Frame(id=3, open=Open(handshake=Encoded(codec="json", payload=b"1"))), "0803320b0a090a046a736f6e120131"),
     "opened": (Frame(id=3, reply=True, opened=Opened(refused=Refusal(code=7))), "080318013a0412020807"),
+    "references": (
+        Frame(
+            id=3,
+            open=Open(handshake=Encoded(references=[Reference(number=7), Reference(number=300, returned=True)])),
+        ),
+        "0803320d0a0b2a0208072a0508ac021001",
+    ),
     "close": (Frame(id=3, close=Close()), "08034200"),
     "call": (
         Frame(

@@ -1,0 +1,52 @@
+"""The way to an exported object of the other side: the connection over which it came, and no other."""
+
+from __future__ import annotations
+
+from broker.calling.options import Options
+from broker.calling.remote import Remote
+from broker.codecs import Reference
+from broker.connection.client import Route, Session
+from broker.connection.exports import Held
+from broker.errors import ConnectionClosedError
+from broker.uri import URI
+
+
+class ExportedRemote(Remote):
+    """An exported object, as a proxy sees it. It is gone with its connection, and nothing is sent again."""
+
+    def __init__(self, held: Held, options: Options, session: Session | None = None) -> None:
+        super().__init__(URI.exported(held.number, held.connection.exports.token), options, session)
+        self._held = held
+
+    def twin(self, options: Options, session: Session | None = None) -> ExportedRemote:
+        return ExportedRemote(self._held, options, session)
+
+    def reference(self) -> Reference:
+        return self._held
+
+    @property
+    def retries(self) -> int:
+        return 0
+
+    def where(self) -> str:
+        return f"export {self._held.number} of {self._held.connection.peer_name}"
+
+    def open_place(self) -> tuple[URI, Route] | None:
+        return (self.uri, _route(self._held)) if self._held.connection.usable else None
+
+    def connect(self, deadline: float | None) -> tuple[URI, Route]:
+        engine = self._held.connection
+        if not engine.usable:
+            why = engine.ended_because or engine.draining_because or "it is closed"
+            error = ConnectionClosedError(
+                f"{self.where()} is out of reach, for the connection over which it came is gone ({why})"
+            )
+            error.may_have_run = False
+            raise error
+        return self.uri, _route(self._held)
+
+
+def _route(held: Held) -> Route:
+    if held.route is None:
+        held.route = Route(held.connection, held.connection.peer_name)
+    return held.route

@@ -1,0 +1,36 @@
+"""What the connections of a daemon, or of a process that exports objects, bring."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from broker.connection.calls import IncomingCall
+from broker.connection.engine import Connection
+from broker.context import Client
+from broker.dispatch.dispatcher import Dispatcher
+
+
+class Arrivals:
+    """What connections bring, on its way to the dispatcher."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._clients: WeakKeyDictionary[Connection, dict[str, Client]] = WeakKeyDictionary()
+
+    def incoming(self, call: IncomingCall) -> None:
+        self._dispatcher.dispatch(call, self._client(call), call.connection)
+
+    def session_closed(self, connection: Connection, session: int) -> None:
+        self._dispatcher.session_closed(connection, session)
+
+    def connection_ended(self, connection: Connection) -> None:
+        self._dispatcher.connection_ended(connection)
+
+    def _client(self, call: IncomingCall) -> Client:
+        codec = call.request.arguments.codec
+        known = self._clients.setdefault(call.connection, {})
+        client = known.get(codec)
+        if client is None:
+            peer = call.connection.peer
+            client = known[codec] = Client(call.peer, peer.process_id if peer is not None else b"", codec)
+        return client
