@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import copy
 import dataclasses
 import pickle
@@ -17,6 +18,7 @@ import pytest
 
 import broker
 from broker.around import Around, Next
+from broker.calling import around_futures
 from broker.errors import AccessDenied, Overloaded, RemoteError
 from tests.test_unary import Caller
 
@@ -27,6 +29,7 @@ class Shop:
     def __init__(self) -> None:
         self._discount = 0
         self.sold: list[str] = []
+        self.entered = threading.Event()
 
     def sell(self, item: str, count: int = 1) -> str:
         self.sold.append(item)
@@ -47,6 +50,10 @@ class Shop:
 
     def wait(self, seconds: float) -> bool:
         return broker.current_context.wait_cancelled(seconds)
+
+    def stay(self) -> bool:
+        self.entered.set()
+        return broker.current_context.wait_cancelled(SOON)
 
     def thread(self) -> str:
         return threading.current_thread().name
@@ -503,3 +510,141 @@ def test_a_method_has_the_correlation_id_of_its_caller(serve: MakeProxy) -> None
 
     with pytest.raises(RemoteError, match="has the correlation id of the call that it carries out"):
         serve([], Stubborn()).change()
+
+
+# ---- futures
+
+
+def test_the_functions_of_futures_run_on_threads_of_their_own(proxy: Any, shop: Shop) -> None:
+    threads: list[str] = []
+
+    def note(call: broker.Call, next: Next) -> Any:
+        threads.append(threading.current_thread().name)
+        return f"{next(call)}!"
+
+    proxy._broker.set("around", [note])
+    assert proxy.sell.future("lamp", count=2).result(SOON) == "2 lamp!"
+    assert threads[0].startswith("broker-around")
+
+
+def test_futures_with_functions_are_under_way_at_the_same_time(serve: MakeProxy) -> None:
+    proxy = serve([], Meeting(3))
+    proxy._broker.set("around", [Recorder()])
+    futures = [proxy.meet.future(number) for number in range(3)]
+    assert [future.result(SOON) for future in futures] == [0, 1, 2]
+
+
+def test_futures_with_functions_start_in_the_order_made(serve: MakeProxy) -> None:
+    meeting = Meeting(0)
+    proxy = serve([], meeting, max_concurrency=1)
+    proxy._broker.set("around", [Recorder()])
+    futures = [proxy.note.future(number) for number in range(100)]
+    proxy.note(100)  # of this thread, so it comes after them
+    assert [future.result(SOON) for future in futures] == [None] * 100
+    assert meeting.order == list(range(101))
+
+
+class Meeting:
+    """Its guests wait for each other."""
+
+    def __init__(self, guests: int) -> None:
+        self.order: list[int] = []
+        self._barrier = threading.Barrier(guests)
+
+    def meet(self, number: int) -> int:
+        self._barrier.wait(SOON)
+        return number
+
+    def note(self, number: int) -> None:
+        self.order.append(number)
+
+
+def test_a_future_of_a_function_that_never_calls_next_lets_others_pass(proxy: Any, shop: Shop) -> None:
+    proxy._broker.set("around", [lambda call, next: next(call) if call.args[0] == "lamp" else call.args[0].upper()])
+    futures = [proxy.sell.future(item) for item in ("chair", "lamp", "table")]
+    assert [future.result(SOON) for future in futures] == ["CHAIR", "1 lamp", "TABLE"]
+    assert proxy.sell("lamp") == "1 lamp"
+
+
+def test_errors_of_futures_pass_their_functions(proxy: Any) -> None:
+    seen: list[type] = []
+
+    def note(call: broker.Call, next: Next) -> Any:
+        try:
+            return next(call)
+        except BaseException as error:
+            seen.append(type(error))
+            raise
+
+    proxy._broker.set("around", [note])
+    for argument, error in ((object(), broker.errors.CodecError), (None, TypeError)):
+        with pytest.raises(error):
+            proxy.fail.future(argument).result(SOON)
+    assert seen == [broker.errors.CodecError, TypeError]
+
+
+@pytest.mark.parametrize("when", ["before it is sent", "under way"])
+def test_a_future_with_functions_is_cancelled(proxy: Any, shop: Shop, when: str) -> None:
+    reached, go_on, seen = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(call: broker.Call, next: Next) -> Any:
+        try:
+            if when == "before it is sent":
+                reached.set()
+                assert go_on.wait(SOON)
+            return next(call)
+        except concurrent.futures.CancelledError:
+            seen.set()
+            raise
+
+    proxy._broker.set("around", [slow])
+    future = proxy.stay.future()
+    assert (reached if when == "before it is sent" else shop.entered).wait(SOON)
+    assert future.running()
+    assert not future.done()
+    assert future.cancel()
+    assert future.cancelled()
+    go_on.set()
+    assert future.cancel()
+    assert seen.wait(SOON)
+    assert concurrent.futures.wait([future], SOON).done == {future}
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result()
+    assert proxy.sell.future("lamp").result(SOON) == "1 lamp"
+
+
+def test_a_future_that_is_over_is_not_cancelled(proxy: Any) -> None:
+    proxy._broker.set("around", [Recorder()])
+    future = proxy.sell.future("lamp")
+    assert future.result(SOON) == "1 lamp"
+    assert not future.cancel()
+    assert not future.running()
+
+
+def test_futures_carry_the_context_of_who_makes_them(serve: MakeProxy) -> None:
+    inner, seen = serve([], Relay()), Recorder()
+    inner._broker.set("around", [seen])
+
+    class Outer:
+        def ask(self) -> tuple[Any, Any]:
+            future = inner.ask_later.future()
+            return broker.current_context.correlation_id, future.result(SOON)
+
+    outer = serve([], Outer())
+    outer._broker.set("metadata", {"who": "Janet"})
+    mine, theirs = outer.ask()
+    assert mine == theirs == seen.calls[0].correlation_id
+    assert seen.calls[0].metadata == {"who": "Janet"}
+
+
+def test_a_function_of_a_future_may_make_futures(proxy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(around_futures._threads, "limit", 2)
+    other = copy.copy(proxy)
+    other._broker.set("around", [Recorder()])
+
+    def ask_first(call: broker.Call, next: Next) -> Any:
+        return f"{other.sell.future('chair').result(SOON)} and {next(call)}"
+
+    proxy._broker.set("around", [ask_first])
+    futures = [proxy.sell.future("lamp") for _ in range(10)]
+    assert [future.result(SOON) for future in futures] == ["1 chair and 1 lamp"] * 10

@@ -6,7 +6,7 @@ remote      one remote object, as a proxy sees it: place, connection, session, d
 exported    the same for an exported object of the other side
 serving     what comes back: calls of the objects that this process exports
 invocation  one call: what is asked, what is sent again, what comes of it
-around      the functions around it
+around      the functions around it; around_futures has them for futures
 """
 
 from broker.calling import serving

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,14 @@ from broker._pb import broker_pb2 as wire
 from broker.around import Call, Kind, Next, same_target
 from broker.calling.invocation import Invocation
 from broker.context import CallContext, current_context
+from broker.errors import CallTimeout
+from broker.turns import Lanes
 
 if TYPE_CHECKING:
     from broker.calling.remote import Remote
 
+turns = Lanes()
+"""The calls of each thread that nobody waits for and that have not departed, by their lane."""
 _KINDS: dict[int, Kind] = {wire.Call.METHOD: "method", wire.Call.GET: "get", wire.Call.SET: "set"}
 
 
@@ -27,6 +32,8 @@ def invoke_around(
     oneway: bool,
 ) -> Any:
     """Calls a member, with the proxy's functions around it. Returns and raises what the outermost does."""
+    if len(turns):
+        _wait_for_turn(remote)
     asked = as_call(remote, member, args, kwargs, _KINDS[kind], oneway=oneway)
 
     def innermost(call: Call) -> Any:
@@ -38,7 +45,25 @@ def invoke_around(
         outcome, _ = invocation.wait()
         return invocation.result_of(outcome)
 
-    return remote.options.around.nested(innermost, _not_awaited)(asked)
+    return remote.options.around.nested(innermost, not_awaited)(asked)
+
+
+def _wait_for_turn(remote: Remote) -> None:
+    """Waits until the futures that this thread made before have departed. Raises CallTimeout."""
+    lane = remote.lanes.number(waits=True)
+    if not lane:
+        return
+    come = threading.Event()
+
+    def start() -> None:
+        come.set()
+        turns.leave(lane)
+
+    turns.enter(lane, start)
+    if not come.wait(remote.options.timeout):
+        error = CallTimeout(f"the time of the call of {remote.where()} was over before calls made earlier were sent")
+        error.may_have_run = False
+        raise error
 
 
 def as_call(
@@ -67,5 +92,5 @@ def mark(invocation: Invocation, call: Call) -> None:
         invocation.request.correlation_id = call.correlation_id.bytes
 
 
-def _not_awaited(rest: Next) -> Next:
+def not_awaited(rest: Next) -> Next:
     raise AssertionError("a proxy that blocks has plain functions")

@@ -82,9 +82,9 @@ class CallFuture(DrivenCall, Future[Any]):
         place = self.remote.open_place()
         if place is not None:
             room = place[1].room
-            return not room.is_full or _on_a_loop() or room.wait(deadline)
+            return not room.is_full or on_a_loop() or room.wait(deadline)
         departures = self.remote.departures
-        return not departures.is_full or _on_a_loop() or departures.wait(self.remote, deadline)
+        return not departures.is_full or on_a_loop() or departures.wait(self.remote, deadline)
 
     # ---- what ends it
 
@@ -229,6 +229,6 @@ class CallFuture(DrivenCall, Future[Any]):
         return f"<future of {self.request.member!r} of {self.remote.where()}; {state}>"
 
 
-def _on_a_loop() -> bool:
+def on_a_loop() -> bool:
     """Whether an event loop runs in this thread: it must not wait."""
     return asyncio._get_running_loop() is not None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from types import MappingProxyType
 from typing import Any
 
 from broker._pb.broker_pb2 import Call
 from broker.calling.around import invoke_around
+from broker.calling.around_futures import AroundFuture
 from broker.calling.departures import Departures
 from broker.calling.edge import Edge
 from broker.calling.futures import CallFuture
@@ -120,8 +122,12 @@ class Remote:
         outcome, _ = call.wait()
         return call.result_of(outcome)
 
-    def future(self, member: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> CallFuture:
+    def future(self, member: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Future[Any]:
         """Calls a method, and does not wait for its result. Raises CodecError and MessageTooLargeError at once."""
+        if self.options.around:
+            surrounded = AroundFuture(self, member, args, kwargs)
+            surrounded.start()
+            return surrounded
         call = CallFuture(self, member, self.encode(args, kwargs, snapshot=True))
         call.start()
         return call
