@@ -12,7 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from broker.connection.workers import Job, Workers, run_safely
+from broker.connection.fairness import FairQueue
+from broker.connection.workers import Job, Workers, owner_of, run_safely
 from broker.errors import Overloaded
 
 PATIENCE = 0.002
@@ -44,7 +45,9 @@ class Leading:
         self._workers = workers
         self._local = _Local()
         self._lock = threading.Lock()
-        self._ready: deque[Job] = deque()  # this and the rest under the lock; others only append
+        self._ready: deque[Job] = deque()  # what the leader brought; this and the rest under the lock, it only appends
+        self._brought: FairQueue[Job] = FairQueue()  # what others brought meanwhile
+        self._others_next = False
         self._turn: _Turn | None = None
         self._watch = threading.Lock()  # a binary semaphore: released to wake the watchdog
         self._watch.acquire()
@@ -79,14 +82,16 @@ class Leading:
             return
         turn = _Turn()
         with self._lock:
-            self._ready.extend(jobs)
             follows = self._turn is not None
             leads = not follows and self._workers.enter()
             if leads:
+                self._ready.extend(jobs)
                 self._turn = turn
-            elif not follows:  # as many calls run as may
-                jobs = list(self._ready)
-                self._ready.clear()
+            elif follows:
+                for job in jobs:
+                    self._brought.put(owner_of(job), job)
+            else:  # as many calls run as may
+                jobs = [*self._take_all_locked(), *jobs]
         if leads:
             self._take_turn(turn)
         elif follows:
@@ -99,7 +104,7 @@ class Leading:
         self._local.jobs = self._ready
         try:
             while (job := self._next(turn)) is not None:
-                if self._ready:
+                if self._ready or self._brought:
                     self._watch_leader()
                 run_safely(job)
         finally:
@@ -111,11 +116,27 @@ class Leading:
             if self._turn is not turn:
                 self.stuck -= 1
                 return None
-            if not self._ready:
+            job = self._next_locked()
+            if job is None:
                 self._turn = None
-                return None
-            turn.since = time.monotonic()
-            return self._ready.popleft()
+            else:
+                turn.since = time.monotonic()
+            return job
+
+    def _next_locked(self) -> Job | None:
+        """One of the leader's own and one of the others' in turn: who asks much does not hold up who asks little."""
+        if self._brought and (self._others_next or not self._ready):
+            self._others_next = False
+            return self._brought.take()
+        self._others_next = True
+        return self._ready.popleft() if self._ready else None
+
+    def _take_all_locked(self) -> list[Job]:
+        jobs = list(self._ready)
+        self._ready.clear()
+        while self._brought:
+            jobs.append(self._brought.take())
+        return jobs
 
     def _submit_late(self, job: Job) -> None:
         """Gives a job to the workers that was accepted already."""
@@ -146,22 +167,21 @@ class Leading:
                 time.sleep(PATIENCE / 2)
                 quiet = quiet + 1 if self._look() else 0
             with self._lock:
-                self._watched = bool(self._ready)
+                self._watched = bool(self._ready or self._brought)
                 if self._watched:
                     self._watch.release()
 
     def _look(self) -> bool:
         """Replaces a leader that takes long; returns whether nothing waits."""
         with self._lock:
-            if not self._ready:
+            if not (self._ready or self._brought):
                 return True
             turn = self._turn
             if turn is None or time.monotonic() - turn.since < PATIENCE:
                 return False
             self._turn = None
             self.stuck += 1
-            jobs = list(self._ready)
-            self._ready.clear()
+            jobs = self._take_all_locked()
         self.on_stuck()
         for job in jobs:
             self._submit_late(job)

@@ -1,0 +1,88 @@
+"""The thread that brought calls runs them, and nobody's calls wait behind all of another's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from broker.connection import leading as leading_module
+from broker.connection.leading import Leading
+from broker.connection.workers import Workers
+
+SOON = 10.0
+
+
+class Owned:
+    """A job of a caller."""
+
+    def __init__(self, owner: str, run: Callable[[], object]) -> None:
+        self.owner = owner
+        self._run = run
+
+    def __call__(self) -> None:
+        self._run()
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    workers = Workers(4, "test-worker")
+    yield workers
+    workers.close()
+
+
+def bring(leading: Leading, *jobs: Callable[[], None]) -> None:
+    """What a thread that reads does with a message."""
+    leading.collect()
+    for job in jobs:
+        leading.submit(job, quick=True)
+    leading.lead()
+
+
+def test_quick_jobs_run_on_the_thread_that_brings_them(workers: Workers) -> None:
+    ran: list[threading.Thread] = []
+    bring(Leading(workers), *[lambda: ran.append(threading.current_thread())] * 3)
+    assert ran == [threading.current_thread()] * 3
+
+
+def test_others_have_their_turn_between_the_jobs_of_the_leader(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leading_module, "PATIENCE", SOON)  # the watchdog leaves the leader alone
+    leading = Leading(workers)
+    order: list[str] = []
+
+    def job(owner: str, name: str) -> Owned:
+        return Owned(owner, lambda: order.append(name))
+
+    def while_others_bring() -> None:
+        order.append("first")
+        for owner, count in (("greedy", 3), ("modest", 1)):
+            jobs = [job(owner, f"{owner} {number}") for number in range(count)]
+            other = threading.Thread(target=bring, args=(leading, *jobs))
+            other.start()
+            other.join(SOON)
+
+    bring(leading, while_others_bring, *[job("leader", f"leader {number}") for number in range(3)])
+    assert order == [
+        "first", "greedy 0", "leader 0", "modest 0", "leader 1", "greedy 1", "leader 2", "greedy 2",
+    ]  # fmt: skip
+
+
+def test_what_waits_behind_a_long_job_goes_to_the_workers(workers: Workers) -> None:
+    leading = Leading(workers)
+    go_on, ran = threading.Event(), threading.Semaphore(0)
+
+    def long() -> None:
+        other = threading.Thread(target=bring, args=(leading, ran.release))
+        other.start()
+        other.join(SOON)
+        for _ in range(2):  # that of the other, and the one that is behind this
+            assert ran.acquire(timeout=SOON)
+        go_on.set()
+
+    bring(leading, long, ran.release)
+    assert go_on.is_set()
+    bring(leading, ran.release)
+    assert ran.acquire(timeout=SOON)
