@@ -25,10 +25,9 @@ def inline_value(value: WireEncoded, exports: Exports) -> Encoded:
 
     Raises ProtocolError for one with too many references.
     """
-    if value.references:
-        references = exports.receive(value.references)
-        return Encoded(value.codec, value.payload, tuple(value.buffers), references)
-    return Encoded(value.codec, value.payload, tuple(value.buffers))
+    buffers = value.buffers
+    references = exports.receive(value.references) if value.references else ()
+    return Encoded(value.codec, value.payload, tuple(buffers) if buffers else (), references)
 
 
 class Assembly:
@@ -87,6 +86,10 @@ class Assemblies:
             return None
         return Refused(Reason.MESSAGE_TOO_LARGE, f"{what} {size} bytes and this side accepts at most {limit}")
 
+    def is_too_large(self, value: Encoded) -> bool:
+        """Whether a value that arrived in its frame is more than this side takes."""
+        return value.size > self._line.settings.max_message_size
+
     def begin(self, key: Key, value: WireEncoded, references: tuple[Reference, ...], done: Done) -> None:
         """Takes the chunks of a value in from now on; `done` gets it, at once if it has no bytes.
 
@@ -130,8 +133,9 @@ class Assemblies:
     def end_locked(self) -> None:
         self._arriving.clear()
 
-    def __contains__(self, key: Key) -> bool:
-        return key in self._arriving
+    def has(self, key: Key) -> bool:
+        """Whether such a value is arriving."""
+        return bool(self._arriving) and key in self._arriving
 
     def __len__(self) -> int:
         return len(self._arriving)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 from broker._pb.broker_pb2 import Call, Frame, InvokeResponse, MetadataValue, Result
 from broker.codecs import Edge, Encoded, codec
 from broker.connection.chains import Waiter, new_chain
-from broker.connection.outbox import FRAME_COST, HEADER_LIMIT, inline_cost, wire_value
+from broker.connection.outbox import FRAME_COST, HEADER_LIMIT, inline_cost
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_nested_late
+from broker.connection.writing import write_call, write_call_frame
 from broker.errors import CodecError, MessageTooLargeError, ProtocolError
 
 if TYPE_CHECKING:
@@ -60,28 +61,26 @@ class CallRequest:
         """Whether somebody of its chain waits for it, so that it spends no call credit."""
         return self.depth > 1 and not self.oneway
 
-    def to_wire(self) -> Call:
-        """The call as it stands in its frame, but for its time.
+    def to_wire(self) -> bytes:
+        """The Call as it stands in its frame, but for its time.
 
         Raises CodecError for text that is no Unicode, and for metadata that is neither text nor bytes.
         """
         try:
-            call = Call(
-                object=self.object,
-                member=self.member,
-                kind=self.kind,
-                session=self.session,
-                arguments=wire_value(self.arguments),
-                oneway=self.oneway,
-                lane=self.lane,
-                chain=self.chain,
-                depth=self.depth,
-                nested=self.is_nested,
-                correlation_id=self.correlation_id,
+            call = write_call(
+                self.object, self.member, self.kind, self.session, self.chain, self.depth, self.arguments
             )
-            put_metadata(call, self.metadata)
+            if self.depth > 1 or self.oneway or self.lane or self.metadata or self.correlation_id:
+                call += self._rare_fields().SerializeToString()
         except (TypeError, ValueError) as error:
             raise CodecError(f"the call of {self.object!r}.{self.member!r} cannot be written: {error}") from error
+        return call
+
+    def _rare_fields(self) -> Call:
+        call = Call(
+            oneway=self.oneway, lane=self.lane, nested=self.is_nested, correlation_id=self.correlation_id
+        )
+        put_metadata(call, self.metadata)
         return call
 
     def header_size(self) -> int:
@@ -147,17 +146,14 @@ class PendingCall:
         self.abandoned = False
         self.taken = False
 
-    def to_frame(self) -> Frame | None:
+    def to_bytes(self) -> bytes | None:
         if self.abandoned:
             return None
         self.taken = True
         references = self.request.arguments.references
         if references:
             self._outgoing.exports.give_locked(references)
-        remaining = self.request.remaining_us()
-        if remaining is not None:
-            self._call.timeout_us = remaining
-        return Frame(id=self.id, call=self._call)
+        return write_call_frame(self.id, self._call, self.request.remaining_us())
 
     def finish(self, outcome: Outcome) -> None:
         """Sets the outcome, once. From any thread."""
@@ -272,26 +268,28 @@ class IncomingCall:
             self._incoming.done(self)
             return
         self._incoming.check(value)
-        try:
-            result = Result(value=wire_value(value), raised=raised, kept=kept)
-            put_metadata(result, metadata)
-        except (TypeError, ValueError) as error:
-            raise CodecError(f"the response metadata cannot be written: {error}") from error
-        cost = FRAME_COST + inline_cost(value) + header_size(metadata, "the response metadata")
+        rest, cost = None, FRAME_COST + inline_cost(value)
+        if raised or kept or metadata:
+            rest = Result(raised=raised, kept=kept)
+            try:
+                put_metadata(rest, metadata)
+            except (TypeError, ValueError) as error:
+                raise CodecError(f"the response metadata cannot be written: {error}") from error
+            cost += header_size(metadata, "the response metadata")
         if self._first("_replied"):
-            self._incoming.reply(self, Frame(id=self.id, reply=True, result=result), cost, value)
+            self._incoming.reply(self, value, rest, cost)
 
     def refuse(self, refused: Refused, *, ran: bool = False, kept: bool = False) -> None:
         self.started()
         if self.request.oneway:
             self._incoming.done(self)
         elif self._first("_replied"):
-            wire = refused.to_wire()
+            frame = Frame(id=self.id, reply=True)
             if ran:
-                frame = Frame(id=self.id, reply=True, result=Result(failed=wire, kept=kept))
+                frame.result.CopyFrom(Result(failed=refused.to_wire(), kept=kept))
             else:
-                frame = Frame(id=self.id, reply=True, refused=wire)
-            self._incoming.reply(self, frame, FRAME_COST + len(refused.message))
+                frame.refused.CopyFrom(refused.to_wire())
+            self._incoming.refuse(self, frame, FRAME_COST + len(refused.message))
 
     def on_cancel(self, function: Callable[[str], None]) -> None:
         with self._lock:

@@ -19,9 +19,30 @@ MAX_DEPTH = 64
 Job = Callable[[], None]
 
 
+_CHAIN_SIZE = 16
+
+
+class _Random:
+    """Random bytes, asked of the system many at a time."""
+
+    def __init__(self) -> None:
+        self.ids: deque[bytes] = deque()
+
+    def next(self) -> bytes:
+        while True:
+            try:
+                return self.ids.popleft()
+            except IndexError:
+                many = os.urandom(256 * _CHAIN_SIZE)
+                self.ids.extend(many[i : i + _CHAIN_SIZE] for i in range(0, len(many), _CHAIN_SIZE))
+
+
+_random = _Random()
+
+
 def new_chain() -> bytes:
     """The id of a new chain. Random, so that no stranger gets onto a waiting thread."""
-    return os.urandom(16)
+    return _random.next()
 
 
 def too_deep(object_id: str, member: str, chain: bytes) -> str:
@@ -44,8 +65,8 @@ class Waiter:
         self.chain = chain
         self.depth = depth
         self.done = False
-        self._registered = False  # this and the next two under _lock
         self._attended = False  # the thread has come to wait
+        self._registered = False  # this and the next under _lock
         self._ready = False  # no job was given to it that it has not run
         self._jobs: deque[Job] = deque()
         self._signal = threading.Lock()  # a binary semaphore: released by wake()
@@ -69,9 +90,10 @@ class Waiter:
         """What is waited for has come. From any thread."""
         self.done = True
         self.wake()
-        with _lock:
-            if not self._attended:  # perhaps nobody ever comes
-                self._unregister()
+        if not self._attended:  # perhaps nobody ever comes
+            with _lock:
+                if self._registered:
+                    self._unregister()
 
     def wait(self, deadline: float | None, run_elsewhere: Callable[[Job], None]) -> bool:
         """Waits until `finish`, running nested calls; False if the deadline (time.monotonic) comes first.
@@ -79,14 +101,13 @@ class Waiter:
         What a nested call raises comes out of here. Nested calls that came too late for this thread are given to
         `run_elsewhere`.
         """
+        self._attended = True
         try:
-            self.register()
-            with _lock:
-                self._attended = True
             while not self.done:
-                if not self._acquire(deadline):
+                if not (self._signal.acquire() if deadline is None else self._acquire_until(deadline)):
                     return self.done
-                self._run_jobs()
+                if self._jobs:
+                    self._run_jobs()
             return True
         finally:
             self.leave(run_elsewhere)
@@ -94,17 +115,16 @@ class Waiter:
     def leave(self, run_elsewhere: Callable[[Job], None]) -> None:
         """Takes no further nested calls. From any thread, any number of times."""
         with _lock:
-            self._unregister()
-        while True:
+            if self._registered:
+                self._unregister()
+        while self._jobs:
             try:
                 job = self._jobs.popleft()
             except IndexError:
                 return
             run_elsewhere(job)
 
-    def _acquire(self, deadline: float | None) -> bool:
-        if deadline is None:
-            return self._signal.acquire()
+    def _acquire_until(self, deadline: float) -> bool:
         remaining = deadline - time.monotonic()
         return remaining > 0 and self._signal.acquire(timeout=min(remaining, threading.TIMEOUT_MAX))
 
@@ -116,12 +136,11 @@ class Waiter:
 
     def _unregister(self) -> None:
         """Under _lock."""
-        if self._registered:
-            self._registered = self._ready = False
-            waiters = _waiting[self.chain]
-            waiters.remove(self)
-            if not waiters:
-                del _waiting[self.chain]
+        self._registered = self._ready = False
+        waiters = _waiting[self.chain]
+        waiters.remove(self)
+        if not waiters:
+            del _waiting[self.chain]
 
     def _offer(self, depth: int, job: Job) -> bool:
         """Takes the job if this thread waits for it; under _lock."""
@@ -175,3 +194,4 @@ def forget_after_fork() -> None:
     _lock = threading.Lock()
     _waiting.clear()
     _expected.clear()
+    _random.ids.clear()  # the parent goes on with the same

@@ -7,7 +7,7 @@ wire-compatible with protos/broker.proto: concatenated `Frames` messages are one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -23,12 +23,14 @@ MESSAGE_LIMIT = 4 << 20
 """No gRPC message of a connection is larger, whatever the size of the values in it."""
 
 _FRAMES_FRAME = 0x0A  # Frames.frames, length-delimited
+_FRAMES_TAG = bytes((_FRAMES_FRAME,))
 _FRAME_ID = 0x08
 _FRAME_REPLY = 0x18
 _FRAME_CHUNK = b"\x82\x01"
 _CHUNK_DATA = 0x0A
 _BY_HAND = 32 << 10
 _MAX_UINT64 = (1 << 64) - 1
+_ONE_BYTE = [bytes((number,)) for number in range(0x80)]
 
 
 class ChunkFrame(NamedTuple):
@@ -39,17 +41,22 @@ class ChunkFrame(NamedTuple):
     data: memoryview
 
 
-def encode_frames(frames: Iterable[Frame]) -> bytes:
-    """The frames as (a part of) one message."""
-    return Frames(frames=frames).SerializeToString()
+def framed(frame: bytes) -> bytes:
+    """A serialized Frame as (a part of) a message."""
+    return b"".join((_FRAMES_TAG, varint(len(frame)), frame))
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """The frame as (a part of) a message."""
+    return framed(frame.SerializeToString())
 
 
 def chunk_header(call_id: int, reply: bool, size: int) -> bytes:
     """What stands before the `size` bytes of a chunk."""
-    head = bytes((_FRAME_ID,)) + _varint(call_id) + (bytes((_FRAME_REPLY, 1)) if reply else b"")
-    data = bytes((_CHUNK_DATA,)) + _varint(size)
-    body = head + _FRAME_CHUNK + _varint(len(data) + size) + data
-    return bytes((_FRAMES_FRAME,)) + _varint(len(body) + size) + body
+    head = bytes((_FRAME_ID,)) + varint(call_id) + (bytes((_FRAME_REPLY, 1)) if reply else b"")
+    data = bytes((_CHUNK_DATA,)) + varint(size)
+    body = head + _FRAME_CHUNK + varint(len(data) + size) + data
+    return _FRAMES_TAG + varint(len(body) + size) + body
 
 
 def decode_frames(message: bytes) -> Iterator[Frame | ChunkFrame]:
@@ -106,7 +113,12 @@ def _chunk(body: memoryview) -> ChunkFrame | None:
     return ChunkFrame(call_id, reply, body[position:])
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A number as protobuf writes it. Raises ValueError for a negative one."""
+    if 0 <= number < 0x80:
+        return _ONE_BYTE[number]
+    if 0 < number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

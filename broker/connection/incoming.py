@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from broker._pb.broker_pb2 import Call, Credit, Frame, GoAway
+from broker._pb.broker_pb2 import Call, Credit, Frame, GoAway, Result
 from broker.codecs import Encoded
 from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import IncomingCall, check_chain
 from broker.connection.exports import Exports
+from broker.connection.frames import encode_frame
 from broker.connection.line import Line
-from broker.connection.outbox import ReadyFrame, snapshot
+from broker.connection.outbox import ReadyFrame, is_inline, snapshot
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_all
+from broker.connection.writing import write_result_frame
 from broker.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -75,14 +77,15 @@ class Incoming:
             raise ProtocolError(f"call {frame.id} arrived after call {self._highest}: numbers only rise")
         call = frame.call
         check_chain(call)
-        incoming = IncomingCall(self, frame.id, call, inline_value(call.arguments, self._exports))
-        with self._line:
+        arguments = inline_value(call.arguments, self._exports)
+        incoming = IncomingCall(self, frame.id, call, arguments)
+        with self._line.lock:
             self._highest = frame.id
             if self._line.ended_because is not None or self._last_call is not None:
                 return  # the GoAway that we sent is its answer
             self._count_locked(call, frame.id)
             self._calls[frame.id] = incoming
-        refused = self._refusal(call)
+        refused = self._refusal(call, arguments)
         if refused is not None:
             incoming.refuse(refused)
         elif call.arguments.sizes:
@@ -100,10 +103,12 @@ class Incoming:
         if self._unstarted > self._line.settings.call_credit:
             raise ProtocolError(f"call {call_id} arrived without credit")
 
-    def _refusal(self, call: Call) -> Refused | None:
+    def _refusal(self, call: Call, arguments: Encoded) -> Refused | None:
         if self._nested > MAX_NESTED:
             return Refused(Reason.OVERLOADED, f"more than {MAX_NESTED} nested calls of one connection are under way")
-        return self._assemblies.refusal(call.arguments, "the arguments take")
+        if call.arguments.sizes or self._assemblies.is_too_large(arguments):
+            return self._assemblies.refusal(call.arguments, "the arguments take")
+        return None
 
     def _arrived(self, incoming: IncomingCall, arguments: Encoded) -> None:
         incoming.request.arguments = arguments
@@ -158,22 +163,32 @@ class Incoming:
         if ended is not None:
             self.connection.lost(ended)
 
-    def reply(self, call: IncomingCall, frame: Frame, cost: int, value: Encoded | None = None) -> None:
-        """Queues the answer to a call. A big value is not sent to a caller who has given up."""
-        value = snapshot(value) if value is not None else None
+    def reply(self, call: IncomingCall, value: Encoded, rest: Result | None, cost: int) -> None:
+        """Queues the result of a call. A big value is not sent to a caller who has given up."""
+        inline = is_inline(value)
+        if not inline:
+            value = snapshot(value)
+        frame = write_result_frame(call.id, value, rest)
         with self._line:
             self._forget_locked(call)
             if self._line.ended_because is not None:
                 return
-            transfer = self._line.outbox.transfer(call.id, True, value) if value is not None else None
-            if transfer is not None and call.is_cancelled:
+            if not inline and call.is_cancelled:
                 refused = Refused(Reason.CANCELLED, "the call was cancelled, and its result is not sent")
-                frame.result.failed.CopyFrom(refused.to_wire())
-                frame.result.ClearField("value")
-                transfer = value = None
-            if value is not None and value.references:
+                result = Result(failed=refused.to_wire(), kept=rest is not None and rest.kept)
+                self._line.put_locked(Frame(id=call.id, reply=True, result=result))
+                return
+            if value.references:
                 self._exports.give_locked(value.references)
+            transfer = None if inline else self._line.outbox.transfer(call.id, True, value)
             self._line.send_locked(ReadyFrame(frame, cost), transfer)
+
+    def refuse(self, call: IncomingCall, frame: Frame, cost: int) -> None:
+        """Queues the answer to a call that has no result."""
+        with self._line:
+            self._forget_locked(call)
+            if self._line.ended_because is None:
+                self._line.send_locked(ReadyFrame(encode_frame(frame), cost), None)
 
     def _forget_locked(self, call: IncomingCall) -> None:
         if self._calls.pop(call.id, None) is not None and call.request.is_nested:

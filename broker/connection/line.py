@@ -14,7 +14,7 @@ from typing import Protocol
 from broker._pb.broker_pb2 import Frame, Hello
 from broker.codecs import Encoded
 from broker.connection.chains import Job
-from broker.connection.frames import CHUNK_SIZE, encode_frames
+from broker.connection.frames import CHUNK_SIZE, encode_frame
 from broker.connection.introduction import Settings
 from broker.connection.outbox import Outbox, ReadyFrame, Sendable, Transfer
 from broker.connection.timers import timers
@@ -46,6 +46,7 @@ class Line:
         self.peer_name = peer_name
         self.lock = threading.Lock()
         self.peer: Hello | None = None
+        self._size_limit = 0
         self.ended_because: str | None = None
         self.closing = False  # the transport ends when the outbox is empty
         self.flushed = threading.Event()
@@ -65,15 +66,17 @@ class Line:
     def introduced_locked(self, peer: Hello) -> None:
         """The other side has said who it is, and how big its chunks may be."""
         self.peer = peer
+        self._size_limit = peer.max_message_size
         self.outbox.chunk_size = min(CHUNK_SIZE, peer.chunk_size)
         self.outbox.chunk_credit = peer.chunk_credit
 
     def check_size(self, value: Encoded, what: str) -> None:
         """Raises MessageTooLargeError if the other side does not take a value of that size."""
-        limit = self.peer.max_message_size if self.peer is not None else 0
-        if limit and value.size > limit:
+        size = value.size if value.buffers else len(value.payload)
+        limit = self._size_limit
+        if limit and size > limit:
             raise MessageTooLargeError(
-                f"{what} {value.size} bytes and {self.peer_name} accepts at most {limit}: send less at a time, "
+                f"{what} {size} bytes and {self.peer_name} accepts at most {limit}: send less at a time, "
                 "or raise max_message_size there"
             )
 
@@ -98,14 +101,16 @@ class Line:
             self.put_locked(frame)
 
     def put_locked(self, frame: Frame) -> None:
-        self.outbox.put(ReadyFrame(frame))
+        self.outbox.put(ReadyFrame(encode_frame(frame)))
         self._output.notify()
 
     def send_locked(self, item: Sendable, transfer: Transfer | None) -> None:
         """Queues what may be big: from now on the other side is watched if it lets too much pile up."""
         self.outbox.put(item, transfer)
-        self._output.notify()
-        self._watch_slow_peer_locked()
+        if self._transport is None:
+            self._output.notify()
+        if self.congested and not self._watching_slow_peer:
+            self._watch_slow_peer_locked()
 
     def grant_locked(self, call_id: int, reply: bool, credit: int) -> None:
         """The other side takes so many bytes more of a value."""
@@ -129,10 +134,10 @@ class Line:
                     if self._is_flushed:
                         self.flushed.set()
                     return None
-                frames, pieces, runnable = self._take_locked()
+                pieces, runnable = self._take_locked()
             run_all(runnable)
-            if frames or pieces:
-                return _message(frames, pieces)
+            if pieces:
+                return b"".join(pieces)
 
     def hand_to(self, transport: Transport) -> None:
         """From now on messages are handed to a transport; nobody calls `next_message`."""
@@ -153,29 +158,29 @@ class Line:
 
     def _push_locked(self, transport: Transport) -> None:
         """Hands the transport what is ready, or the end; lets go of the lock."""
-        frames: list[Frame] = []
         pieces: list[bytes | memoryview] = []
         runnable: list[Job] = []
-        while self.outbox.ready and not frames and not pieces:
-            frames, pieces, jobs = self._take_locked()
+        while self.outbox.ready and not pieces:
+            pieces, jobs = self._take_locked()
             runnable += jobs
-        finish = not frames and not pieces and self._is_flushed and not self._finished
+        finish = not pieces and self._is_flushed and not self._finished
         self._finished = self._finished or finish
-        self._sending = bool(frames or pieces)
+        self._sending = bool(pieces)
         self.lock.release()
-        run_all(runnable)
-        if finish:
+        if runnable:
+            run_all(runnable)
+        if pieces:
+            transport.send(b"".join(pieces) if len(pieces) > 1 else bytes(pieces[0]))
+        elif finish:
             self.flushed.set()
             transport.finish()
-        elif frames or pieces:
-            transport.send(_message(frames, pieces))
 
-    def _take_locked(self) -> tuple[list[Frame], list[bytes | memoryview], list[Job]]:
-        """The frames and pieces of the next message, and the jobs that may go on now."""
+    def _take_locked(self) -> tuple[list[bytes | memoryview], list[Job]]:
+        """The pieces of the next message, and the jobs that may go on now."""
         before = self.outbox.bytes
-        frames, pieces = self.outbox.take()
+        pieces = self.outbox.take()
         self._taken_bytes += before - self.outbox.bytes
-        return frames, pieces, self.use_room_locked()
+        return pieces, self.use_room_locked()
 
     @property
     def _is_flushed(self) -> bool:
@@ -220,22 +225,18 @@ class Line:
         return jobs
 
     def _watch_slow_peer_locked(self) -> None:
-        if self.congested and not self._watching_slow_peer:
-            self._watching_slow_peer = True
-            before = self._taken_bytes
-            timers.call_later(self.settings.slow_peer_timeout, lambda: self._check_slow_peer(before))
+        self._watching_slow_peer = True
+        before = self._taken_bytes
+        timers.call_later(self.settings.slow_peer_timeout, lambda: self._check_slow_peer(before))
 
     def _check_slow_peer(self, before: int) -> None:
         with self.lock:
             self._watching_slow_peer = False
             stuck = self.congested and self._taken_bytes == before
             waiting = self.outbox.bytes
-            if not stuck:
+            if not stuck and self.congested:
                 self._watch_slow_peer_locked()
         if stuck:
             patience = self.settings.slow_peer_timeout
             self._on_stuck(f"{self.peer_name} took nothing in for {patience:g} s with {waiting} bytes waiting for it")
 
-
-def _message(frames: list[Frame], pieces: list[bytes | memoryview]) -> bytes:
-    return b"".join((encode_frames(frames), *pieces)) if pieces else encode_frames(frames)

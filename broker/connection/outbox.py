@@ -13,7 +13,6 @@ from collections import deque
 from typing import Protocol
 
 from broker._pb.broker_pb2 import Encoded as WireEncoded
-from broker._pb.broker_pb2 import Frame
 from broker.codecs import Buffer, Encoded
 from broker.connection.frames import CHUNK_SIZE, INLINE_LIMIT, MESSAGE_LIMIT, chunk_header
 
@@ -37,21 +36,24 @@ class Sendable(Protocol):
 
     cost: int
 
-    def to_frame(self) -> Frame | None:
-        """The frame, or None if there is nothing to send any more. Called once, under the connection's lock."""
+    def to_bytes(self) -> bytes | None:
+        """The frame as a part of a message; None if there is nothing to send any more.
+
+        Called once, under the connection's lock.
+        """
 
 
 class ReadyFrame:
     """A frame that is complete."""
 
-    __slots__ = ("cost", "frame")
+    __slots__ = ("_frame", "cost")
 
-    def __init__(self, frame: Frame, cost: int = FRAME_COST) -> None:
-        self.frame = frame
+    def __init__(self, frame: bytes, cost: int = FRAME_COST) -> None:
+        self._frame = frame
         self.cost = cost
 
-    def to_frame(self) -> Frame | None:
-        return self.frame
+    def to_bytes(self) -> bytes | None:
+        return self._frame
 
 
 class Transfer:
@@ -175,7 +177,7 @@ class Outbox:
 
     def drop(self, call_id: int, reply: bool) -> bool:
         """Sends no more of a value; False if there was nothing left to send."""
-        transfer = self._transfers.pop((call_id, reply), None)
+        transfer = self._transfers.pop((call_id, reply), None) if self._transfers else None
         if transfer is None:
             return False
         self.bytes -= transfer.remaining
@@ -186,23 +188,25 @@ class Outbox:
         """What was never taken."""
         return [item for item, _ in self._frames]
 
-    def take(self) -> tuple[list[Frame], list[bytes | memoryview]]:
-        """The next message: its frames, and its chunks as pieces to be joined behind them. Both may be empty."""
-        frames: list[Frame] = []
+    def take(self) -> list[bytes | memoryview]:
+        """The next message: its frames, and its chunk, as pieces to be joined. There may be none."""
+        pieces: list[bytes | memoryview] = []
         used = 0
         while self._frames and used < _ROOM:
             item, transfer = self._frames.popleft()
-            frame = item.to_frame()
+            frame = item.to_bytes()
             self.bytes -= item.cost
             if frame is None:
                 if transfer is not None:
                     self.drop(*transfer.key)
                 continue
-            frames.append(frame)
+            pieces.append(frame)
             used += item.cost
             if transfer is not None:
                 self._in_turn.append(transfer)
-        return frames, self._take_chunk()
+        if self._in_turn:
+            pieces += self._take_chunk()
+        return pieces
 
     def _take_chunk(self) -> list[bytes | memoryview]:
         while self._in_turn:

@@ -14,8 +14,9 @@ from functools import partial
 from broker._pb.broker_pb2 import Cancel, Frame, Result
 from broker.codecs import Encoded
 from broker.connection.assemblies import Assemblies, inline_value
-from broker.connection.calls import CallRequest, Outcome, PendingCall, metadata_from_wire
+from broker.connection.calls import NO_METADATA, CallRequest, Outcome, PendingCall, metadata_from_wire
 from broker.connection.exports import Exports
+from broker.connection.chains import Job
 from broker.connection.line import Line
 from broker.connection.outbox import is_inline
 from broker.connection.refusals import Reason, Refused
@@ -152,6 +153,20 @@ class Outgoing:
 
     def on_result(self, frame: Frame) -> None:
         result = frame.result
+        wire = result.value
+        value = Encoded(wire.codec, wire.payload)
+        rare = wire.sizes or wire.buffers or wire.references or result.HasField("failed")
+        if rare or self._assemblies.is_too_large(value):
+            self._on_rare_result(frame, result)
+            return
+        with self._line.lock:
+            pending = self._answered_locked(frame)
+            runnable = self._close_locked(pending)
+        self._deliver(pending, result, value)
+        if runnable:
+            run_all(runnable)
+
+    def _on_rare_result(self, frame: Frame, result: Result) -> None:
         with self._line:
             pending = self._answered_locked(frame)
             refused = self._unwanted_locked(pending, result)
@@ -167,7 +182,7 @@ class Outgoing:
 
     def _answered_locked(self, frame: Frame) -> PendingCall:
         pending = self._pending.get(frame.id)
-        if pending is None or not pending.taken or not frame.reply or (frame.id, True) in self._assemblies:
+        if pending is None or not pending.taken or not frame.reply or self._assemblies.has((frame.id, True)):
             raise ProtocolError(f"an answer to call {frame.id} arrived, which is not open")
         return pending
 
@@ -184,18 +199,24 @@ class Outgoing:
 
     def _finished(self, pending: PendingCall, result: Result, value: Encoded) -> None:
         with self._line:
-            self._pending.pop(pending.id, None)
-            dropped = self._line.outbox.drop(pending.id, False)  # it may be answered before its arguments are there
-            runnable = self._line.use_room_locked() if dropped else []
-        if result.kept and pending.request.on_kept is not None:
+            runnable = self._close_locked(pending)
+        self._deliver(pending, result, value)
+        run_all(runnable)
+
+    def _close_locked(self, pending: PendingCall) -> list[Job]:
+        """The call is over. It may be answered before its arguments are there: then there is room now."""
+        self._pending.pop(pending.id, None)
+        return self._line.use_room_locked() if self._line.outbox.drop(pending.id, False) else []
+
+    def _deliver(self, pending: PendingCall, result: Result, value: Encoded) -> None:
+        kept = result.kept
+        if kept and pending.request.on_kept is not None:
             pending.request.on_kept()
         if result.HasField("failed"):
-            refused = Refused.from_wire(result.failed)
-            pending.finish(Outcome(refused=refused, may_have_run=True, kept=result.kept))
+            pending.finish(Outcome(refused=Refused.from_wire(result.failed), may_have_run=True, kept=kept))
         else:
-            metadata = metadata_from_wire(result.metadata) if result.metadata else {}
-            pending.finish(Outcome(value=value, raised=result.raised, kept=result.kept, metadata=metadata))
-        run_all(runnable)
+            metadata = metadata_from_wire(result.metadata) if result.metadata else NO_METADATA
+            pending.finish(Outcome(value, result.raised, kept=kept, metadata=metadata))
 
     def on_refused(self, frame: Frame) -> None:
         with self._line:

@@ -30,7 +30,7 @@ from broker._pb.broker_pb2 import (
     Release,
     Result,
 )
-from broker.connection.frames import ChunkFrame, chunk_header, decode_frames, encode_frames
+from broker.connection.frames import ChunkFrame, chunk_header, decode_frames, encode_frame
 from broker.connection.refusals import Reason, Refused
 from broker.errors import (
     AccessDenied,
@@ -158,8 +158,8 @@ def test_a_big_chunk_is_a_view_of_its_message() -> None:
 def test_frames_and_chunks_mix() -> None:
     ping, cancel = Frame(ping=Ping(nonce=1)), Frame(id=3, cancel=Cancel())
     small, big = b"x" * 10, b"y" * BIG
-    mixed = encode_frames([ping]) + chunk_header(1, False, 10) + small + encode_frames([cancel])
-    mixed += chunk_header(2, True, BIG) + big + encode_frames([ping, ping])
+    mixed = encode_frame(ping) + chunk_header(1, False, 10) + small + encode_frame(cancel)
+    mixed += chunk_header(2, True, BIG) + big + encode_frame(ping) + encode_frame(ping)
     expected = [
         ping, ChunkFrame(1, False, memoryview(small)), cancel, ChunkFrame(2, True, memoryview(big)), ping, ping,
     ]  # fmt: skip
@@ -184,7 +184,7 @@ def test_a_chunk_that_others_write_otherwise_is_read_too(written: bytes) -> None
 
 
 def test_unknown_fields_are_ignored_in_small_and_in_big_messages() -> None:
-    ping = encode_frames([Frame(ping=Ping(nonce=1))])
+    ping = encode_frame(Frame(ping=Ping(nonce=1)))
     unknown = b"\x12\x03abc"  # field 2 of Frames
     big = chunk_header(1, False, BIG) + bytes(BIG)
     assert len(list(decode_frames(ping + unknown + ping))) == 2

@@ -8,14 +8,14 @@ import pytest
 
 from broker._pb.broker_pb2 import Frame, Ping
 from broker.codecs import Encoded
-from broker.connection.frames import INLINE_LIMIT, MESSAGE_LIMIT, ChunkFrame, decode_frames, encode_frames
+from broker.connection.frames import INLINE_LIMIT, MESSAGE_LIMIT, ChunkFrame, decode_frames, encode_frame
 from broker.connection.outbox import FRAME_COST, Outbox, ReadyFrame, snapshot, wire_value
 
 MIB = 1 << 20
 
 
 def ping(nonce: int) -> ReadyFrame:
-    return ReadyFrame(Frame(ping=Ping(nonce=nonce)))
+    return ReadyFrame(encode_frame(Frame(ping=Ping(nonce=nonce))))
 
 
 def big(outbox: Outbox, call_id: int, size: int) -> None:
@@ -26,8 +26,8 @@ def big(outbox: Outbox, call_id: int, size: int) -> None:
 
 def taken(outbox: Outbox) -> list[Any]:
     """One message: the nonces of its pings, and (call, bytes) of its chunk."""
-    frames, pieces = outbox.take()
-    message = b"".join((encode_frames(frames), *pieces))
+    pieces = outbox.take()
+    message = b"".join(pieces)
     assert len(message) <= MESSAGE_LIMIT
     return [
         (frame.id, frame.data.nbytes) if isinstance(frame, ChunkFrame) else frame.ping.nonce
@@ -105,11 +105,11 @@ def test_what_is_dropped_holds_nothing(stage: str) -> None:
 
 def test_a_frame_that_has_nothing_to_say_any_more_takes_its_value_with_it() -> None:
     class Abandoned(ReadyFrame):
-        def to_frame(self) -> Frame | None:
+        def to_bytes(self) -> bytes | None:
             return None
 
     outbox = Outbox()
-    outbox.put(Abandoned(Frame()), outbox.transfer(1, False, Encoded("json", bytes(MIB))))
+    outbox.put(Abandoned(b""), outbox.transfer(1, False, Encoded("json", bytes(MIB))))
     assert taken(outbox) == []
     assert (outbox.bytes, outbox.is_empty) == (0, True)
 
@@ -120,11 +120,11 @@ def test_no_message_passes_the_limit() -> None:
     for _ in range(100):
         frame = Frame(id=1, reply=True)
         frame.result.value.CopyFrom(wire_value(Encoded("json", bytes(INLINE_LIMIT))))
-        outbox.put(ReadyFrame(frame, FRAME_COST + INLINE_LIMIT))
+        outbox.put(ReadyFrame(encode_frame(frame), FRAME_COST + INLINE_LIMIT))
     messages = []
     while outbox.ready:
-        frames, pieces = outbox.take()
-        messages.append(len(b"".join((encode_frames(frames), *pieces))))
+        pieces = outbox.take()
+        messages.append(len(b"".join(pieces)))
     assert max(messages) < MESSAGE_LIMIT
     assert min(messages[:3]) > 3 * MIB  # and the chunks are not kept back by a flood of frames
 
