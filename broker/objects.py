@@ -176,7 +176,8 @@ class Sessions:
         self._states: dict[Hashable, dict[int, SessionState]] = {}
 
     def find(self, connection: Hashable, number: int) -> SessionState | None:
-        return self._states.get(connection, {}).get(number)
+        sessions = self._states.get(connection) if self._states else None
+        return sessions.get(number) if sessions is not None else None
 
     def open(self, connection: Hashable, number: int) -> SessionState:
         """The state of a session, made if there is none."""

@@ -23,6 +23,11 @@ class Gate:
         self._waiting: deque[Callable[[], None]] = deque()
         self._passing_on = False  # a thread is in _pass_on
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is no limit: then nobody need enter."""
+        return self._limit is None
+
     def enter(self, start: Callable[[], None]) -> None:
         """Calls `start` when there is a place; each is followed by one `leave`."""
         if self.limit is not None:

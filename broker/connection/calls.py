@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from broker._pb.broker_pb2 import Call, Frame, InvokeResponse, MetadataValue, Result
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from broker.connection.outgoing import Outgoing
 
 Metadata = Mapping[str, str | bytes]
+NO_METADATA: Metadata = MappingProxyType({})
 _MAX_TIMEOUT_US = int(threading.TIMEOUT_MAX * 1e6)  # what nobody can wait for is no deadline
 _CHAIN_SIZE = 16
 
@@ -46,7 +48,7 @@ class CallRequest:
     session: int = 0
     oneway: bool = False
     lane: int = 0
-    metadata: Metadata = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=lambda: NO_METADATA)
     correlation_id: bytes = b""
     on_outcome: Callable[[Outcome], None] | None = None
     """Called once with how the call ended, instead of a thread that waits; by whichever thread ends it, often the one
@@ -67,9 +69,7 @@ class CallRequest:
         Raises CodecError for text that is no Unicode, and for metadata that is neither text nor bytes.
         """
         try:
-            call = write_call(
-                self.object, self.member, self.kind, self.session, self.chain, self.depth, self.arguments
-            )
+            call = write_call(self.object, self.member, self.kind, self.session, self.chain, self.depth, self.arguments)
             if self.depth > 1 or self.oneway or self.lane or self.metadata or self.correlation_id:
                 call += self._rare_fields().SerializeToString()
         except (TypeError, ValueError) as error:
@@ -77,9 +77,7 @@ class CallRequest:
         return call
 
     def _rare_fields(self) -> Call:
-        call = Call(
-            oneway=self.oneway, lane=self.lane, nested=self.is_nested, correlation_id=self.correlation_id
-        )
+        call = Call(oneway=self.oneway, lane=self.lane, nested=self.is_nested, correlation_id=self.correlation_id)
         put_metadata(call, self.metadata)
         return call
 
@@ -126,7 +124,7 @@ class Outcome:
     lost: str | None = None
     may_have_run: bool = False
     kept: bool = False
-    metadata: Metadata = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=lambda: NO_METADATA)
 
 
 class PendingCall:
@@ -229,7 +227,7 @@ class IncomingCall:
             session=call.session,
             oneway=call.oneway,
             lane=call.lane,
-            metadata=metadata_from_wire(call.metadata) if call.metadata else {},
+            metadata=metadata_from_wire(call.metadata) if call.metadata else NO_METADATA,
             correlation_id=call.correlation_id,
         )
 

@@ -23,7 +23,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from broker._pb.broker_pb2 import Frame, Hello, Ping
 from broker.connection.assemblies import Assemblies
@@ -70,6 +70,8 @@ class Connection:
         self.opened = threading.Event()
         """Set when the other side has introduced itself, or the connection has ended."""
         self.on_end: Callable[[Connection], None] | None = None
+        self.known: dict[str, Any] = {}
+        """What the side that serves knows of this connection; it alone uses it."""
         self._handler = handler
         self._accepts = accepts
         self._line = Line(settings, peer_name, self._end)

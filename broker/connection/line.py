@@ -46,7 +46,6 @@ class Line:
         self.peer_name = peer_name
         self.lock = threading.Lock()
         self.peer: Hello | None = None
-        self._size_limit = 0
         self.ended_because: str | None = None
         self.closing = False  # the transport ends when the outbox is empty
         self.flushed = threading.Event()
@@ -66,14 +65,13 @@ class Line:
     def introduced_locked(self, peer: Hello) -> None:
         """The other side has said who it is, and how big its chunks may be."""
         self.peer = peer
-        self._size_limit = peer.max_message_size
         self.outbox.chunk_size = min(CHUNK_SIZE, peer.chunk_size)
         self.outbox.chunk_credit = peer.chunk_credit
 
     def check_size(self, value: Encoded, what: str) -> None:
         """Raises MessageTooLargeError if the other side does not take a value of that size."""
         size = value.size if value.buffers else len(value.payload)
-        limit = self._size_limit
+        limit = self.peer.max_message_size if self.peer is not None else 0
         if limit and size > limit:
             raise MessageTooLargeError(
                 f"{what} {size} bytes and {self.peer_name} accepts at most {limit}: send less at a time, "
@@ -239,4 +237,3 @@ class Line:
         if stuck:
             patience = self.settings.slow_peer_timeout
             self._on_stuck(f"{self.peer_name} took nothing in for {patience:g} s with {waiting} bytes waiting for it")
-

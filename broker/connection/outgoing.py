@@ -15,8 +15,8 @@ from broker._pb.broker_pb2 import Cancel, Frame, Result
 from broker.codecs import Encoded
 from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import NO_METADATA, CallRequest, Outcome, PendingCall, metadata_from_wire
-from broker.connection.exports import Exports
 from broker.connection.chains import Job
+from broker.connection.exports import Exports
 from broker.connection.line import Line
 from broker.connection.outbox import is_inline
 from broker.connection.refusals import Reason, Refused

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 
 from broker.codecs import Edge
+from broker.connection.calls import NO_METADATA
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_aside
 from broker.dispatch.around import RefusedByFunction
@@ -36,17 +37,13 @@ class Answers:
         if raised and isinstance(value, RefusedByFunction):
             self.refuse(job, value.refused)
             return
-        request = job.call.request
         if raised:
             assert isinstance(value, BaseException)
             self._tally.raised(value)
             self._log_unheard(job, value)
-        metadata = (job.context.outgoing_metadata if job.context is not None else None) or {}
-        what = "what it raised" if raised else "its result"
+        metadata = (job.context.outgoing_metadata if job.context is not None else None) or NO_METADATA
         self._answer(
-            job,
-            lambda kept: job.call.answer(value, self._edge, raised=raised, kept=kept, metadata=metadata),
-            f"{request.object}.{request.member} ran, and {what} cannot be encoded by the server",
+            job, lambda kept: job.call.answer(value, self._edge, raised=raised, kept=kept, metadata=metadata), raised
         )
 
     def _log_unheard(self, job: Job, error: BaseException) -> None:
@@ -71,14 +68,16 @@ class Answers:
         self._tally.refused(refused.reason)
         job.call.refuse(refused, ran=ran, kept=kept)
 
-    def _answer(self, job: Job, answer: Callable[[bool], None], cannot_be_encoded: str = "") -> None:
+    def _answer(self, job: Job, answer: Callable[[bool], None], raised: bool = False) -> None:
         kept = self._under_way.keeps(job)
         try:
             answer(kept)
         except MessageTooLargeError as error:
             self._refuse(job, Refused(Reason.MESSAGE_TOO_LARGE, str(error)), ran=True, kept=kept)
         except CodecError as error:
-            refused = Refused(Reason.RESULT_NOT_ENCODABLE, f"{cannot_be_encoded}: {error}")
+            request, what = job.call.request, "what it raised" if raised else "its result"
+            ran = f"{request.object}.{request.member} ran, and {what} cannot be encoded by the server"
+            refused = Refused(Reason.RESULT_NOT_ENCODABLE, f"{ran}: {error}")
             self._refuse(job, refused, ran=True, kept=kept)
         except BaseException as error:  # user code: what turns a value into plain data
             _log.exception("a call of %s could not be answered", job.call.request.object)

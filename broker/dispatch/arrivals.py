@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
 from broker.connection.calls import IncomingCall
 from broker.connection.engine import Connection
 from broker.context import Client
@@ -15,7 +13,6 @@ class Arrivals:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._clients: WeakKeyDictionary[Connection, dict[str, Client]] = WeakKeyDictionary()
 
     def incoming(self, call: IncomingCall) -> None:
         self._dispatcher.dispatch(call, self._client(call), call.connection)
@@ -27,10 +24,9 @@ class Arrivals:
         self._dispatcher.connection_ended(connection)
 
     def _client(self, call: IncomingCall) -> Client:
-        codec = call.request.arguments.codec
-        known = self._clients.setdefault(call.connection, {})
-        client = known.get(codec)
+        codec, connection = call.request.arguments.codec, call.connection
+        client: Client | None = connection.known.get(codec)
         if client is None:
-            peer = call.connection.peer
-            client = known[codec] = Client(call.peer, peer.process_id if peer is not None else b"", codec)
+            peer = connection.peer
+            client = connection.known[codec] = Client(call.peer, peer.process_id if peer is not None else b"", codec)
         return client

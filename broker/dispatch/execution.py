@@ -32,6 +32,7 @@ from broker.objects import Registration, SessionState
 MOST_ITEMS = 1 << 20
 """A loop over an object gets all its items in one answer; of more than these it is an error."""
 
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})  # surely no awaitables
 _log = logging.getLogger("broker")
 
 
@@ -111,10 +112,10 @@ class Execution:
             context.cancel()
         if context.deadline is not None:
             job.timer = timers.call_at(context.deadline, lambda: job.cancel("the time of the call is over"))
-        variables = context.new_context()
+        variables = contextvars.copy_context()
         try:
             result = variables.run(self._carry_out, registration, member, job, args, kwargs)
-            if inspect.isawaitable(result):
+            if type(result) not in _PLAIN and inspect.isawaitable(result):
                 self._await(job, result, variables)
                 return
         except BaseException as error:  # whatever a method raises is its result
@@ -132,6 +133,8 @@ class Execution:
         args: tuple[object, ...],
         kwargs: dict[str, object],
     ) -> object:
+        assert job.context is not None
+        job.context.enter()  # to be left with the context of this thread
         if not self._around:
             return self._call_member(registration, member, job, args, kwargs)
         return self._around.run(

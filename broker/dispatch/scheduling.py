@@ -44,6 +44,22 @@ class _Task:
         return self._job.caller or self._job.client.address
 
 
+class _TimedTask(_Task):
+    """A call of a member, which remembers how long such calls take. Of two at once one may be forgotten."""
+
+    __slots__ = ()
+
+    def __call__(self) -> None:
+        job = self._job
+        began = time.perf_counter()
+        self._step(job)
+        took = time.perf_counter() - began
+        assert job.registration is not None
+        member, paces = job.call.request.member, job.registration.paces
+        before = paces.get(member, 0.0)
+        paces[member] = before + (took - before) * _WEIGHT
+
+
 class Scheduler:
     """Brings the calls of one daemon to their threads. Every method may be called from any thread, and none waits.
 
@@ -76,7 +92,8 @@ class Scheduler:
         gate, job.gate = job.gate, None
         if gate is not None:
             gate.leave()
-        self.leave_lane(job)
+        if job.lane is not None:
+            self.leave_lane(job)
 
     # ---- threads
 
@@ -118,22 +135,33 @@ class Scheduler:
 
         A description needs no place: nothing of the object runs.
         """
-        if job.caller is not None and job.caller.when_uncongested(lambda: self.schedule(job, run)):
+        caller = job.caller
+        if caller is not None and caller.congested and caller.when_uncongested(lambda: self.schedule(job, run)):
             return
         if job.call.request.kind == Call.DESCRIBE:
             self.on_worker(job, run, quick=True)
             return
         registration = job.registration
         assert registration is not None
-        registration.gate.enter(lambda: self._submit(job, registration, run))
+        if registration.gate.is_open:
+            self._submit(job, registration, run)
+        else:
+            registration.gate.enter(lambda: self._submit_gated(job, registration, run))
+
+    def _submit_gated(self, job: Job, registration: Registration, run: Step) -> None:
+        job.gate = registration.gate
+        self._submit(job, registration, run)
 
     def _submit(self, job: Job, registration: Registration, run: Step) -> None:
-        job.gate = registration.gate
         executor = registration.executor
-        if executor is None:
-            self.on_worker(job, lambda job: _timed(job, registration, run), quick=_is_quick(job, registration))
-        else:
+        if executor is not None:
             registration.handing_over.enter(lambda: self._hand_over_later(job, registration, executor, run))
+            return
+        quick = registration.paces.get(job.call.request.member, 0.0) < _QUICK
+        try:
+            self._threads.submit(_TimedTask(job, run), quick=quick)
+        except Overloaded as error:
+            self._refuse(job, Refused(Reason.OVERLOADED, str(error)))
 
     # ---- the executor of an object
 
@@ -184,17 +212,3 @@ def _submit_to(executor: Executor, step: Callable[[], None], failed: Callable[[B
         executor.submit(step).add_done_callback(dropped)
     except BaseException as error:
         failed(error)
-
-
-def _is_quick(job: Job, registration: Registration) -> bool:
-    return registration.paces.get(job.call.request.member, 0.0) < _QUICK
-
-
-def _timed(job: Job, registration: Registration, run: Step) -> None:
-    """Runs a call, and remembers how long calls of that member take. Two at once may lose one figure."""
-    began = time.perf_counter()
-    run(job)
-    took = time.perf_counter() - began
-    member, paces = job.call.request.member, registration.paces
-    before = paces.get(member, 0.0)
-    paces[member] = before + (took - before) * _WEIGHT

@@ -96,7 +96,7 @@ class UnderWay:
         """The call is answered."""
         with self._lock:
             self._jobs.discard(job)
-            if not self._jobs:
+            if self.draining and not self._jobs:
                 self._idle.notify_all()
             over = self._sessions_over_locked(job) if self._ended else []
         for session in over:
@@ -115,8 +115,8 @@ class UnderWay:
 
     def keeps(self, job: Job) -> bool:
         """Whether something is kept for the session of the call."""
-        session = job.session
-        return session is not None and self._sessions.find(*session) is not None
+        caller = job.caller
+        return caller is not None and self._sessions.find(caller, job.call.request.session) is not None
 
     def session_of(self, job: Job) -> SessionState | None:
         """What is kept for the session of the call, made if there is nothing; None for a unary caller."""
