@@ -26,7 +26,7 @@ class Gate:
     @property
     def is_open(self) -> bool:
         """Whether there is no limit: then nobody need enter."""
-        return self._limit is None
+        return self.limit is None
 
     def enter(self, start: Callable[[], None]) -> None:
         """Calls `start` when there is a place; each is followed by one `leave`."""
