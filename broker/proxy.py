@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from inspect import Signature
 from typing import Any
@@ -244,8 +244,7 @@ class ProxyControl:
     @property
     def connected(self) -> bool:
         """Whether the proxy has used a connection that is still open."""
-        connection = self._remote.session.connection
-        return connection is not None and connection.engine.usable
+        return self._remote.connected
 
     timeout = property(lambda self: self._remote.options.timeout, doc="Seconds that a call may take; None: no limit.")
     connect_timeout = property(
@@ -280,6 +279,16 @@ class ProxyControl:
     def close(self) -> None:
         """Ends the session: its instances and resources go. The proxy stays usable, with a new session."""
         self._remote.session.close()
+
+    def on_reconnect(self, function: Callable[[], object]) -> None:
+        """Calls the function, without arguments, each time that the connection was lost and made anew.
+
+        That is what a program needs whose exported objects the other side holds: they are gone with the connection, and
+        the function passes them on again. With such a function the connection is made anew on its own account, for as
+        long as the proxy is there, and what the daemon had kept for the session is given up without an error: the
+        function is what tells. It runs on a thread of the library; what it raises is logged.
+        """
+        self._remote.on_reconnect(function)
 
     def reconnect(self) -> None:
         """Ends the session and connects anew. Raises CommunicationError if that fails."""

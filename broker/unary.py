@@ -12,6 +12,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from broker._pb import broker_pb2 as wire
 from broker.codecs import Edge, Encoded, JsonCodec, codec
+from broker.codecs.encoder import NO_WAY_BACK
 from broker.codecs.exceptions import message_of
 from broker.connection import chains
 from broker.connection.calls import CallRequest, Metadata, metadata_from_wire, put_metadata
@@ -19,7 +20,7 @@ from broker.connection.refusals import Reason, Refused
 from broker.connection.statuses import abort
 from broker.context import Client
 from broker.dispatch import Dispatcher
-from broker.errors import MessageTooLargeError
+from broker.errors import CodecError, MessageTooLargeError
 from broker.objects import ObjectTable
 
 MAX_REQUEST_SIZE = 64 << 20
@@ -64,6 +65,8 @@ class UnaryCall:
             response.exception.CopyFrom(_exception(value, edge))
         if not self._is_plain:
             encoded = codec(self.request.arguments.codec).encode(value, edge, "result")
+            if encoded.references:
+                raise CodecError(f"result: {NO_WAY_BACK}")
             message = wire.Encoded(
                 codec=encoded.codec, payload=bytes(encoded.payload), buffers=map(bytes, encoded.buffers)
             )

@@ -125,7 +125,6 @@ NOT_YET: set[str] = {
     "connect",
     "connect_async",
     "options",
-    "proxy._broker.on_reconnect",
     "send",
     "submit",
 }

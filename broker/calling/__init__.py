@@ -1,12 +1,13 @@
 """The calls of a client on their way out.
 
-options     how a proxy calls
-edge        what travels as a reference, and what arrives as a proxy
-remote      one remote object, as a proxy sees it: place, connection, session, description
-exported    the same for an exported object of the other side
-serving     what comes back: calls of the objects that this process exports
-invocation  one call: what is asked, what is sent again, what comes of it
-around      the functions around it; around_futures has them for futures
+options       how a proxy calls
+edge          what travels as a reference, and what arrives as a proxy
+remote        one remote object, as a proxy sees it: place, connection, session, description
+reconnecting  what happens when its connection was lost
+exported      the same for an exported object of the other side
+serving       what comes back: calls of the objects that this process exports
+invocation    one call: what is asked, what is sent again, what comes of it
+around        the functions around it; around_futures has them for futures
 """
 
 from broker.calling import serving

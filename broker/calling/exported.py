@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from broker.calling.options import Options
 from broker.calling.remote import Remote
 from broker.codecs import Reference
 from broker.connection.client import Route, Session
 from broker.connection.exports import Held
-from broker.errors import ConnectionClosedError
+from broker.errors import BrokerError, ConnectionClosedError
 from broker.uri import URI
 
 
@@ -28,8 +30,18 @@ class ExportedRemote(Remote):
     def retries(self) -> int:
         return 0
 
+    def on_reconnect(self, function: Callable[[], object]) -> None:
+        raise BrokerError(
+            f"{self.where()} is gone with its connection, and no other leads there: "
+            "it is the process that exports it which connects again, and passes it on anew"
+        )
+
     def where(self) -> str:
         return f"export {self._held.number} of {self._held.connection.peer_name}"
+
+    @property
+    def connected(self) -> bool:
+        return self._held.connection.usable
 
     def open_place(self) -> tuple[URI, Route] | None:
         return (self.uri, _route(self._held)) if self._held.connection.usable else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +16,7 @@ from broker.calling.edge import Edge
 from broker.calling.futures import CallFuture
 from broker.calling.invocation import Invocation, Lanes, earlier, error_of
 from broker.calling.options import Options
+from broker.calling.reconnecting import Reconnecting
 from broker.codecs import Encoded, Reference, codec
 from broker.connection.client import Place, Route, Session, pool
 from broker.context import CallContext
@@ -52,6 +53,12 @@ class Remote:
     def retries(self) -> int:
         """How often a call that may have run is repeated."""
         return self.options.retries
+
+    @property
+    def connected(self) -> bool:
+        """Whether the object was called over a connection that is still open."""
+        connection = self.session.connection
+        return connection is not None and connection.engine.usable
 
     # ---- descriptions
 
@@ -159,6 +166,12 @@ class Remote:
         uri, connection = self.connect(self._deadline())
         self.session.on(connection)
         return uri
+
+    def on_reconnect(self, function: Callable[[], object]) -> None:
+        """Calls the function, aside, when the connection was lost and another was made; that is done at once then."""
+        watcher = self.session.watch(Reconnecting)
+        assert isinstance(watcher, Reconnecting)
+        watcher.add(function, self)
 
     def forget_place(self) -> bool:
         """The object is not where the name led to. False if it is no name: then there is nowhere else to look."""

@@ -7,8 +7,9 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import grpc
 
@@ -99,6 +100,16 @@ def _open_stream(channel: grpc.Channel, engine: Connection) -> Stream:
     return stream
 
 
+class Watcher(Protocol):
+    """Whom it concerns that a connection is lost."""
+
+    def connected(self, route: Route, *, anew: bool) -> None:
+        """The session is on this connection now; `anew`: in place of one that was lost. Must not wait."""
+
+    def lost(self) -> None:
+        """The connection that it watches is gone. Called once for each, by any thread: must not wait."""
+
+
 class Route:
     """Where the calls of proxies go, with what these know about the other side."""
 
@@ -121,6 +132,9 @@ class Route:
     def end_session(self, number: int) -> None:
         """The session is over. Called by finalizers too: takes no lock."""
 
+    def watch(self, watcher: Watcher) -> None:
+        """Tells the watcher, which is known weakly, when the connection is lost that can be made anew."""
+
 
 class ClientConnection(Route):
     """A connection that this process opened."""
@@ -134,6 +148,7 @@ class ClientConnection(Route):
         self.users = 0  # sessions; under _Pool.lock
         self.idle_since = time.monotonic()
         self._sessions = 0
+        self._watchers: WeakSet[Watcher] = WeakSet()  # under _Pool.lock
         self._failure: grpc.StatusCode | None = None
 
     def open(self, timeout: float | None) -> None:
@@ -158,6 +173,11 @@ class ClientConnection(Route):
 
     def _ended(self, stream: Stream) -> None:
         pool.forget(self)
+        with pool.lock:
+            watchers = [] if pool.closed else list(self._watchers)
+            self._watchers.clear()
+        for watcher in watchers:
+            watcher.lost()
         timers.call_later(_LAST_WORDS_SECONDS, stream.cancel)
 
     def begin_session(self) -> int:
@@ -168,6 +188,14 @@ class ClientConnection(Route):
 
     def end_session(self, number: int) -> None:
         pool.detach_later(self, number)
+
+    def watch(self, watcher: Watcher) -> None:
+        with pool.lock:
+            ended = self.engine.ended_because is not None
+            if not ended:
+                self._watchers.add(watcher)
+        if ended:
+            watcher.lost()
 
     def _read(self, channel: grpc.Channel, stream: Stream) -> None:
         stream.read()
@@ -214,6 +242,8 @@ class _Pool:
         self.handler: Handler | None = None
         """Serves the calls that come over the connections of this process."""
         self.forked = False
+        self.closed = False
+        """The process ends."""
         self._connections: dict[Place, ClientConnection] = {}
         # A lock is there as long as somebody holds it or waits for it.
         self._connecting: WeakValueDictionary[Place, threading.Lock] = WeakValueDictionary()
@@ -300,6 +330,7 @@ class _Pool:
     def close_all(self) -> None:
         """Ends every connection in order; at interpreter exit. What was queued, oneway calls say, still goes out."""
         with self.lock:
+            self.closed = True
             connections = list(self._connections.values())
             self._connections.clear()
         for connection in connections:
@@ -325,13 +356,15 @@ class Session:
     """What one proxy has at one daemon. It is a number on the connection that was used last.
 
     State that the server keeps for it is never lost in silence: after the loss of the connection the next use raises
-    ConnectionClosedError once, and the use after that starts anew.
+    ConnectionClosedError once, and the use after that starts anew. Where somebody watches, he is told instead.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_kept", "_lock", "_number")
+    __slots__ = ("__weakref__", "_connection", "_kept", "_lock", "_lost", "_number", "_watcher")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._watcher: Watcher | None = None
+        self._lost = False  # the connection before was lost, and nobody was told yet
         self._connection: Route | None = None
         self._number = 0
         self._kept = False
@@ -343,18 +376,22 @@ class Session:
         with self._lock:
             if connection is self._connection:
                 return self._number
-            lost = self._kept
+            watcher, kept = self._watcher, self._kept
+            self._lost = self._lost or self._connection is not None
             self._end()
-            if lost:
+            if kept and watcher is None:
                 error = ConnectionClosedError(
                     f"the state that {connection.place} kept for this proxy was lost with its connection; "
                     "the next call starts a new session"
                 )
                 error.may_have_run = False
                 raise error
-            self._number = connection.begin_session()
+            number = self._number = connection.begin_session()
             self._connection = connection
-            return self._number
+            anew, self._lost = self._lost, False
+        if watcher is not None:
+            watcher.connected(connection, anew=anew)
+        return number
 
     def kept(self) -> None:
         """The server keeps something for this session."""
@@ -364,9 +401,22 @@ class Session:
     def connection(self) -> Route | None:
         return self._connection
 
+    def watch(self, make: Callable[[], Watcher]) -> Watcher:
+        """Who watches the connections of this session; made if nobody does."""
+        with self._lock:
+            watcher, connection = self._watcher, self._connection
+            if watcher is None:
+                watcher = self._watcher = make()
+            else:
+                connection = None
+        if connection is not None:
+            watcher.connected(connection, anew=False)
+        return watcher
+
     def close(self) -> bool:
         """Ends the session, at once; the next use starts a new one. True if there was one."""
         with self._lock:
+            self._lost = False
             ended = self._end()
         if ended:
             pool.end_sessions()

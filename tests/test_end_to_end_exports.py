@@ -1,0 +1,678 @@
+"""Objects and functions that a client exports, and a daemon calls back: with real daemons, and real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import gc
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import broker
+from broker import errors
+from broker.connection.client import pool
+
+Run = Callable[..., Any]
+SOON = 20.0
+
+
+@dataclass
+class Quote:
+    symbol: str
+    price: float
+
+
+class Hub:
+    """Keeps what it is given, and calls it when it is told to."""
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+        self.ended: list[str] = []
+        self.threads: list[threading.Thread] = []
+
+    def keep(self, *callbacks: Any) -> int:
+        self.kept += callbacks
+        return len(self.kept)
+
+    def drop(self, callback: Any) -> int:
+        self.kept.remove(callback)
+        return len(self.kept)
+
+    def drop_all(self) -> None:
+        self.kept.clear()
+
+    def call(self, *args: Any) -> list[Any]:
+        return [callback(*args) for callback in self.kept]
+
+    def call_now(self, callback: Any, *args: Any) -> Any:
+        return callback(*args)
+
+    def call_with_timeout(self, callback: Any, timeout: float) -> Any:
+        callback._broker.set("timeout", timeout)
+        return callback()
+
+    def later(self, callback: Any, *args: Any) -> None:
+        """Calls from a thread of its own, after this call has returned."""
+        thread = threading.Timer(0.05, callback, args)
+        self.threads.append(thread)
+        thread.start()
+
+    def join(self) -> None:
+        """Waits until all that `later` began has ended."""
+        while self.threads:
+            self.threads.pop().join(SOON)
+
+    def echo(self, value: Any) -> Any:
+        return value
+
+    def describe(self, value: Any) -> tuple[str, str, bool]:
+        return type(value).__name__, str(value._broker.uri), value._broker.connected
+
+    def exercise(self, thing: Any) -> list[Any]:
+        """Every kind of call."""
+        thing.level = 5
+        thing.note.oneway("oneway")
+        thing["k"] = "v"
+        future = thing.add.future(3, 4)
+        results = [thing.add(1, 2), thing.level, len(thing), thing["k"], "k" in thing, list(thing), thing(9)]
+        return [*results, future.result(SOON), thing.notes()]
+
+    def quotes(self, callback: Any) -> str:
+        return str(callback(Quote("ACME", 1.5)))
+
+    def on_close(self, name: str) -> None:
+        broker.current_context.on_close(lambda: self.ended.append(name))
+
+    def ended_sessions(self) -> list[str]:
+        return self.ended
+
+
+class Thing:
+    """What a client exports as an object."""
+
+    attribute = "never remote"
+
+    def __init__(self) -> None:
+        self._level = 0
+        self._values: dict[str, str] = {}
+        self._notes: list[str] = []
+
+    def add(self, a: int, b: int) -> int:
+        """Adds."""
+        return a + b
+
+    @property
+    def level(self) -> int:
+        return self._level
+
+    @level.setter
+    def level(self, value: int) -> None:
+        self._level = value
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)
+
+    def notes(self) -> list[str]:
+        return self._notes
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, key: str) -> str:
+        return self._values[key]
+
+    def __setitem__(self, key: str, value: str) -> None:
+        self._values[key] = value
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __call__(self, value: int) -> int:
+        return value + 1
+
+    def _private(self) -> None: ...
+
+
+@pytest.fixture
+def daemon() -> Iterator[broker.Daemon]:
+    with broker.Daemon() as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def hub(daemon: broker.Daemon) -> Any:
+    return broker.Proxy(daemon.register(Hub(), "hub"))
+
+
+def references(daemon: broker.Daemon) -> int:
+    return daemon.stats().exports
+
+
+def given(proxy: Any) -> int:
+    """How many objects of this process the other side of the proxy's connection holds."""
+    return int(proxy._broker._remote.session.connection.engine.exports.given)
+
+
+def eventually(condition: Callable[[], object], timeout: float = SOON) -> None:
+    give_up = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def double(value: int) -> int:
+    return 2 * value
+
+
+# ---- what can be called, and from where
+
+
+def test_a_function_is_called_back_during_the_call_on_the_thread_that_waits(hub: Any) -> None:
+    threads = []
+
+    def callback(value: int) -> int:
+        threads.append(threading.current_thread())
+        return 2 * value
+
+    assert hub.call_now(broker.export(callback), 21) == 42
+    assert threads == [threading.current_thread()]
+
+
+def test_a_function_is_called_back_long_after_and_from_another_thread(hub: Any) -> None:
+    got: list[int] = []
+    arrived = threading.Event()
+
+    def callback(value: int) -> None:
+        got.append(value)
+        arrived.set()
+
+    hub.later(broker.export(callback), 3)
+    assert arrived.wait(SOON)
+    assert got == [3]
+    hub.join()
+
+
+def test_what_was_kept_is_called_by_later_calls(hub: Any) -> None:
+    assert hub.keep(broker.export(double)) == 1
+    assert hub.call(4) == [8]
+    assert hub.call(5) == [10]
+
+
+def test_every_kind_of_call_reaches_an_exported_object(hub: Any) -> None:
+    results = hub.exercise(broker.export(Thing()))
+    assert results == [3, 5, 7, "v", True, ["k"], 10, 7, ["oneway"]]
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [lambda f: [f], lambda f: {"deep": [(f, {1: f})]}, lambda f: (f, f)],
+)
+def test_an_export_may_lie_at_any_depth(hub: Any, wrapped: Callable[[Any], Any]) -> None:
+    value = wrapped(broker.export(double))
+    returned = hub.echo(value)
+    assert returned == wrapped(double)  # its owner gets the function itself back
+
+
+def test_what_is_exported_can_be_a_bound_method_a_builtin_a_partial(hub: Any) -> None:
+    items: list[int] = []
+    hub.call_now(broker.export(items.append), 3)
+    assert items == [3]
+    assert hub.call_now(broker.export(Thing().add), 1, 2) == 3
+    assert hub.call_now(broker.export(functools.partial(pow, 2)), 5) == 32
+    assert hub.call_now(broker.export(lambda: "lambda")) == "lambda"
+
+
+def test_async_functions_run_on_a_loop_of_this_process(hub: Any) -> None:
+    async def callback(value: int) -> int:
+        await asyncio.sleep(0.001)
+        return value + 1
+
+    assert hub.call_now(broker.export(callback), 1) == 2
+
+
+def test_what_a_callback_raises_arrives_with_its_traceback(hub: Any) -> None:
+    def callback() -> None:
+        raise ValueError("no such quote")
+
+    with pytest.raises(ValueError, match="no such quote") as caught:
+        hub.call_now(broker.export(callback))
+    assert "in callback" in errors.get_remote_traceback(caught.value)
+
+
+def test_values_of_the_hints_arrive_as_what_they_were(hub: Any) -> None:
+    got: list[Quote] = []
+
+    def callback(quote: Quote) -> str:
+        got.append(quote)
+        return quote.symbol
+
+    assert hub.quotes(broker.export(callback)) == "ACME"
+    assert got == [Quote("ACME", 1.5)]
+
+
+def test_an_executor_and_a_limit_hold_for_an_export(hub: Any) -> None:
+    names: list[str] = []
+    with ThreadPoolExecutor(1, thread_name_prefix="gui") as executor:
+        exported = broker.export(lambda: names.append(threading.current_thread().name), executor=executor)
+        done = threading.Event()
+        hub.later(exported)
+        hub.later(broker.export(done.set))
+        assert done.wait(SOON)
+        hub.join()
+    assert names[0].startswith("gui")
+
+
+def test_calls_of_a_limited_export_run_one_after_another(hub: Any) -> None:
+    running, most, done = [0], [0], threading.Semaphore(0)
+
+    def callback() -> None:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.005)
+        running[0] -= 1
+        done.release()
+
+    exported = broker.export(callback, max_concurrency=1)
+    for _ in range(10):
+        hub.later(exported)
+    for _ in range(10):
+        assert done.acquire(timeout=SOON)
+    hub.join()
+    assert most == [1]
+
+
+def test_a_daemon_returns_exports_of_its_own(daemon: broker.Daemon) -> None:
+    class Factory:
+        def __init__(self) -> None:
+            self.made: list[Thing] = []
+
+        def make(self) -> Any:
+            self.made.append(Thing())
+            return broker.export(self.made[-1])
+
+        def is_mine(self, thing: Any) -> bool:
+            return any(thing is made for made in self.made)
+
+    factory: Any = broker.Proxy(daemon.register(Factory()))
+    thing = factory.make()
+    assert thing.add(1, 2) == 3
+    assert thing.add.__doc__ == "Adds."
+    assert factory.is_mine(thing)
+    assert references(daemon) == 1
+    del thing
+    eventually(lambda: references(daemon) == 0)
+
+
+def test_calls_back_and_forth_nest(daemon: broker.Daemon) -> None:
+    class Ladder:
+        def climb(self, height: int, other: Any) -> int:
+            return 0 if height == 0 else 1 + int(other(height - 1, broker.export(self.climb)))
+
+    ladder: Any = broker.Proxy(daemon.register(Ladder()))
+
+    def climb(height: int, other: Any) -> int:
+        return 0 if height == 0 else 1 + int(other(height - 1, broker.export(climb)))
+
+    assert climb(50, ladder.climb) == 50
+    with pytest.raises(errors.BrokerError, match="deep"):
+        climb(100, ladder.climb)
+
+
+# ---- what it is on the other side
+
+
+def test_equal_functions_are_equal_proxies_on_the_other_side(hub: Any) -> None:
+    thing = Thing()
+    hub.keep(broker.export(thing.add), broker.export(double), broker.export(thing))
+    assert hub.drop(broker.export(thing.add)) == 2
+    assert hub.drop(broker.export(thing)) == 1
+    assert hub.drop(broker.export(double)) == 0
+    hub.keep(broker.export(Thing().add))
+    with pytest.raises(ValueError, match=r"not in list|x not in list"):
+        hub.drop(broker.export(Thing().add))
+
+
+def test_its_uri_names_the_connection(hub: Any) -> None:
+    kind, uri, connected = hub.describe(broker.export(double))
+    assert kind == "Proxy"
+    assert uri.startswith("BROKER:@")
+    assert "@./c:" in uri
+    assert connected
+    with pytest.raises(errors.CommunicationError, match="only the proxy that arrived"):
+        broker.Proxy(uri).anything()
+
+
+def test_only_exposed_members_are_remote(daemon: broker.Daemon) -> None:
+    class Probing:
+        def probe(self, thing: Any, name: str) -> Any:
+            return getattr(thing, name)
+
+    class Guarded:
+        @broker.expose
+        def shown(self) -> str:
+            return "shown"
+
+        def hidden(self) -> str:
+            raise AssertionError("called")
+
+    probing: Any = broker.Proxy(daemon.register(Probing()))
+    with pytest.raises(AttributeError, match=r"export \d+ of .* has no remote member 'attribute'"):
+        probing.probe(broker.export(Thing()), "attribute")
+    with pytest.raises(AttributeError, match="no remote member 'hidden'"):
+        probing.probe(broker.export(Guarded()), "hidden")
+    with pytest.raises(AttributeError, match="never remote"):
+        probing.probe(broker.export(Thing()), "_private")
+    with pytest.raises(AttributeError, match="never remote"):
+        probing.probe(broker.export(double), "__globals__")
+
+
+def test_a_third_process_cannot_be_given_it(daemon: broker.Daemon, hub: Any) -> None:
+    class Gossip:
+        def __init__(self, other: str) -> None:
+            self.other = other
+
+        def tell(self, callback: Any) -> Any:
+            return broker.Proxy(self.other, local=False).keep(callback)
+
+        def pickled(self, callback: Any) -> bytes:
+            return pickle.dumps(callback)
+
+        def copied(self, callback: Any) -> int:
+            twin = copy.copy(callback)
+            assert twin == callback
+            return int(twin(4))
+
+    with broker.Daemon() as other:
+        gossip: Any = broker.Proxy(other.register(Gossip(str(hub._broker.uri))))
+        with pytest.raises(errors.RemoteError, match="register it with a daemon") as caught:
+            gossip.tell(broker.export(double))
+        assert caught.value.type.endswith("CodecError")
+        with pytest.raises(errors.RemoteError, match="register it with a daemon"):
+            gossip.pickled(broker.export(double))
+        assert gossip.copied(broker.export(double)) == 8
+    assert hub.call(1) == []
+
+
+def test_a_name_server_takes_no_export(daemon: broker.Daemon) -> None:
+    class Registrar:
+        def enter(self, callback: Any) -> None:
+            broker.start_ns  # noqa: B018 - it is there
+            names = broker.NameServer.__new__(broker.NameServer)
+            names.register("example.callback", callback)
+
+    registrar: Any = broker.Proxy(daemon.register(Registrar()))
+    with pytest.raises(TypeError, match="register it with a daemon"):
+        registrar.enter(broker.export(double))
+
+
+def test_a_unary_caller_cannot_be_given_one(daemon: broker.Daemon) -> None:
+    import grpc
+
+    from broker._pb import broker_pb2 as wire
+
+    class Giver:
+        def give(self) -> Any:
+            return broker.export(double)
+
+    daemon.register(Giver(), "giver")
+    with grpc.insecure_channel(f"localhost:{daemon.address[1]}") as channel:
+        invoke = channel.unary_unary(
+            "/broker.v1.ObjectBroker/Invoke",
+            request_serializer=wire.InvokeRequest.SerializeToString,
+            response_deserializer=wire.InvokeResponse.FromString,
+        )
+        for request in (
+            wire.InvokeRequest(object="giver", method="give"),
+            wire.InvokeRequest(object="giver", method="give", plain=True),
+            wire.InvokeRequest(object="giver", method="give", encoded=wire.Encoded(codec="json", payload=b"[[],{}]")),
+            wire.InvokeRequest(object="@1", method="give"),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                invoke(request, timeout=SOON)
+            expected = "no object '@1'" if request.object == "@1" else "register the object with a daemon"
+            assert expected in str(caught.value)
+
+
+def test_what_cannot_be_exported_says_so(hub: Any) -> None:
+    for wrong, message in ((Thing, "export an instance"), (3, "travel as copies"), (hub, "pass it on as it is")):
+        with pytest.raises(TypeError, match=message):
+            broker.export(wrong)
+    with pytest.raises(TypeError, match="no public method"):
+        broker.export(object())
+    with pytest.raises(errors.CodecError, match=r"wrap it in broker\.export"):
+        hub.keep(double)
+    limited = Thing()
+    exported = broker.export(limited, max_concurrency=2)
+    assert broker.export(limited) == exported
+    assert broker.export(exported) is exported
+    with pytest.raises(ValueError, match="exists, with another max_concurrency"):
+        broker.export(limited, max_concurrency=1)
+
+
+def test_used_here_an_export_is_the_object_itself() -> None:
+    thing = Thing()
+    exported = broker.export(thing)
+    exported.level = 3
+    assert (thing.level, exported.add(1, 2), exported(1)) == (3, 3, 2)
+    assert copy.deepcopy(exported) is exported
+    assert repr(exported).endswith("of the Thing object>")
+    with pytest.raises(AttributeError):
+        _ = exported._level
+    with pytest.raises(errors.CodecError, match="cannot be pickled"):
+        pickle.dumps(exported)
+
+
+# ---- how long it lives
+
+
+def test_it_lives_while_the_other_side_holds_it_and_no_longer(hub: Any, daemon: broker.Daemon) -> None:
+    gone = threading.Event()
+
+    class Ending(Thing):
+        def __del__(self) -> None:
+            gone.set()
+
+    hub.keep(broker.export(Ending()))
+    gc.collect()
+    assert not gone.is_set()
+    assert hub.call(1) == [2]
+    assert (references(daemon), given(hub)) == (1, 1)
+    hub.drop_all()
+    assert gone.wait(SOON)
+    eventually(lambda: (references(daemon), given(hub)) == (0, 0))
+
+
+def test_passed_and_dropped_they_leave_nothing_behind(hub: Any, daemon: broker.Daemon) -> None:
+    for number in range(200):
+        hub.call_now(broker.export(lambda number=number: number))
+    eventually(lambda: (references(daemon), given(hub)) == (0, 0))
+    kept = broker.export(double)
+    threads = [threading.Thread(target=lambda: [hub.call_now(kept, 1) for _ in range(10)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+    eventually(lambda: (references(daemon), given(hub)) == (0, 0))
+
+
+def test_the_connection_stays_while_an_export_of_either_side_lives(
+    hub: Any, daemon: broker.Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.connection.client.LINGER_SECONDS", 0.0)
+    got = threading.Event()
+    hub.keep(broker.export(got.set))
+    place = hub._broker._remote._place[1]
+    hub._broker.close()
+    time.sleep(1.5)  # two sweeps
+    assert pool.find(place) is not None
+    broker.Proxy(hub._broker.uri).call()
+    assert got.is_set()
+    broker.Proxy(hub._broker.uri).drop_all()
+    eventually(lambda: pool.find(place) is None)
+
+
+def test_after_the_connection_is_gone_calls_say_so(hub: Any, daemon: broker.Daemon) -> None:
+    kept = Hub()
+    other: Any = broker.Proxy(daemon.register(kept))
+    other.keep(broker.export(double))
+    (callback,) = kept.kept
+    assert callback(2) == 4
+    other._broker._remote.session.connection.engine.close("the test ends it")
+    eventually(lambda: not callback._broker.connected)
+    for use in (lambda: callback(2), lambda: callback.add, lambda: len(callback), callback._broker.ping):
+        with pytest.raises(errors.ConnectionClosedError, match="connection over which it came is gone") as caught:
+            use()
+        assert not caught.value.may_have_run
+    with pytest.raises(errors.BrokerError, match="gone with its connection"):
+        callback._broker.on_reconnect(print)
+    assert repr(callback).endswith("not connected>")
+
+
+# ---- whole processes
+
+CLIENT = """
+    import broker, sys, threading, time
+    hub = broker.Proxy(sys.argv[1])
+    def slow():
+        print("called")
+        time.sleep(60)
+    hub.on_close("client")
+    hub.keep(broker.export(slow))
+    print("ready")
+    threading.Event().wait(60)
+"""
+
+
+def test_a_killed_client_ends_its_callbacks_and_its_session(run_program: Run, hub: Any, daemon: broker.Daemon) -> None:
+    client = run_program(CLIENT, str(hub._broker.uri))
+    client.line("ready")
+    assert references(daemon) == 1
+    future = hub.call.future()
+    client.line("called")
+    client.send_signal(signal.SIGKILL)
+    with pytest.raises(errors.RemoteError) as caught:
+        future.result(SOON)
+    assert caught.value.type.endswith("ConnectionClosedError")
+    eventually(lambda: hub.ended_sessions() == ["client"])
+    eventually(lambda: references(daemon) == 0)
+    with pytest.raises(errors.RemoteError, match="is gone"):
+        hub.call()
+
+
+def test_a_frozen_client_holds_a_callback_up_for_its_time_and_no_longer(run_program: Run, hub: Any) -> None:
+    client = run_program(CLIENT, str(hub._broker.uri))
+    client.line("ready")
+    client.freeze()
+    began = time.monotonic()
+    broker_options = broker.Proxy(hub._broker.uri, timeout=0.5)
+    with pytest.raises(errors.CallTimeout):
+        broker_options.call()
+    eventually(lambda: hub.echo(1) == 1)
+    assert time.monotonic() - began < 5
+
+
+LADDER = """
+    import broker, sys
+    class Ladder:
+        def climb(self, height, other):
+            return 0 if height == 0 else 1 + other(height - 1, broker.export(self.climb))
+    daemon = broker.Daemon(max_workers=2)
+    print("uri", daemon.register(Ladder(), "ladder"))
+    daemon.request_loop()
+"""
+
+
+def test_nested_callbacks_fifty_deep_across_two_processes_with_two_workers(run_program: Run) -> None:
+    ladder: Any = broker.Proxy(run_program(LADDER).line("uri"))
+    threads: set[threading.Thread] = set()
+
+    def climb(height: int, other: Any) -> int:
+        threads.add(threading.current_thread())
+        return 0 if height == 0 else 1 + int(other(height - 1, broker.export(climb)))
+
+    with ThreadPoolExecutor(8) as executor:  # more chains than workers
+        heights = list(executor.map(lambda _: climb(50, ladder.climb), range(8)))
+    assert heights == [50] * 8
+    assert all(thread.name.startswith("ThreadPool") for thread in threads)
+
+
+HUB = """
+    import broker, sys
+    class Hub:
+        def __init__(self): self.kept = []
+        def keep(self, callback):
+            broker.current_context.on_close(lambda: self.kept.remove(callback))
+            self.kept.append(callback)
+        def call(self, value): return [callback(value) for callback in self.kept]
+    daemon = broker.Daemon(port=int(sys.argv[1]))
+    print("uri", daemon.register(Hub(), "hub"))
+    daemon.request_loop()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restarted_daemon_gets_its_callbacks_again(run_program: Run, number: int) -> None:
+    first = run_program(HUB, "0")
+    uri = first.line("uri")
+    hub: Any = broker.Proxy(uri)
+    again = threading.Semaphore(0)
+    threads: list[str] = []
+
+    def subscribe() -> None:
+        threads.append(threading.current_thread().name)
+        hub.keep(broker.export(double))
+        again.release()
+
+    hub.keep(broker.export(double))
+    hub._broker.on_reconnect(subscribe)
+    assert hub.call(2) == [4]
+    for _ in range(2):
+        first.send_signal(number)
+        first.wait()
+        first = run_program(HUB, uri.rpartition(":")[2])
+        first.line("uri")
+        assert again.acquire(timeout=SOON)  # nobody calls through the proxy meanwhile
+        assert hub.call(3) == [6]
+    assert not any(name.startswith(("broker-localhost", "broker-reader")) for name in threads)
+
+
+def test_nobody_connects_for_a_proxy_that_is_gone(run_program: Run) -> None:
+    first = run_program(HUB, "0")
+    uri = first.line("uri")
+    hub: Any = broker.Proxy(uri)
+    hub.call(1)
+    hub._broker.on_reconnect(lambda: pytest.fail("called"))
+    del hub
+    gc.collect()
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    run_program(HUB, uri.rpartition(":")[2]).line("uri")
+    time.sleep(0.5)
+    assert all(str(place.port) != uri.rpartition(":")[2] for place in pool._connections)
+
+
+def test_a_program_that_exports_ends_by_itself(run_program: Run, hub: Any) -> None:
+    client = run_program(
+        """
+        import broker, sys
+        hub = broker.Proxy(sys.argv[1])
+        hub.keep(broker.export(lambda: None))
+        hub._broker.on_reconnect(lambda: print("never"))
+        hub.call()
+        """,
+        str(hub._broker.uri),
+    )
+    assert client.wait() == 0
+    assert (client.output, client.errors) == ([], "")
