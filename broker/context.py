@@ -54,7 +54,7 @@ class CallContext:
 
     __slots__ = (
         "_callbacks", "_cancelled", "_metadata", "_response_metadata", "chain", "client", "correlation", "deadline",
-        "depth", "member", "object_id", "session",
+        "depth", "member", "object_id", "oneway", "session",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,7 @@ class CallContext:
         depth: int = 1,
         deadline: float | None = None,
         session: SessionResources | None = None,
+        oneway: bool = False,
     ) -> None:
         """`deadline` is a time of `time.monotonic()`; `session` is None for a caller that has none."""
         self.client = client
@@ -79,6 +80,7 @@ class CallContext:
         self.depth = depth
         self.deadline = deadline
         self.session = session
+        self.oneway = oneway
         self._metadata = metadata
         self._response_metadata: dict[str, str | bytes] | None = None
         self._cancelled = False
@@ -163,6 +165,27 @@ class CallContext:
         self._callbacks.append(function)
         if self.cancelled:  # perhaps since a moment: whoever pops the callback runs it
             self._run_callbacks()
+
+    def watch(self, end: Callable[[], object]) -> None:
+        """Calls the function if the call is cancelled from now on: what was begun on its behalf is to end with it.
+
+        Not where it was cancelled before, for then the method knows, and tidies up; nor for a oneway call, whose caller
+        does not wait for it anyway.
+        """
+        if not (self._cancelled or self.oneway):
+            self._callbacks.insert(0, end)  # before those of users
+            self._run_if_cancelled()
+
+    def _run_if_cancelled(self) -> None:
+        if self._cancelled:
+            self._run_callbacks()
+
+    def unwatch(self, end: Callable[[], object]) -> None:
+        """Forgets a function that was given to `watch`."""
+        try:
+            self._callbacks.remove(end)
+        except ValueError:  # it was popped, or never taken
+            pass
 
     def wait_cancelled(self, timeout: float | None = None) -> bool:
         woken = threading.Event()

@@ -11,6 +11,7 @@ from broker.connection import chains
 from broker.connection.calls import Outcome, PendingCall
 from broker.connection.client import Route
 from broker.connection.timers import Timer, timers
+from broker.context import CallContext
 from broker.errors import CodecError, MessageTooLargeError
 from broker.uri import URI
 
@@ -32,6 +33,7 @@ class DrivenCall(Invocation):
     _pending: PendingCall | None = None
     _connection: Route | None = None
     _timer: Timer | None = None
+    _belongs_to: CallContext | None = None
 
     def completed(self) -> None:
         """The call is over."""
@@ -44,6 +46,10 @@ class DrivenCall(Invocation):
         chains.expect(request.chain, alone=request.depth == 1)
         if request.deadline is not None:
             self._timer = timers.call_at(request.deadline, self._expired)
+        if request.depth > 1:
+            self._belongs_to = CallContext.active()
+            if self._belongs_to is not None:
+                self._belongs_to.watch(self._caller_gave_up)
         departures = self.remote.departures
         place = None if departures or self.needs_description else self.remote.open_place()
         if place is None:
@@ -57,7 +63,7 @@ class DrivenCall(Invocation):
         except Exception as error:
             self._end(error)
 
-    def give_up(self, reason: str, ending: BaseException) -> bool:
+    def give_up(self, reason: str, ending: Outcome | BaseException) -> bool:
         """Ends the call, here and there. False if it is over."""
         if not self._end(ending):
             return False
@@ -101,6 +107,10 @@ class DrivenCall(Invocation):
     def _expired(self) -> None:
         self.give_up("the time of the call is over", self.too_late(self._pending))
 
+    def _caller_gave_up(self) -> None:
+        if not self.is_too_late():
+            self.give_up("the call that it belongs to was cancelled", self.given_up(self._pending))
+
     def _end(self, ending: Outcome | BaseException) -> bool:
         """False if something else ended the call."""
         if self.__dict__.setdefault("ending", ending) is not ending:  # atomic, without a lock for each call
@@ -109,6 +119,8 @@ class DrivenCall(Invocation):
         chains.no_longer_expect(request.chain, alone=request.depth == 1)
         if self._timer is not None:
             self._timer.cancel()
+        if self._belongs_to is not None:
+            self._belongs_to.unwatch(self._caller_gave_up)
         arguments = request.arguments
         if isinstance(ending, Outcome) and (arguments.buffers or len(arguments.payload) > _LARGE):
             request.arguments = Encoded(arguments.codec, b"")

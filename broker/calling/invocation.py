@@ -16,7 +16,7 @@ from broker.codecs import Encoded, codec
 from broker.connection import chains
 from broker.connection.calls import CallRequest, Metadata, Outcome, PendingCall
 from broker.connection.client import Route
-from broker.connection.refusals import Reason
+from broker.connection.refusals import Reason, Refused
 from broker.context import CallContext, correlation_outside, received_metadata
 from broker.errors import BrokerError, CallTimeout, CommunicationError, ConnectionClosedError, ProtocolError
 from broker.uri import URI
@@ -144,7 +144,10 @@ class Invocation:
 
     def _wait_for(self, pending: PendingCall) -> Outcome:
         try:
-            outcome = pending.wait(self.request.deadline)
+            if self.request.depth == 1:
+                outcome = pending.wait(self.request.deadline)
+            else:
+                outcome = self._wait_inside_a_call(pending)
         except BaseException:  # Ctrl-C above all: the call ends here and there
             pending.cancel("the caller was interrupted")
             raise
@@ -153,7 +156,35 @@ class Invocation:
         pending.cancel("the time of the call is over")
         raise self.too_late(pending)
 
+    def _wait_inside_a_call(self, pending: PendingCall) -> Outcome | None:
+        """Waits no longer than somebody waits for the call that this thread carries out."""
+
+        def end() -> None:
+            if not self.is_too_late():  # else the wait is over by itself
+                outcome = self.given_up(pending)
+                pending.cancel("the call that it belongs to was cancelled")
+                pending.finish(outcome)
+
+        context = CallContext.active()
+        assert context is not None
+        context.watch(end)
+        try:
+            return pending.wait(self.request.deadline)
+        finally:
+            context.unwatch(end)
+
     # ---- what comes of it
+
+    def is_too_late(self) -> bool:
+        deadline = self.request.deadline
+        return deadline is not None and deadline <= time.monotonic()
+
+    def given_up(self, pending: PendingCall | None) -> Outcome:
+        """How a call ends whose own caller gave up the call that it belongs to."""
+        taken = pending is not None and pending.taken
+        what = f"the call of {self.request.member!r} of {self.remote.where()} was given up, since the call that it "
+        what += "belongs to was cancelled; " + ("the method may still be running" if taken else "it was not sent")
+        return Outcome(refused=Refused(Reason.CANCELLED, what), may_have_run=taken)
 
     def too_late(self, pending: PendingCall | None) -> CallTimeout:
         """The error of a call whose time is over."""

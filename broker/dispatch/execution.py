@@ -184,6 +184,7 @@ class Execution:
             depth=request.depth,
             deadline=request.deadline,
             session=_SessionResources(self._under_way, job) if job.caller is not None else None,
+            oneway=request.oneway,
         )
 
 
