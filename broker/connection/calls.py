@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from broker._pb.broker_pb2 import Call, Frame, InvokeResponse, MetadataValue, Result
 from broker.codecs import Edge, Encoded, codec
 from broker.connection.chains import Waiter, new_chain
-from broker.connection.outbox import FRAME_COST, HEADER_LIMIT, inline_cost
+from broker.connection.outbox import FRAME_COST, HEADER_LIMIT, inline_cost, is_inline
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_nested_late
 from broker.connection.writing import write_call, write_call_frame
@@ -58,10 +58,11 @@ class CallRequest:
     """Called when the answer says that the server keeps something for the session, also if nobody waits for it any
     more; by the thread that reads."""
 
-    @property
-    def is_nested(self) -> bool:
-        """Whether somebody of its chain waits for it, so that it spends no call credit."""
-        return self.depth > 1 and not self.oneway
+    is_nested: bool = field(init=False)
+    """Whether somebody of its chain waits for it, so that it spends no call credit."""
+
+    def __post_init__(self) -> None:
+        self.is_nested = self.depth > 1 and not self.oneway
 
     def to_wire(self) -> bytes:
         """The Call as it stands in its frame, but for its time.
@@ -130,7 +131,7 @@ class Outcome:
 class PendingCall:
     """A call that was made and has no outcome yet. It is also the frame that waits in the outbox."""
 
-    __slots__ = ("_call", "_outgoing", "abandoned", "cost", "id", "outcome", "request", "taken", "waiter")
+    __slots__ = ("_call", "_outgoing", "abandoned", "cost", "id", "is_small", "outcome", "request", "taken", "waiter")
 
     def __init__(self, outgoing: Outgoing, request: CallRequest) -> None:
         """Raises CodecError and MessageTooLargeError."""
@@ -138,7 +139,9 @@ class PendingCall:
         self._call = request.to_wire()
         self.request = request
         self.id = 0
-        self.cost = FRAME_COST + inline_cost(request.arguments) + request.header_size()
+        arguments = request.arguments
+        self.cost = FRAME_COST + inline_cost(arguments) + request.header_size()
+        self.is_small = not request.oneway and not arguments.references and is_inline(arguments)
         self.outcome: Outcome | None = None
         self.waiter = Waiter(request.chain, request.depth)
         self.abandoned = False

@@ -199,15 +199,16 @@ class Connection:
 
         Raises nothing.
         """
-        self._line.taking_in(threading.get_ident())
+        line = self._line
+        line.reader = threading.get_ident()
         try:
             if len(message) > MESSAGE_LIMIT:
                 raise ProtocolError(f"a message of {len(message)} bytes arrived; {MESSAGE_LIMIT} is the limit")
             for frame in decode_frames(message):
-                if self._line.ended_because is not None:
+                if line.ended_because is not None:
                     return
                 self._take(frame)
-                if len(self._line.outbox) > MAX_QUEUED_FRAMES:
+                if len(line.outbox.frames) > MAX_QUEUED_FRAMES:
                     raise ProtocolError(f"more than {MAX_QUEUED_FRAMES} frames wait to be taken in")
         except ProtocolError as error:
             self._violated(str(error))
@@ -215,7 +216,7 @@ class Connection:
             run_aside(lambda error=error: _log.error("a frame could not be handled", exc_info=error))  # type: ignore[misc]
             self._end(f"an internal error ended the connection ({type(error).__name__})")
         finally:
-            self._line.taking_in(0)
+            line.taken_in()
 
     def next_message(self, timeout: float | None = None) -> bytes | None:
         """The next message to send; waits for one. None when there will be none any more, or the timeout passed."""
@@ -278,10 +279,10 @@ class Connection:
     # ---- frames that arrive
 
     def _take(self, frame: Frame | ChunkFrame) -> None:
-        if isinstance(frame, ChunkFrame):
-            if not self._assemblies.add(frame):  # else it may be of a value that was given up while it travelled
-                self._check_known(frame.id, frame.reply, "a chunk")
+        if type(frame) is ChunkFrame:
+            self._on_chunk(frame)
             return
+        assert isinstance(frame, Frame)
         kind = frame.WhichOneof("kind")
         if self._line.peer is None and kind not in ("hello", "welcome", "goaway"):
             raise ProtocolError(f"the first frame was {kind or 'of an unknown kind'}, not the introduction")
@@ -295,6 +296,10 @@ class Connection:
             self._line.put(Frame(id=frame.id, reply=True, refused=refused.to_wire()))
         else:
             raise ProtocolError(f"a frame arrived that this version does not know ({kind or 'of an unknown kind'})")
+
+    def _on_chunk(self, chunk: ChunkFrame) -> None:
+        if not self._assemblies.add(chunk):  # else it may be of a value that was given up while it travelled
+            self._check_known(chunk.id, chunk.reply, "a chunk")
 
     def _check_known(self, call_id: int, reply: bool, what: str) -> None:
         """Raises ProtocolError for a number that was never given to a call."""

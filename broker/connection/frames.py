@@ -7,7 +7,7 @@ wire-compatible with protos/broker.proto: concatenated `Frames` messages are one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -59,19 +59,30 @@ def chunk_header(call_id: int, reply: bool, size: int) -> bytes:
     return _FRAMES_TAG + varint(len(body) + size) + body
 
 
-def decode_frames(message: bytes) -> Iterator[Frame | ChunkFrame]:
+def decode_frames(message: bytes) -> Iterable[Frame | ChunkFrame]:
     """The frames of a message, one by one. Raises ProtocolError where it is not made of frames.
 
     The frames before that place have been given by then. A big message is not taken apart in advance, so that what it
     costs to refuse the first frame does not grow with the number of those behind it.
     """
+    if len(message) >= _BY_HAND:
+        return _big_message(message)
     try:
-        if len(message) < _BY_HAND:
-            yield from map(_received, Frames.FromString(message).frames)
-        else:
-            yield from _walk(memoryview(message))
+        frames = Frames.FromString(message).frames
+    except DecodeError:
+        raise _no_frames(message) from None
+    return frames if _FRAME_CHUNK not in message else map(_received, frames)
+
+
+def _big_message(message: bytes) -> Iterator[Frame | ChunkFrame]:
+    try:
+        yield from _walk(memoryview(message))
     except (DecodeError, IndexError, ValueError):
-        raise ProtocolError(f"a message of {len(message)} bytes arrived that is not made of frames") from None
+        raise _no_frames(message) from None
+
+
+def _no_frames(message: bytes) -> ProtocolError:
+    return ProtocolError(f"a message of {len(message)} bytes arrived that is not made of frames")
 
 
 def _received(frame: Frame) -> Frame | ChunkFrame:

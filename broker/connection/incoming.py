@@ -169,9 +169,18 @@ class Incoming:
         if not inline:
             value = snapshot(value)
         frame = write_result_frame(call.id, value, rest)
-        with self._line:
+        line = self._line
+        if inline and not value.references:
+            with line.lock:
+                transport = line.seize_locked(cost)
+                if transport is not None:
+                    self._forget_locked(call)
+            if transport is not None:
+                transport.send(frame)
+                return
+        with line:
             self._forget_locked(call)
-            if self._line.ended_because is not None:
+            if line.ended_because is not None:
                 return
             if not inline and call.is_cancelled:
                 refused = Refused(Reason.CANCELLED, "the call was cancelled, and its result is not sent")

@@ -57,7 +57,7 @@ class Line:
         self._transport: Transport | None = None  # one that is handed its messages
         self._sending = False  # it has not taken the last message
         self._finished = False
-        self._reader = 0  # the thread that takes a message in: what it puts goes out together at the end
+        self.reader = 0  # the thread that takes a message in: what it puts goes out together at the end
         self._stalled: deque[Job] = deque()  # jobs that wait until the outbox has room
         self._taken_bytes = 0
         self._watching_slow_peer = False
@@ -84,15 +84,35 @@ class Line:
         self.lock.acquire()
 
     def __exit__(self, *exc_info: object) -> None:
+        transport = self._transport
         if (
-            self._transport is None
+            transport is None
             or self._sending
-            or not (self.outbox.ready or self.closing)
-            or self._reader == threading.get_ident()
+            or not (self.outbox.frames or self.outbox.in_turn or self.closing)
+            or self.reader == threading.get_ident()
         ):
             self.lock.release()
         else:
-            self._push_locked(self._transport)
+            self._push_locked(transport)
+
+    def seize_locked(self, size: int) -> Transport | None:
+        """The transport, if nothing is on its way there: then the caller hands it one small frame, without the lock.
+
+        The short way out, and the usual one: nothing is queued, and no other has to be asked.
+        """
+        transport = self._transport
+        if (
+            transport is None
+            or self._sending
+            or self.closing
+            or self.outbox.frames
+            or self.outbox.in_turn
+            or self.reader == threading.get_ident()
+        ):
+            return None
+        self._sending = True
+        self._taken_bytes += size
+        return transport
 
     def put(self, frame: Frame) -> None:
         with self:
@@ -147,10 +167,10 @@ class Line:
         with self:
             self._sending = False
 
-    def taking_in(self, reader: int) -> None:
-        """The thread with that identifier takes a message in; 0: none does."""
-        self._reader = reader
-        if not reader and self._transport is not None and (self.outbox.ready or self.closing):
+    def taken_in(self) -> None:
+        """The thread that read has taken its message in: what it has put goes out."""
+        self.reader = 0
+        if self._transport is not None and (self.outbox.frames or self.outbox.in_turn or self.closing):
             with self:
                 pass
 

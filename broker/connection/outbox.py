@@ -94,11 +94,14 @@ def _bytes_of(buffer: Buffer) -> memoryview:
 
 def is_inline(value: Encoded) -> bool:
     """Whether a value travels inside its frame."""
-    return value.size <= INLINE_LIMIT
+    return (value.size if value.buffers else len(value.payload)) <= INLINE_LIMIT
 
 
 def inline_cost(value: Encoded) -> int:
     """What the value adds to its frame, in bytes: itself, or the sizes of its parts, and its references."""
+    if not value.buffers and not value.references:
+        size = len(value.payload)
+        return size if size <= INLINE_LIMIT else 0
     references = _REFERENCE_COST * len(value.references)
     return references + (value.size + 3 * len(value.buffers) if is_inline(value) else 10 * len(value.buffers))
 
@@ -136,13 +139,13 @@ class Outbox:
         self.chunk_credit = 4 * CHUNK_SIZE
         self.bytes = 0
         """What is queued, in bytes; an estimate for the frames."""
-        self._frames: deque[tuple[Sendable, Transfer | None]] = deque()
+        self.frames: deque[tuple[Sendable, Transfer | None]] = deque()
         self._transfers: dict[Key, Transfer] = {}  # from their frame's put to their last chunk
-        self._in_turn: deque[Transfer] = deque()  # those that have sent their frame and have credit; or were dropped
+        self.in_turn: deque[Transfer] = deque()  # those that have sent their frame and have credit; or were dropped
 
     def put(self, item: Sendable, transfer: Transfer | None = None) -> None:
         """Queues a frame, and the big value that follows it."""
-        self._frames.append((item, transfer))
+        self.frames.append((item, transfer))
         self.bytes += item.cost
         if transfer is not None:
             self._transfers[transfer.key] = transfer
@@ -155,16 +158,16 @@ class Outbox:
     @property
     def ready(self) -> bool:
         """Whether `take` may have something to give."""
-        return bool(self._frames or self._in_turn)
+        return bool(self.frames or self.in_turn)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is left, also of values that wait for credit."""
-        return not self._frames and not self._transfers
+        return not self.frames and not self._transfers
 
     def __len__(self) -> int:
         """How many frames are queued."""
-        return len(self._frames)
+        return len(self.frames)
 
     def grant(self, call_id: int, reply: bool, credit: int) -> None:
         """The other side took chunks of a value in."""
@@ -173,7 +176,7 @@ class Outbox:
             transfer.credit += credit
             if transfer.waits_for_credit:
                 transfer.waits_for_credit = False
-                self._in_turn.append(transfer)
+                self.in_turn.append(transfer)
 
     def drop(self, call_id: int, reply: bool) -> bool:
         """Sends no more of a value; False if there was nothing left to send."""
@@ -186,14 +189,14 @@ class Outbox:
 
     def unsent(self) -> list[Sendable]:
         """What was never taken."""
-        return [item for item, _ in self._frames]
+        return [item for item, _ in self.frames]
 
     def take(self) -> list[bytes | memoryview]:
         """The next message: its frames, and its chunk, as pieces to be joined. There may be none."""
         pieces: list[bytes | memoryview] = []
         used = 0
-        while self._frames and used < _ROOM:
-            item, transfer = self._frames.popleft()
+        while self.frames and used < _ROOM:
+            item, transfer = self.frames.popleft()
             frame = item.to_bytes()
             self.bytes -= item.cost
             if frame is None:
@@ -203,14 +206,14 @@ class Outbox:
             pieces.append(frame)
             used += item.cost
             if transfer is not None:
-                self._in_turn.append(transfer)
-        if self._in_turn:
+                self.in_turn.append(transfer)
+        if self.in_turn:
             pieces += self._take_chunk()
         return pieces
 
     def _take_chunk(self) -> list[bytes | memoryview]:
-        while self._in_turn:
-            transfer = self._in_turn.popleft()
+        while self.in_turn:
+            transfer = self.in_turn.popleft()
             if not transfer.remaining:  # it was dropped
                 continue
             before = transfer.remaining
@@ -219,7 +222,7 @@ class Outbox:
             if not transfer.remaining:
                 del self._transfers[transfer.key]
             elif transfer.credit:
-                self._in_turn.append(transfer)
+                self.in_turn.append(transfer)
             else:
                 transfer.waits_for_credit = True
             return pieces

@@ -73,6 +73,34 @@ class Outgoing:
         pending = PendingCall(self, request)
         if not request.oneway and request.on_outcome is None:
             pending.waiter.register()
+        if not (pending.is_small and self._send_at_once(pending)):
+            self._queue(pending)
+        return pending
+
+    def _send_at_once(self, pending: PendingCall) -> bool:
+        """Sends a call if the line is free and nothing else has to go before it."""
+        line = self._line
+        with line.lock:
+            if pending.request.is_nested:
+                credit = 0
+                free = line.peer is not None
+            else:
+                credit = 1
+                free = self._credit > 0 and not self._parked
+            transport = line.seize_locked(pending.cost) if free and self.draining_because is None else None
+            if transport is None:
+                return False
+            self._credit -= credit
+            self._last_id += 1
+            pending.id = self._last_id
+            self._pending[pending.id] = pending
+            message = pending.to_bytes()
+        assert message is not None
+        transport.send(message)
+        return True
+
+    def _queue(self, pending: PendingCall) -> None:
+        request = pending.request
         with self._line:
             reason = self.closed_because
             if reason is None:
@@ -83,7 +111,6 @@ class Outgoing:
                     self._admit_locked()
         if reason is not None:
             pending.finish(Outcome(lost=reason))
-        return pending
 
     def _send_locked(self, pending: PendingCall) -> None:
         self._last_id += 1

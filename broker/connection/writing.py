@@ -11,16 +11,15 @@ from functools import lru_cache
 
 from broker._pb.broker_pb2 import Call, Result
 from broker.codecs import Encoded
-from broker.connection.frames import INLINE_LIMIT, framed, varint
+from broker.connection.frames import INLINE_LIMIT, varint
 from broker.connection.outbox import wire_value
 
+_FRAMES_FRAME = b"\x0a"
 _FRAME_ID = b"\x08"
 _FRAME_CALL = b"\x4a"
 _FRAME_REPLY_RESULT = b"\x18\x01\x52"
-_CALL_SESSION = b"\x20"
 _CALL_ARGUMENTS = b"\x2a"
 _CALL_CHAIN = b"\x42\x10"
-_CALL_DEPTH = b"\x48"
 _CALL_TIMEOUT = b"\x58"
 _RESULT_VALUE = b"\x0a"
 _ENCODED_CODEC = b"\x0a"
@@ -32,27 +31,17 @@ def write_call(
 ) -> bytes:
     """The fields of a Call that every call has. Raises ValueError for text that is no Unicode."""
     value = write_value(arguments)
-    return b"".join(
-        (
-            _target(object_id, member, kind),
-            _CALL_SESSION,
-            varint(session),
-            _CALL_CHAIN,
-            chain,
-            _CALL_DEPTH,
-            varint(depth),
-            _CALL_ARGUMENTS,
-            varint(len(value)),
-            value,
-        )
-    )
+    head = _target(object_id, member, kind, session, depth)
+    return b"".join((head, _CALL_CHAIN, chain, _CALL_ARGUMENTS, varint(len(value)), value))
 
 
 def write_call_frame(call_id: int, call: bytes, timeout_us: int | None) -> bytes:
     """The frame of a call, with what remains of its time."""
     if timeout_us is not None:
         call += _CALL_TIMEOUT + varint(timeout_us)
-    return framed(b"".join((_FRAME_ID, varint(call_id), _FRAME_CALL, varint(len(call)), call)))
+    number, length = varint(call_id), varint(len(call))
+    size = varint(2 + len(number) + len(length) + len(call))
+    return b"".join((_FRAMES_FRAME, size, _FRAME_ID, number, _FRAME_CALL, length, call))
 
 
 def write_result_frame(call_id: int, value: Encoded, rest: Result | None) -> bytes:
@@ -61,7 +50,9 @@ def write_result_frame(call_id: int, value: Encoded, rest: Result | None) -> byt
     result = b"".join((_RESULT_VALUE, varint(len(written)), written))
     if rest is not None:
         result += rest.SerializeToString()
-    return framed(b"".join((_FRAME_ID, varint(call_id), _FRAME_REPLY_RESULT, varint(len(result)), result)))
+    number, length = varint(call_id), varint(len(result))
+    size = varint(4 + len(number) + len(length) + len(result))
+    return b"".join((_FRAMES_FRAME, size, _FRAME_ID, number, _FRAME_REPLY_RESULT, length, result))
 
 
 def write_value(value: Encoded) -> bytes:
@@ -73,8 +64,8 @@ def write_value(value: Encoded) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _target(object_id: str, member: str, kind: Call.Kind) -> bytes:
-    return Call(object=object_id, member=member, kind=kind).SerializeToString()
+def _target(object_id: str, member: str, kind: Call.Kind, session: int, depth: int) -> bytes:
+    return Call(object=object_id, member=member, kind=kind, session=session, depth=depth).SerializeToString()
 
 
 @lru_cache(maxsize=16)
