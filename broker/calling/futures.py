@@ -157,6 +157,7 @@ class CallFuture(DrivenCall, Future[Any]):
     def _wait(self, timeout: float | None) -> bool:
         """Waits until it is done, and runs the nested calls of its chain meanwhile; False if it takes longer."""
         waiter = Waiter(self.request.chain, self.request.depth)
+        waiter.register()
         wake = _Wake(waiter)
         with self._condition:
             if self._state != _PENDING:
