@@ -9,6 +9,7 @@ The manual is in docs/; every public name is here.
 from broker import errors
 from broker._version import __version__
 from broker.around import Call
+from broker.asynchronous import AsyncProxy
 from broker.codecs import Record, register_type
 from broker.config import config
 from broker.context import current_context
@@ -26,6 +27,7 @@ from broker.uri import URI
 __all__ = [
     "URI",
     "Call",
+    "AsyncProxy",
     "Daemon",
     "NameServer",
     "Proxy",

@@ -91,6 +91,12 @@ class AroundFunctions:
             if is_async:
                 raise TypeError(f"around of a proxy that blocks takes plain functions: {function!r} is `async def`")
 
+    def check_async(self) -> None:
+        """Raises TypeError if one of them is not `async def`."""
+        for function, is_async in self._functions:
+            if not is_async:
+                raise TypeError(f"around of an AsyncProxy takes `async def` functions, and {function!r} is none")
+
     def nested(self, innermost: Next, awaited: Callable[[Next], Next]) -> Next:
         """All of them around what comes innermost, as one function.
 

@@ -33,6 +33,7 @@ from broker.listening import check_bind, listen, listen_unix, published_address,
 from broker.loop import LoopThread
 from broker.objects import ObjectTable, Sessions
 from broker.proxy import Proxy
+from broker.proxy_base import ProxyBase
 from broker.references import served
 from broker.registry import leases
 from broker.registry.leases import LeaseHolder
@@ -197,7 +198,7 @@ class Daemon:
         return uri
 
     def _check_registrable(self, target: object) -> None:
-        if isinstance(target, Proxy):
+        if isinstance(target, ProxyBase):
             raise TypeError(
                 f"{target!r} stands for an object that is served elsewhere: pass it on as it is, or give it another "
                 "name with NameServer.register(name, proxy._broker.uri)"

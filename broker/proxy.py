@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from inspect import Signature
 from typing import Any
 
-import grpc
-
 from broker._pb.broker_pb2 import Call
 from broker.around import Around, AroundFunctions
-from broker.calling import Edge, ExportedRemote, Options, Remote
-from broker.config import Config
-from broker.connection.client import Session
-from broker.connection.exports import Held
+from broker.calling import Edge, Remote
 from broker.descriptions import NO_SIGNATURE, RemoteDescription, RemoteMember
-from broker.errors import CodecError
 from broker.exposure import missing_member
-from broker.registry import leases
-from broker.uri import URI
-
-_OPTIONS = ("timeout", "connect_timeout", "wait", "codec", "metadata", "retries", "credentials", "local", "around")
+from broker.proxy_base import ControlBase, ProxyBase
 
 
-class Proxy:
+class Proxy(ProxyBase):
     """Stands for a remote object: `proxy.method(...)` calls, `proxy.name` reads, and `proxy.name = value` sets.
 
     Making one needs no network; the first use connects. Threads share a proxy freely, and all proxies to one daemon
@@ -40,36 +31,9 @@ class Proxy:
     Everything of the proxy itself is under the one reserved name `_broker`.
     """
 
-    __slots__ = ("__weakref__", "_broker")
+    __slots__ = ()
 
     _broker: ProxyControl
-
-    def __init__(
-        self,
-        uri: str | URI,
-        *,
-        timeout: float | None = Config.timeout.unset,
-        connect_timeout: float = Config.connect_timeout.unset,
-        wait: float = Config.wait.unset,
-        codec: str = Config.codec.unset,
-        metadata: Mapping[str, str | bytes] | None = None,
-        retries: int = Config.retries.unset,
-        credentials: grpc.ChannelCredentials | None = None,
-        local: bool = Config.local.unset,
-        around: Iterable[Around] = (),
-    ) -> None:
-        options = Options(
-            timeout=Config.timeout.pick(timeout),
-            connect_timeout=Config.connect_timeout.pick(connect_timeout),
-            wait=Config.wait.pick(wait),
-            codec=Config.codec.pick(codec),
-            metadata=metadata or {},
-            retries=Config.retries.pick(retries),
-            credentials=credentials,
-            local=Config.local.pick(local),
-            around=_plain_functions(around),
-        )
-        _set_control(self, ProxyControl(Remote(URI(uri), options)))
 
     # ---- members
 
@@ -103,9 +67,6 @@ class Proxy:
     def __len__(self) -> int:
         length: int = self._special("__len__")
         return length
-
-    def __bool__(self) -> bool:
-        return True
 
     def __getitem__(self, key: object) -> Any:
         return self._special("__getitem__", key)
@@ -149,40 +110,6 @@ class Proxy:
         remote = self._broker._remote
         return missing_member(name, remote.where(), remote.description().members)
 
-    # ---- the proxy as a value
-
-    def __eq__(self, other: object) -> bool:
-        return self._broker.uri == other._broker.uri if isinstance(other, Proxy) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._broker.uri)
-
-    def __repr__(self) -> str:
-        state = "connected" if self._broker.connected else "not connected"
-        return f"<{type(self).__name__} for {self._broker.uri}; {state}>"
-
-    def __copy__(self) -> Proxy:
-        return self._with(self._broker._remote.options)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Proxy:
-        return self.__copy__()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if not isinstance(self._broker._remote.reference(), str):
-            raise CodecError(
-                f"{self!r} cannot be pickled: it leads over one connection of this process. "
-                "Where the object shall be called from elsewhere, register it with a daemon instead of exporting it"
-            )
-        options = {name: getattr(self._broker, name) for name in _OPTIONS if name not in ("credentials", "around")}
-        options["metadata"] = dict(options["metadata"])
-        return _unpickle, (type(self), str(self._broker.uri), options)
-
-    def _with(self, options: Options, session: Session | None = None) -> Proxy:
-        """Another proxy for the same object; a session of its own unless one is given."""
-        twin = type(self).__new__(type(self))
-        _set_control(twin, ProxyControl(self._broker._remote.twin(options, session)))
-        return twin
-
     # ---- the life of the proxy
 
     def __enter__(self) -> Proxy:
@@ -192,81 +119,24 @@ class Proxy:
         self._broker.close()
 
 
-def _set_control(proxy: Proxy, control: ProxyControl) -> None:
-    object.__setattr__(proxy, "_broker", control)
+Edge.proxy = Proxy
 
 
-def _plain_functions(around: Iterable[Around]) -> AroundFunctions:
-    functions = AroundFunctions(around)
-    functions.check_plain()
-    return functions
-
-
-def _unpickle(cls: type[Proxy], uri: str, options: dict[str, Any]) -> Proxy:
-    return cls(uri, **options)
-
-
-def _proxy_of_held(held: Held, credentials: grpc.ChannelCredentials | None) -> Proxy:
-    """The proxy for an exported object that arrived. Its options are those of the configuration."""
-    peer, codec = held.connection.peer, Config.codec.pick(Config.codec.unset)
-    options = Options(
-        timeout=Config.timeout.pick(Config.timeout.unset),
-        codec=codec if peer is not None and codec in peer.codecs else "json",
-        credentials=credentials,
-    )
-    proxy = Proxy.__new__(Proxy)
-    _set_control(proxy, ProxyControl(ExportedRemote(held, options)))
-    return proxy
-
-
-Edge.make_proxy = Proxy
-Edge.make_proxy_of_held = staticmethod(_proxy_of_held)
-leases.object_resolvers.append(lambda value: value._broker.uri if isinstance(value, Proxy) else None)
-
-
-class ProxyControl:
+class ProxyControl(ControlBase):
     """What belongs to a proxy itself, not to its object: `proxy._broker`. The options are read-only; see `set`."""
 
-    __slots__ = ("_remote",)
+    __slots__ = ()
 
-    def __init__(self, remote: Remote) -> None:
-        self._remote = remote
-
-    @property
-    def uri(self) -> URI:
-        return self._remote.uri
+    @staticmethod
+    def functions(around: Iterable[Around]) -> AroundFunctions:
+        functions = AroundFunctions(around)
+        functions.check_plain()
+        return functions
 
     @property
     def description(self) -> RemoteDescription:
         """What the daemon says about the object. Connects if need be."""
         return self._remote.known_description() or self._remote.description()
-
-    @property
-    def connected(self) -> bool:
-        """Whether the proxy has used a connection that is still open."""
-        return self._remote.connected
-
-    timeout = property(lambda self: self._remote.options.timeout, doc="Seconds that a call may take; None: no limit.")
-    connect_timeout = property(
-        lambda self: self._remote.options.connect_timeout, doc="Seconds that connecting may take."
-    )
-    wait = property(lambda self: self._remote.options.wait, doc="Seconds to keep trying for what is not there yet.")
-    codec = property(lambda self: self._remote.options.codec, doc="The codec of the calls.")
-    metadata = property(lambda self: self._remote.options.metadata, doc="What travels with every call.")
-    retries = property(lambda self: self._remote.options.retries, doc="How often a call that may have run is repeated.")
-    credentials = property(lambda self: self._remote.options.credentials, doc="The TLS credentials, if any.")
-    local = property(lambda self: self._remote.options.local, doc="Whether the in-process short cut may be taken.")
-    around = property(lambda self: [*self._remote.options.around], doc="The functions around every call.")
-
-    def set(self, name: str, value: object) -> None:
-        """Sets an option for the calls that are made from now on, by any thread."""
-        if name not in _OPTIONS:
-            raise AttributeError(f"a proxy has no option {name!r} (it has: {', '.join(_OPTIONS)})")
-        if hasattr(Config, name):
-            value = getattr(Config, name).pick(value)
-        elif name == "around":
-            value = _plain_functions(value)  # type: ignore[arg-type]  # it says what is wrong with other values
-        self._remote.options = self._remote.options.with_(**{name: value})
 
     def bind(self) -> bool:
         """Connects now, and replaces a name by the URI that it leads to. True if the proxy was not connected."""
@@ -280,24 +150,13 @@ class ProxyControl:
         """Ends the session: its instances and resources go. The proxy stays usable, with a new session."""
         self._remote.session.close()
 
-    def on_reconnect(self, function: Callable[[], object]) -> None:
-        """Calls the function, without arguments, each time that the connection was lost and made anew.
-
-        That is what a program needs whose exported objects the other side holds: they are gone with the connection, and
-        the function passes them on again. With such a function the connection is made anew on its own account, for as
-        long as the proxy is there, and what the daemon had kept for the session is given up without an error: the
-        function is what tells. It runs on a thread of the library; what it raises is logged.
-        """
-        self._remote.on_reconnect(function)
-
     def reconnect(self) -> None:
         """Ends the session and connects anew. Raises CommunicationError if that fails."""
         self.close()
         self._remote.open_session()
 
-    def __repr__(self) -> str:
-        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in _OPTIONS)
-        return f"<control of the proxy for {self.uri}: {options}>"
+
+Proxy._kind = ProxyControl
 
 
 class RemoteMethod:

@@ -119,7 +119,6 @@ CONTRACT: dict[str, str | None] = {
 
 # Names of CONTRACT, and parameters of them as `name(parameter=default)`.
 NOT_YET: set[str] = {
-    "AsyncProxy",
     "Batch",
     "close",
     "connect",

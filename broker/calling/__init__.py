@@ -4,9 +4,11 @@ options       how a proxy calls
 edge          what travels as a reference, and what arrives as a proxy
 remote        one remote object, as a proxy sees it: place, connection, session, description
 reconnecting  what happens when its connection was lost
-exported      the same for an exported object of the other side
+departures    calls that wait for a connection, and their order
+exported      a remote for an exported object of the other side
 serving       what comes back: calls of the objects that this process exports
 invocation    one call: what is asked, what is sent again, what comes of it
+driven        calls that no thread waits for: futures has futures of them, tasks what coroutines await
 around        the functions around it; around_futures has them for futures
 """
 
@@ -16,5 +18,16 @@ from broker.calling.exported import ExportedRemote
 from broker.calling.invocation import Invocation
 from broker.calling.options import Options
 from broker.calling.remote import Remote
+from broker.calling.tasks import in_thread, invoke_async
 
-__all__ = ["Edge", "ExportedRemote", "Invocation", "Options", "Remote", "ServingEdge", "serving"]
+__all__ = [
+    "Edge",
+    "ExportedRemote",
+    "Invocation",
+    "Options",
+    "Remote",
+    "ServingEdge",
+    "in_thread",
+    "invoke_async",
+    "serving",
+]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 turns = Lanes()
 """The calls of each thread that nobody waits for and that have not departed, by their lane."""
-_KINDS: dict[int, Kind] = {wire.Call.METHOD: "method", wire.Call.GET: "get", wire.Call.SET: "set"}
+KINDS: dict[int, Kind] = {wire.Call.METHOD: "method", wire.Call.GET: "get", wire.Call.SET: "set"}
 
 
 def invoke_around(
@@ -34,7 +34,7 @@ def invoke_around(
     """Calls a member, with the proxy's functions around it. Returns and raises what the outermost does."""
     if len(turns):
         _wait_for_turn(remote)
-    asked = as_call(remote, member, args, kwargs, _KINDS[kind], oneway=oneway)
+    asked = as_call(remote, member, args, kwargs, KINDS[kind], oneway=oneway)
 
     def innermost(call: Call) -> Any:
         if call is not asked:
@@ -50,7 +50,7 @@ def invoke_around(
 
 def _wait_for_turn(remote: Remote) -> None:
     """Waits until the futures that this thread made before have departed. Raises CallTimeout."""
-    lane = remote.lanes.number(waits=True)
+    lane = remote.lanes.of_thread(waits=True)
     if not lane:
         return
     come = threading.Event()

@@ -46,7 +46,7 @@ class AroundFuture(Future[Any]):
         self._remote = remote
         self._asked = as_call(remote, member, args, kwargs, "method", oneway=False)
         self._variables = contextvars.copy_context()
-        self._lane = remote.lanes.number(waits=False)
+        self._lane = remote.lanes.of_thread(waits=False)
         self._sent: CallFuture | None = None
         self._may_end = threading.Lock()  # taken by what ends it, and never left
         self._may_depart = threading.Lock()  # taken by its departure

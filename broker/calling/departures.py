@@ -48,6 +48,8 @@ class Departures:
     knows the proxy only by the calls that wait, so that both go when nobody has the proxy any more.
     """
 
+    __slots__ = ("_busy", "_lock", "_waiting")
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[Departing] = deque()
@@ -72,10 +74,11 @@ class Departures:
         except Overloaded as error:
             self._give_up(error)
 
-    def wait(self, remote: Remote, deadline: float | None) -> bool:
+    @staticmethod
+    def wait(remote: Remote, deadline: float | None) -> bool:
         """Waits until all that was put before has departed; False if the deadline (time.monotonic) comes first."""
         turn = _Turn(remote, deadline)
-        self.put(turn)
+        remote.put_aside(turn)
         timeout = None if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
         return turn.come.wait(timeout)
 
@@ -111,6 +114,10 @@ class Departures:
         for call in waiting:
             self._waiting.popleft()  # only now: who comes meanwhile has to wait behind these
             call.depart(uri, connection)
+
+
+NO_DEPARTURES = Departures()
+"""Those of a proxy for which nothing ever waited: most never need their own."""
 
 
 class _Turn:

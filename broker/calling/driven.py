@@ -34,6 +34,7 @@ class DrivenCall(Invocation):
     _connection: Route | None = None
     _timer: Timer | None = None
     _belongs_to: CallContext | None = None
+    _expected = False
 
     def completed(self) -> None:
         """The call is over."""
@@ -44,16 +45,16 @@ class DrivenCall(Invocation):
         request = self.request
         request.on_outcome = self._answered
         chains.expect(request.chain, alone=request.depth == 1)
+        self._expected = True
         if request.deadline is not None:
             self._timer = timers.call_at(request.deadline, self._expired)
         if request.depth > 1:
             self._belongs_to = CallContext.active()
             if self._belongs_to is not None:
                 self._belongs_to.watch(self._caller_gave_up)
-        departures = self.remote.departures
-        place = None if departures or self.needs_description else self.remote.open_place()
+        place = None if self.remote.departures or self.needs_description else self.remote.open_place()
         if place is None:
-            departures.put(self)
+            self.remote.put_aside(self)
             return
         try:
             self._send(*place)
@@ -98,7 +99,7 @@ class DrivenCall(Invocation):
 
     def _answered(self, outcome: Outcome) -> None:
         if outcome.value is None and self.ending is None and self.is_to_be_repeated(outcome):
-            self.remote.departures.put(self)
+            self.remote.put_aside(self)
         else:
             self._end(outcome)
         if self._connection is not None:
@@ -116,7 +117,8 @@ class DrivenCall(Invocation):
         if self.__dict__.setdefault("ending", ending) is not ending:  # atomic, without a lock for each call
             return False
         request = self.request
-        chains.no_longer_expect(request.chain, alone=request.depth == 1)
+        if self._expected:
+            chains.no_longer_expect(request.chain, alone=request.depth == 1)
         if self._timer is not None:
             self._timer.cancel()
         if self._belongs_to is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -20,15 +19,17 @@ class Edge:
     What is exported travels beside the text, and arrives as a proxy, or where it was exported as itself.
     """
 
-    make_proxy: Any = None  # set by broker.proxy: the class Proxy
-    make_proxy_of_held: Callable[[Held, grpc.ChannelCredentials | None], object]  # the same
+    proxies: Any = ()  # set by broker.proxy_base: the class of all proxies
+    proxy: Any = (
+        None  # set by broker.proxy: the class of those that arrive; asynchronous proxies have an edge of theirs
+    )
 
     def __init__(self, types: TypeRegistry = GLOBAL_TYPES, credentials: grpc.ChannelCredentials | None = None) -> None:
         self.types = types
         self._credentials = credentials
 
     def reference(self, value: object) -> str | Reference | None:
-        if isinstance(value, self.make_proxy):
+        if isinstance(value, self.proxies):
             reference: str | Reference = value._broker._remote.reference()
             return reference
         if isinstance(value, Export):
@@ -38,9 +39,9 @@ class Edge:
 
     def resolve(self, reference: str | Reference) -> object:
         if isinstance(reference, str):
-            return self.make_proxy(reference, credentials=self._credentials)
+            return self.proxy(reference, credentials=self._credentials)
         if isinstance(reference, Held):
-            return Edge.make_proxy_of_held(reference, self._credentials)
+            return self.proxy._of_held(reference, self._credentials)
         if isinstance(reference, ExportedObject):
             return reference.target
         raise CodecError(f"there is no {reference!r}")

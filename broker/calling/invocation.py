@@ -6,10 +6,12 @@ an `on_outcome`, asks `is_to_be_repeated`, and takes the `result`.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from broker._pb.broker_pb2 import Call
 from broker.codecs import Encoded, codec
@@ -28,25 +30,38 @@ _lanes = itertools.count(1)
 
 
 class Lanes:
-    """The lanes of one proxy's calls, by the thread that makes them.
+    """The lanes of one proxy's calls, by the thread or task that makes them.
 
     Calls of one thread need an order only once it has made a call that it does not wait for.
     """
 
-    __slots__ = ("_numbers",)
+    __slots__ = ("_tasks", "_threads")
 
     def __init__(self) -> None:
-        self._numbers: dict[int, int] = {}
+        self._threads: dict[int, int] = {}
+        self._tasks: WeakKeyDictionary[asyncio.Task[Any], int] | None = None
 
-    def number(self, *, waits: bool) -> int:
+    def of_thread(self, *, waits: bool) -> int:
         """The lane of a call of this thread; 0 for none."""
-        numbers = self._numbers
-        if waits and not numbers:
+        lanes = self._threads
+        if waits and not lanes:
             return 0
         thread = threading.get_ident()
-        lane = numbers.get(thread, 0)
+        lane = lanes.get(thread, 0)
         if not lane and not waits:
-            lane = numbers[thread] = next(_lanes)
+            lane = lanes[thread] = next(_lanes)
+        return lane
+
+    def of_task(self, task: asyncio.Task[Any], *, waits: bool) -> int:
+        """The lane of a call of a task; 0 for none."""
+        lanes = self._tasks
+        if lanes is None:
+            if waits:
+                return 0
+            lanes = self._tasks = WeakKeyDictionary()
+        lane = lanes.get(task, 0)
+        if not lane and not waits:
+            lane = lanes[task] = next(_lanes)
         return lane
 
 
@@ -94,11 +109,14 @@ class Invocation:
             depth=depth,
             deadline=deadline,
             oneway=oneway,
-            lane=remote.lanes.number(waits=waits and not oneway),
+            lane=self._lane(waits=waits and not oneway),
             metadata=metadata,
             correlation_id=correlation,
             on_kept=remote.session.kept,
         )
+
+    def _lane(self, *, waits: bool) -> int:
+        return self.remote.lanes.of_thread(waits=waits)
 
     # ---- out
 

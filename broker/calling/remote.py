@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -11,7 +12,7 @@ from typing import Any
 from broker._pb.broker_pb2 import Call
 from broker.calling.around import invoke_around
 from broker.calling.around_futures import AroundFuture
-from broker.calling.departures import Departures
+from broker.calling.departures import NO_DEPARTURES, Departing, Departures
 from broker.calling.edge import Edge
 from broker.calling.futures import CallFuture
 from broker.calling.invocation import Invocation, Lanes, earlier, error_of
@@ -26,6 +27,7 @@ from broker.registry.link import PATIENCE
 from broker.registry.locate import candidates
 from broker.uri import URI
 
+_departures_lock = threading.Lock()
 _RETRY_PAUSE = 0.1  # seconds between attempts while `wait` lasts
 
 
@@ -38,7 +40,7 @@ class Remote:
         self.edge = Edge(credentials=options.credentials)
         self.session = session or Session()
         self.lanes = Lanes()
-        self.departures = Departures()
+        self.departures = NO_DEPARTURES
         self._place: tuple[URI, Place] | None = None  # where the name led to last
 
     def twin(self, options: Options, session: Session | None = None) -> Remote:
@@ -179,6 +181,14 @@ class Remote:
             return False
         self._place = None
         return True
+
+    def put_aside(self, call: Departing) -> None:
+        """Lets a call wait for a connection, on a thread aside."""
+        if self.departures is NO_DEPARTURES:
+            with _departures_lock:
+                if self.departures is NO_DEPARTURES:
+                    self.departures = Departures()
+        self.departures.put(call)
 
     def open_place(self) -> tuple[URI, Route] | None:
         """Where the object is, and the connection to it, if there is one that takes calls; no I/O."""

@@ -64,6 +64,8 @@ class Leading:
             self._workers.submit(job)
         else:
             jobs.append(job)
+            if jobs is self._ready:  # behind the job that this thread is running
+                self._watch_leader()
 
     def collect(self) -> None:
         """From now on quick jobs of this thread wait for `lead`."""
@@ -177,12 +179,14 @@ class Leading:
             if not (self._ready or self._brought):
                 return True
             turn = self._turn
-            if turn is None or time.monotonic() - turn.since < PATIENCE:
+            if turn is not None and time.monotonic() - turn.since < PATIENCE:
                 return False
-            self._turn = None
-            self.stuck += 1
             jobs = self._take_all_locked()
-        self.on_stuck()
+            if turn is not None:
+                self._turn = None
+                self.stuck += 1
+        if turn is not None:  # else they came from a job of a former leader
+            self.on_stuck()
         for job in jobs:
             self._submit_late(job)
         return False

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 MOST_UNANSWERED = 4_000
 """Calls of one connection that nobody waits for. Below the number of nested calls that the other side takes."""
 
+WakeUp = Callable[[], None]
+
 
 class Room:
-    """Who waits until fewer calls are unanswered. Any thread may use it; it takes no lock.
+    """Who waits until fewer calls are unanswered. Any thread may use it; the lock is held for moments only."""
 
-    Whoever is called back makes one call. Deques are appended to and popped under the GIL, so that the thread that
-    reads an answer need not wait here.
-    """
-
-    __slots__ = ("_unanswered", "_waiting")
+    __slots__ = ("_lock", "_promised", "_unanswered", "_waiting")
 
     def __init__(self, unanswered: Callable[[], int]) -> None:
         self._unanswered = unanswered
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[object, WakeUp] = OrderedDict()
+        self._promised = 0  # places of those who were woken and have not come yet
 
     @property
     def is_full(self) -> bool:
@@ -32,30 +32,40 @@ class Room:
         """Waits until a call may be made; False if the deadline (time.monotonic) comes first."""
         woken = threading.Lock()
         woken.acquire()
-        self.call_back(woken.release)
+        place = self.queue(woken.release)
         timeout = -1.0 if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
         try:
             return woken.acquire(timeout=timeout)
-        except BaseException:  # Ctrl-C: the place is another's
-            self.answered()
-            raise
+        finally:
+            self.leave(place)
 
-    def call_back(self, function: Callable[[], None]) -> None:
-        """Calls the function once when a call may be made: in the thread that reads, or at once."""
-        self._waiting.append(function)
+    def queue(self, wake_up: WakeUp) -> object:
+        """Calls the function once when a call may be made: in the thread that reads, say, or at once.
+
+        Returns a place in the queue, with which `leave` has to be called.
+        """
+        place = object()
+        with self._lock:
+            self._waiting[place] = wake_up
         self.answered()  # perhaps since a moment
+        return place
+
+    def leave(self, place: object) -> None:
+        """Who had that place makes its call now, or has given up."""
+        with self._lock:
+            if self._waiting.pop(place, None) is None:
+                self._promised -= 1
+        self.answered()
 
     def answered(self) -> None:
-        """Fewer calls are unanswered: half of the room is let become free, so that not each answer wakes a thread."""
-        waiting = self._waiting
-        if not waiting:
+        """Fewer calls are unanswered. Half of the room is let become free, so that not each answer wakes a thread."""
+        if not self._waiting:
             return
-        free = MOST_UNANSWERED - self._unanswered()
-        if free < MOST_UNANSWERED // 2:
-            return
-        for _ in range(free):
-            try:
-                function = waiting.popleft()
-            except IndexError:
+        with self._lock:
+            free = MOST_UNANSWERED - self._unanswered() - self._promised
+            if free < MOST_UNANSWERED // 2:
                 return
-            function()
+            woken = [self._waiting.popitem(last=False)[1] for _ in range(min(free, len(self._waiting)))]
+            self._promised += len(woken)
+        for wake_up in woken:
+            wake_up()

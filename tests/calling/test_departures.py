@@ -11,7 +11,6 @@ import pytest
 import broker
 from broker import errors
 from broker.calling import Options, Remote
-from broker.calling.departures import Departures
 from broker.uri import URI
 
 SOON = 10
@@ -52,7 +51,7 @@ def test_who_waits_departs_in_order_with_one_connection() -> None:
         remote = remote_of(daemon.register(Clock(), "clock"))
         passengers = [Passenger(remote, str(n), came, describe=n == 1) for n in range(5)]
         for passenger in passengers:
-            remote.departures.put(passenger)
+            remote.put_aside(passenger)
         assert all(passenger.departed.wait(SOON) for passenger in passengers)
         assert came == [(str(n), "clock") for n in range(5)]
         assert remote.known_description() is not None
@@ -62,10 +61,9 @@ def test_who_waits_departs_in_order_with_one_connection() -> None:
 def test_an_attempt_that_fails_fails_for_all_who_waited_for_it() -> None:
     came: list[Any] = []
     remote = remote_of("BROKER:clock@localhost:1")
-    departures = Departures()
     passengers = [Passenger(remote, str(n), came) for n in range(20)]
     for passenger in passengers:
-        departures.put(passenger)
+        remote.put_aside(passenger)
     assert all(passenger.departed.wait(SOON) for passenger in passengers)
     assert [name for name, _ in came] == [str(n) for n in range(20)]
     assert all(isinstance(error, errors.CannotConnect) for _, error in came)
@@ -75,9 +73,9 @@ def test_an_attempt_that_fails_fails_for_all_who_waited_for_it() -> None:
 def test_the_most_patient_says_how_long_is_tried() -> None:
     came: list[Any] = []
     remote = remote_of("BROKER:clock@localhost:1", wait=60)
-    remote.departures.put(Passenger(remote, "0", came, time.monotonic() + 0.1))
+    remote.put_aside(Passenger(remote, "0", came, time.monotonic() + 0.1))
     last = Passenger(remote, "1", came, time.monotonic() + 0.3)
-    remote.departures.put(last)
+    remote.put_aside(last)
     assert not remote.departures.wait(remote, time.monotonic() + 0.05)
     assert last.departed.wait(SOON)
     assert time.monotonic() >= (last.latest or 0)
@@ -89,7 +87,7 @@ def test_they_are_not_there_while_nobody_waits(describe: bool) -> None:
         remote = remote_of(daemon.register(Clock()))
         assert not remote.departures
         passenger = Passenger(remote, "0", [], describe=describe)
-        remote.departures.put(passenger)
+        remote.put_aside(passenger)
         assert passenger.departed.wait(SOON)
         give_up = time.monotonic() + SOON
         while remote.departures:

@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from broker.connection import room
+from broker.connection import room as rooms
 from broker.connection.room import Room
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MOST_UNANSWERED", 8)
+    monkeypatch.setattr(rooms, "MOST_UNANSWERED", 8)
 
 
 def test_who_finds_it_free_does_not_wait() -> None:
@@ -24,20 +24,42 @@ def test_who_finds_it_free_does_not_wait() -> None:
 
 def test_who_finds_it_full_waits_until_half_is_free() -> None:
     unanswered = 8
-    place = Room(lambda: unanswered)
-    assert place.is_full
+    room = Room(lambda: unanswered)
+    assert room.is_full
     called: list[int] = []
-    for number in range(6):
-        place.call_back(lambda number=number: called.append(number))  # type: ignore[misc]
+    queued = [room.queue(lambda number=number: called.append(number)) for number in range(6)]  # type: ignore[misc]
     unanswered = 5
-    place.answered()
+    room.answered()
     assert called == []
     unanswered = 4
-    place.answered()
+    room.answered()
     assert called == [0, 1, 2, 3]
     unanswered = 0
-    place.answered()
+    room.answered()
     assert called == [0, 1, 2, 3, 4, 5]
+    for place in queued:
+        room.leave(place)
+    assert not room._promised
+
+
+def test_a_place_that_was_promised_is_not_promised_again() -> None:
+    unanswered = 8
+    room = Room(lambda: unanswered)
+    called: list[int] = []
+    queued = [room.queue(lambda number=number: called.append(number)) for number in range(10)]  # type: ignore[misc]
+    unanswered = 4
+    room.answered()
+    room.answered()
+    assert called == [0, 1, 2, 3]
+    unanswered = 0
+    room.answered()
+    assert called == [0, 1, 2, 3, 4, 5, 6, 7]
+    room.leave(queued[9])  # gives up
+    room.leave(queued[0])
+    assert called == [0, 1, 2, 3, 4, 5, 6, 7]
+    for place in queued[1:4]:
+        room.leave(place)
+    assert called == [0, 1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_waiting_ends_with_the_deadline() -> None:
@@ -47,13 +69,13 @@ def test_waiting_ends_with_the_deadline() -> None:
 
 def test_an_answer_wakes_a_thread() -> None:
     unanswered = [8]
-    place = Room(lambda: unanswered[0])
+    room = Room(lambda: unanswered[0])
     woken: list[bool] = []
-    thread = threading.Thread(target=lambda: woken.append(place.wait(time.monotonic() + 10)))
+    thread = threading.Thread(target=lambda: woken.append(room.wait(time.monotonic() + 10)))
     thread.start()
-    while not place._waiting:
+    while not room._waiting:
         time.sleep(0.001)
     unanswered[0] = 0
-    place.answered()
+    room.answered()
     thread.join(10)
     assert woken == [True]
