@@ -20,9 +20,7 @@ class Edge:
     """
 
     proxies: Any = ()  # set by broker.proxy_base: the class of all proxies
-    proxy: Any = (
-        None  # set by broker.proxy: the class of those that arrive; asynchronous proxies have an edge of theirs
-    )
+    proxy: Any = None  # set by broker.proxy: the class of those that arrive
 
     def __init__(self, types: TypeRegistry = GLOBAL_TYPES, credentials: grpc.ChannelCredentials | None = None) -> None:
         self.types = types

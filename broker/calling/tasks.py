@@ -136,13 +136,15 @@ class TaskCall(DrivenCall):
         room, deadline = place[1].room, self.request.deadline
         mailbox, waiter = _mailbox()
         queued = room.queue(lambda: mailbox.put(waiter))
+        calls = False
         try:
             async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
                 await waiter
+            calls = True
         except TimeoutError:
             raise self.too_late(None) from None
         finally:
-            room.leave(queued)
+            room.leave(queued, calls=calls)
 
     def depart(self, uri: URI, connection: Route) -> None:
         self._take_from_description()
@@ -172,17 +174,15 @@ async def invoke_async(
 ) -> Any:
     """Calls a member and awaits its result, unless `oneway`. Raises what the method raised, and BrokerErrors."""
     if not remote.options.around:
-        return await TaskCall(
-            remote, member, remote.encode(args, kwargs, snapshot=oneway), kind, oneway=oneway
-        ).result()
+        arguments = remote.encode(args, kwargs, snapshot=oneway)
+        return await TaskCall(remote, member, arguments, kind, oneway=oneway).result()
     asked = as_call(remote, member, args, kwargs, KINDS[kind], oneway=oneway)
 
     async def innermost(call: AroundCall) -> Any:
         if call is not asked:
             call = same_target(asked, call)
-        invocation = TaskCall(
-            remote, member, remote.encode(call.args, call.kwargs, snapshot=oneway), kind, oneway=oneway
-        )
+        arguments = remote.encode(call.args, call.kwargs, snapshot=oneway)
+        invocation = TaskCall(remote, member, arguments, kind, oneway=oneway)
         mark(invocation, call)
         return await invocation.result()
 

@@ -26,7 +26,8 @@ class Room:
 
     @property
     def is_full(self) -> bool:
-        return self._unanswered() >= MOST_UNANSWERED
+        """Whether who wants to make a call has to queue."""
+        return bool(self._waiting) or self._unanswered() + self._promised >= MOST_UNANSWERED
 
     def wait(self, deadline: float | None) -> bool:
         """Waits until a call may be made; False if the deadline (time.monotonic) comes first."""
@@ -34,10 +35,12 @@ class Room:
         woken.acquire()
         place = self.queue(woken.release)
         timeout = -1.0 if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+        calls = False
         try:
-            return woken.acquire(timeout=timeout)
-        finally:
-            self.leave(place)
+            calls = woken.acquire(timeout=timeout)
+        finally:  # Ctrl-C may come here
+            self.leave(place, calls=calls)
+        return calls
 
     def queue(self, wake_up: WakeUp) -> object:
         """Calls the function once when a call may be made: in the thread that reads, say, or at once.
@@ -50,12 +53,13 @@ class Room:
         self.answered()  # perhaps since a moment
         return place
 
-    def leave(self, place: object) -> None:
-        """Who had that place makes its call now, or has given up."""
+    def leave(self, place: object, *, calls: bool) -> None:
+        """Who had that place makes its call now, or has given up: then another one may call."""
         with self._lock:
             if self._waiting.pop(place, None) is None:
                 self._promised -= 1
-        self.answered()
+        if not calls:
+            self.answered()
 
     def answered(self) -> None:
         """Fewer calls are unanswered. Half of the room is let become free, so that not each answer wakes a thread."""
