@@ -48,13 +48,11 @@ class AsyncProxy(ProxyBase):
         return AsyncMember(self._broker._remote, name)
 
     def __setattr__(self, name: str, value: object) -> None:
+        instead = (
+            "set options with _broker.set(name, value)" if name.startswith("_") else f"await proxy.{name}.set(value)"
+        )
         raise AttributeError(
-            f"{name!r} cannot be set on an AsyncProxy by an assignment, which nobody could await: "
-            + (
-                "options are set with _broker.set(name, value)"
-                if name.startswith("_")
-                else "await proxy.name.set(value)"
-            )
+            f"{name!r} cannot be assigned to on an AsyncProxy, since nobody could await that: {instead}"
         )
 
     def __dir__(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -86,3 +87,20 @@ def test_what_waits_behind_a_long_job_goes_to_the_workers(workers: Workers) -> N
     assert go_on.is_set()
     bring(leading, ran.release)
     assert ran.acquire(timeout=SOON)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_what_a_long_job_brings_itself_goes_to_the_workers(workers: Workers, is_late: bool) -> None:
+    """A call lets the next one of its lane in before its method runs."""
+    leading = Leading(workers)
+    next_ran = threading.Event()
+
+    def long() -> None:
+        if is_late:  # somebody else may lead by now
+            leading.submit(lambda: None, quick=True)
+            time.sleep(5 * leading_module.PATIENCE)
+        leading.submit(next_ran.set, quick=True)
+        assert next_ran.wait(SOON)
+
+    bring(leading, long)
+    assert next_ran.is_set()
