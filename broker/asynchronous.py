@@ -48,12 +48,9 @@ class AsyncProxy(ProxyBase):
         return AsyncMember(self._broker._remote, name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        instead = (
-            "set options with _broker.set(name, value)" if name.startswith("_") else f"await proxy.{name}.set(value)"
-        )
-        raise AttributeError(
-            f"{name!r} cannot be assigned to on an AsyncProxy, since nobody could await that: {instead}"
-        )
+        private = name.startswith("_")
+        instead = "set options with _broker.set(name, value)" if private else f"await proxy.{name}.set(value)"
+        raise AttributeError(f"{name!r} cannot be assigned to on an AsyncProxy: nobody could await that. Use {instead}")
 
     def __dir__(self) -> list[str]:
         local = [name for name in object.__dir__(self) if name.startswith("__")]

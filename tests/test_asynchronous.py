@@ -178,7 +178,7 @@ def test_exceptions_are_raised_with_their_remote_traceback(proxy: Any) -> None:
 
 
 def test_what_nobody_could_await_says_what_to_write_instead(proxy: Any) -> None:
-    with pytest.raises(AttributeError, match=r"'price' cannot be assigned to.*: await proxy.price.set\(value\)"):
+    with pytest.raises(AttributeError, match=r"'price' cannot be assigned to.* Use await proxy.price.set\(value\)"):
         proxy.price = 3
     with pytest.raises(AttributeError, match=r"set options with _broker.set\(name, value\)"):
         proxy._timeout = 3
