@@ -20,6 +20,9 @@ from broker.connection.engine import Connection
 from broker.connection.leading import Leading
 
 _NO_FLAGS = 0
+_SENT = "broker sent"  # our operations that are due, beside gRPC's own
+_RECEIVED = "broker received"
+_GOES_ON: tuple[None, tuple[()]] = (None, ())  # what a poller does about a call that has not ended
 _POLL_SECONDS = 1.0
 
 
@@ -139,7 +142,7 @@ class ServerStream:
     def receive(self) -> None:
         """Takes in the next message when it comes."""
         with self._state.condition:
-            self._begin_locked(self._receive_operations, self._received)
+            self._begin_locked(self._receive_operations, _RECEIVED, self._received)
 
     def send(self, message: bytes) -> None:
         operations: tuple[Any, ...] = (cygrpc.SendMessageOperation(message, _NO_FLAGS),)
@@ -148,37 +151,38 @@ class ServerStream:
             if state.initial_metadata_allowed:
                 operations = (_server._get_initial_metadata_operation(state, None), *operations)
                 state.initial_metadata_allowed = False
-            self._begin_locked(operations, self._sent)
+            self._begin_locked(operations, _SENT, self._sent)
 
     def finish(self) -> None:
         self._finish(None)
 
-    def _begin_locked(self, operations: tuple[Any, ...], done: Callable[[Any, Any], Any]) -> None:
-        token = object()
+    def _begin_locked(self, operations: tuple[Any, ...], token: str, done: Callable[[Any], Any]) -> None:
         if _server._is_rpc_state_active(self._state):
             self._state.due.add(token)
-            self._call.start_server_batch(operations, lambda event: done(event, token))
+            self._call.start_server_batch(operations, done)
 
-    def _sent(self, event: Any, token: Any) -> Any:
+    def _sent(self, event: Any) -> Any:
+        finished = self._done(_SENT)
         self._engine.sent()
-        return self._done(token)
+        return finished
 
-    def _received(self, event: Any, token: Any) -> Any:
+    def _received(self, event: Any) -> Any:
         message = event.batch_operations[0].message()
         if message is None:
             self._engine.transport_ended(f"{self._engine.peer_name} is gone")
-            return self._done(token)
-        self._leading.collect()
+            return self._done(_RECEIVED)
+        leading, state = self._leading, self._state
+        leading.collect()
         self._engine.receive(message)
-        self.receive()
-        finished = self._done(token)
-        if finished[0] is None:
-            self._leading.lead()
-        else:
-            self._leading.hand_over()
-        return finished
+        with state.condition:
+            if not _server._is_rpc_state_active(state):
+                leading.hand_over()
+                return _server._possibly_finish_call(state, _RECEIVED)
+            self._call.start_server_batch(self._receive_operations, self._received)
+        leading.lead()
+        return _GOES_ON
 
-    def _done(self, token: Any) -> Any:
+    def _done(self, token: str) -> Any:
         with self._state.condition:
             return _server._possibly_finish_call(self._state, token)
 

@@ -33,7 +33,10 @@ class Admission:
 
     def refusal(self, job: Job) -> Refused | None:
         """Why the call is not carried out; else the job knows its object and its member."""
-        return self._not_allowed(job) or self._too_deep(job) or self._without_target(job)
+        refused = self._not_allowed(job) if self._authorize is not None else None
+        if refused is None and job.call.request.depth > chains.MAX_DEPTH:
+            refused = self._too_deep(job)
+        return refused or self._without_target(job)
 
     def _not_allowed(self, job: Job) -> Refused | None:
         if self._authorize is None:
