@@ -10,6 +10,7 @@ from broker import errors
 from broker._version import __version__
 from broker.around import Call
 from broker.asynchronous import AsyncProxy
+from broker.batch import Batch
 from broker.codecs import Record, register_type
 from broker.config import config
 from broker.context import current_context
@@ -26,6 +27,7 @@ from broker.uri import URI
 
 __all__ = [
     "URI",
+    "Batch",
     "Call",
     "AsyncProxy",
     "Daemon",

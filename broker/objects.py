@@ -92,6 +92,11 @@ class Registration:
         """Whether a session holds an instance of its own."""
         return self.is_class and self.behavior.instance_mode == "session"
 
+    @property
+    def makes_each_an_instance(self) -> bool:
+        """Whether each call has an instance of its own."""
+        return self.is_class and self.behavior.instance_mode == "percall"
+
     def _create(self, cls: type) -> object:
         creator = self.behavior.instance_creator
         if creator is None:

@@ -64,16 +64,18 @@ class UnaryCall:
             assert isinstance(value, BaseException)
             response.exception.CopyFrom(_exception(value, edge))
         if not self._is_plain:
-            encoded = codec(self.request.arguments.codec).encode(value, edge, "result")
-            if encoded.references:
-                raise CodecError(f"result: {NO_WAY_BACK}")
-            message = wire.Encoded(
-                codec=encoded.codec, payload=bytes(encoded.payload), buffers=map(bytes, encoded.buffers)
-            )
-            response.encoded.CopyFrom(message)
+            _put_encoded(response, codec(self.request.arguments.codec).encode(value, edge, "result"))
         elif not raised:
             plain = self._message is not None and self._message.plain
             response.result.CopyFrom(_value(_json.to_plain(value, edge, "result", plain=plain)))
+        self._respond(response, metadata)
+
+    def reply(self, value: Encoded, raised: bool, kept: bool, metadata: Metadata) -> None:
+        response = wire.InvokeResponse()
+        _put_encoded(response, value)
+        self._respond(response, metadata)
+
+    def _respond(self, response: wire.InvokeResponse, metadata: Metadata) -> None:
         put_metadata(response, metadata)
         if response.ByteSize() > MAX_REQUEST_SIZE:
             raise MessageTooLargeError(
@@ -195,6 +197,13 @@ def _exception(error: BaseException, edge: Edge) -> wire.RemoteException:
     cls = type(error)
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     return wire.RemoteException(type=name, message=message_of(error), traceback=edge.traceback(error))
+
+
+def _put_encoded(response: wire.InvokeResponse, value: Encoded) -> None:
+    if value.references:
+        raise CodecError(f"result: {NO_WAY_BACK}")
+    message = wire.Encoded(codec=value.codec, payload=bytes(value.payload), buffers=map(bytes, value.buffers))
+    response.encoded.CopyFrom(message)
 
 
 def _structure(value: Value) -> object:

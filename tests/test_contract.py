@@ -55,7 +55,7 @@ CONTRACT: dict[str, str | None] = {
     "proxy._broker.reconnect": "()",
     "proxy._broker.set": "(name, value)",
     "proxy._broker.on_reconnect": "(function)",
-    "Batch": "(proxy)",
+    "Batch": "(proxy, *, stop_on_error=True)",
     "AsyncProxy": _PROXY,
     "export": "(obj_or_function, *, max_concurrency=None, executor=None)",
     "connect": "(uri, interface, **options)",
@@ -119,7 +119,6 @@ CONTRACT: dict[str, str | None] = {
 
 # Names of CONTRACT, and parameters of them as `name(parameter=default)`.
 NOT_YET: set[str] = {
-    "Batch",
     "close",
     "connect",
     "connect_async",

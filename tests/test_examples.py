@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-FEATURES = ["attributes", "autoproxy", "exceptions", "instancemodes", "oneway", "pickle-optin"]
+FEATURES = ["attributes", "autoproxy", "batch", "exceptions", "instancemodes", "oneway", "pickle-optin"]
 
 # What tests get from the fixture: run(None, script, arguments…, environment={…}) starts a program.
 Run = Callable[..., Any]
@@ -205,6 +205,13 @@ EXPECTED: dict[str, list[str]] = {
         "    Janet, in a new session: single basket 1 holds apple, pear, plum, quince",
         "    Janet: percall basket 3 holds plum",
         "    Henry: a basket from the creator 2 holds pear",
+    ],
+    "batch": [
+        "totals: 420 630\nreceipt: 1 x bread, 6 x egg\nchange: 370\n",
+        "so far: 500\nthen: air has no price\nstill to be paid for: 1 x tea\n",
+        "error: 1 cents do not pay for 500\nerror: 'example.till' at localhost:",
+        "result: 0\n1000 calls one by one: ",
+        "grains on the bill: 2000\npaid: True\n",
     ],
     "oneway": [
         "submitted page 1: None",

@@ -36,7 +36,7 @@ class OurClient(Client):
         add_all(future.result() for future in [proxy.add.future(3, 4) for _ in range(count)])
 
     def batch(self, count: int) -> None:
-        batch = broker.Batch(self.proxy)  # type: ignore[attr-defined]
+        batch = broker.Batch(self.proxy)
         for _ in range(count):
             batch.add(3, 4)
         add_all(batch())

@@ -238,7 +238,7 @@ class Close(_message.Message):
     def __init__(self) -> None: ...
 
 class Call(_message.Message):
-    __slots__ = ("object", "member", "kind", "session", "arguments", "oneway", "lane", "chain", "depth", "nested", "timeout_us", "metadata", "correlation_id", "idempotency_key")
+    __slots__ = ("object", "member", "kind", "session", "arguments", "oneway", "lane", "chain", "depth", "nested", "timeout_us", "metadata", "correlation_id", "idempotency_key", "batch")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Call.Kind]
@@ -246,11 +246,13 @@ class Call(_message.Message):
         GET: _ClassVar[Call.Kind]
         SET: _ClassVar[Call.Kind]
         DESCRIBE: _ClassVar[Call.Kind]
+        BATCH: _ClassVar[Call.Kind]
     KIND_UNSPECIFIED: Call.Kind
     METHOD: Call.Kind
     GET: Call.Kind
     SET: Call.Kind
     DESCRIBE: Call.Kind
+    BATCH: Call.Kind
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -272,6 +274,7 @@ class Call(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     CORRELATION_ID_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     object: str
     member: str
     kind: Call.Kind
@@ -286,7 +289,18 @@ class Call(_message.Message):
     metadata: _containers.MessageMap[str, MetadataValue]
     correlation_id: bytes
     idempotency_key: bytes
-    def __init__(self, object: _Optional[str] = ..., member: _Optional[str] = ..., kind: _Optional[_Union[Call.Kind, str]] = ..., session: _Optional[int] = ..., arguments: _Optional[_Union[Encoded, _Mapping]] = ..., oneway: bool = ..., lane: _Optional[int] = ..., chain: _Optional[bytes] = ..., depth: _Optional[int] = ..., nested: bool = ..., timeout_us: _Optional[int] = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ..., correlation_id: _Optional[bytes] = ..., idempotency_key: _Optional[bytes] = ...) -> None: ...
+    batch: Batch
+    def __init__(self, object: _Optional[str] = ..., member: _Optional[str] = ..., kind: _Optional[_Union[Call.Kind, str]] = ..., session: _Optional[int] = ..., arguments: _Optional[_Union[Encoded, _Mapping]] = ..., oneway: bool = ..., lane: _Optional[int] = ..., chain: _Optional[bytes] = ..., depth: _Optional[int] = ..., nested: bool = ..., timeout_us: _Optional[int] = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ..., correlation_id: _Optional[bytes] = ..., idempotency_key: _Optional[bytes] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ...) -> None: ...
+
+class Batch(_message.Message):
+    __slots__ = ("members", "calls", "go_on")
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    GO_ON_FIELD_NUMBER: _ClassVar[int]
+    members: _containers.RepeatedScalarFieldContainer[str]
+    calls: _containers.RepeatedScalarFieldContainer[int]
+    go_on: bool
+    def __init__(self, members: _Optional[_Iterable[str]] = ..., calls: _Optional[_Iterable[int]] = ..., go_on: bool = ...) -> None: ...
 
 class Result(_message.Message):
     __slots__ = ("value", "raised", "failed", "kept", "metadata")

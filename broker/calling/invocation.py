@@ -13,11 +13,13 @@ import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from broker._pb.broker_pb2 import Call
+from broker._pb.broker_pb2 import Batch, Call
+from broker.calling.results import BatchResults
 from broker.codecs import Encoded, codec
 from broker.connection import chains
 from broker.connection.calls import CallRequest, Metadata, Outcome, PendingCall
 from broker.connection.client import Route
+from broker.connection.introduction import BATCHES, check_feature
 from broker.connection.refusals import Reason, Refused
 from broker.context import CallContext, correlation_outside, received_metadata
 from broker.errors import BrokerError, CallTimeout, CommunicationError, ConnectionClosedError, ProtocolError
@@ -79,9 +81,13 @@ class Invocation:
         *,
         oneway: bool = False,
         waits: bool = True,
+        batch: Batch | None = None,
     ) -> None:
         """The call as the running thread makes it: deadline, chain, metadata come from the call that this thread
-        carries out. Who does not wait has its calls kept in order. Raises BrokerError if the chain is too deep."""
+        carries out. Who does not wait has its calls kept in order. `batch` says which calls a BATCH has.
+
+        Raises BrokerError if the chain is too deep.
+        """
         self.remote = remote
         self._again = 1  # once, if it was surely not executed
         self._retries = remote.retries
@@ -112,6 +118,7 @@ class Invocation:
             lane=self._lane(waits=waits and not oneway),
             metadata=metadata,
             correlation_id=correlation,
+            batch=batch,
             on_kept=remote.session.kept,
         )
 
@@ -123,8 +130,11 @@ class Invocation:
     def send(self, uri: URI, connection: Route) -> PendingCall:
         """Sends the call, to the object and over the connection that the name led to.
 
-        Raises ConnectionClosedError, once, where state of the session is gone, and CodecError, MessageTooLargeError.
+        Raises ConnectionClosedError, once, where state of the session is gone, and CodecError, MessageTooLargeError;
+        ProtocolError for a batch if the other side takes none.
         """
+        if self.request.batch is not None:
+            check_feature(connection.engine.peer, BATCHES, str(connection.place))
         self.request.object = uri.object
         self.request.session = self.remote.session.on(connection)
         return connection.engine.call(self.request)
@@ -200,21 +210,27 @@ class Invocation:
     def given_up(self, pending: PendingCall | None) -> Outcome:
         """How a call ends whose own caller gave up the call that it belongs to."""
         taken = pending is not None and pending.taken
-        what = f"the call of {self.request.member!r} of {self.remote.where()} was given up, since the call that it "
+        what = f"the call of {self._what} of {self.remote.where()} was given up, since the call that it "
         what += "belongs to was cancelled; " + ("the method may still be running" if taken else "it was not sent")
         return Outcome(refused=Refused(Reason.CANCELLED, what), may_have_run=taken)
 
     def too_late(self, pending: PendingCall | None) -> CallTimeout:
         """The error of a call whose time is over."""
-        member, timeout = self.request.member, self.remote.options.timeout
+        timeout = self.remote.options.timeout
         taken = pending is not None and pending.taken
         error = CallTimeout(
-            f"{repr(member) if member else 'the description'} of {self.remote.where()} took longer than its time"
+            f"{self._what} of {self.remote.where()} took longer than its time"
             + (f" of {timeout:g} s" if timeout is not None else "")
             + ("; the method may still be running" if taken else "; it was not sent")
         )
         error.may_have_run = taken
         return error
+
+    @property
+    def _what(self) -> str:
+        if self.request.batch is not None:
+            return f"a batch of {len(self.request.batch.calls)} calls"
+        return repr(self.request.member) if self.request.member else "the description"
 
     def result_of(self, outcome: Outcome) -> Any:
         """The result. Raises what the method raised, and BrokerErrors."""
@@ -227,6 +243,9 @@ class Invocation:
         if value.codec != asked:
             raise ProtocolError(f"the answer came in codec {value.codec!r} to a call in {asked!r}; it was not read")
         received_metadata(outcome.metadata)
+        if self.request.batch is not None:
+            results = codec(value.codec).decode_results(value, self.remote.edge)
+            return BatchResults(results, len(self.request.batch.calls), self.remote.where())
         result = codec(value.codec).decode(value, self.remote.edge, "result")
         if not outcome.raised:
             return result

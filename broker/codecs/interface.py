@@ -8,12 +8,15 @@ from broker.codecs.types import GLOBAL_TYPES, TypeRegistry
 from broker.errors import CodecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
     "MAX_BUFFERS",
     "MAX_DEPTH",
     "MAX_REFERENCES",
+    "SCALARS",
+    "BatchCalls",
+    "BatchResults",
     "Buffer",
     "Codec",
     "Edge",
@@ -21,6 +24,7 @@ __all__ = [
     "Fault",
     "PlainEdge",
     "Reference",
+    "ResultWriter",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -47,6 +51,10 @@ class Reference:
     """Given by the process that exports the object."""
     returned: bool
     """Whether it is the receiver of the value that exports the object."""
+
+
+SCALARS = frozenset({str, int, bool, type(None), float})
+"""The types whose values hold no others and never change."""
 
 
 class Encoded(NamedTuple):
@@ -109,6 +117,70 @@ class Codec(Protocol):
     def encode_call(self, args: tuple[object, ...], kwargs: dict[str, object], edge: Edge) -> Encoded: ...
 
     def decode_call(self, encoded: Encoded, edge: Edge) -> tuple[tuple[object, ...], dict[str, object]]: ...
+
+    def encode_batch(
+        self,
+        args: Sequence[tuple[object, ...]],
+        kwargs: Mapping[int, dict[str, object]],
+        edge: Edge,
+        where: Callable[[int], str],
+    ) -> Encoded:
+        """The arguments of many calls as one value: `args` of each, and `kwargs` of those that have any.
+
+        `where` says of a call by its place what begins the path to a value in it.
+        """
+
+    def decode_batch(self, encoded: Encoded, edge: Edge) -> BatchCalls: ...
+
+    def results(self, edge: Edge) -> ResultWriter:
+        """Writes the results of a batch as one value."""
+
+    def decode_results(self, encoded: Encoded, edge: Edge) -> BatchResults: ...
+
+
+class BatchCalls(Protocol):
+    """The arguments of the calls of a batch that arrived. Those of each are decoded when they are asked for, once."""
+
+    @property
+    def args(self) -> Sequence[Sequence[object]] | None:
+        """The positional arguments of each call where nothing is left to be decoded; else ask `arguments`."""
+
+    @property
+    def kwargs(self) -> Mapping[int, dict[str, object]]:
+        """Beside `args`, those of the calls that have any."""
+
+    def __len__(self) -> int: ...
+
+    def arguments(self, place: int) -> tuple[Sequence[object], Mapping[str, object]]: ...
+
+
+class ResultWriter(Protocol):
+    """Gathers the results of a batch, each as it is at that moment: the next call may change what this one returned."""
+
+    @property
+    def values(self) -> list[object]:
+        """A result whose exact type is one of SCALARS may be appended here; anything else goes through `add`."""
+
+    def add(self, value: object, where: str) -> None:
+        """Adds a result. Raises CodecError, and then has added nothing."""
+
+    def finish(self, beside: object) -> Encoded:
+        """All results, and what is to be known about them: lists, texts, numbers."""
+
+
+class BatchResults(Protocol):
+    """The results of a batch that arrived. Each is decoded when it is asked for, once."""
+
+    @property
+    def values(self) -> Sequence[object] | None:
+        """The results where nothing is left to be decoded; else ask `result`."""
+
+    @property
+    def beside(self) -> object: ...
+
+    def __len__(self) -> int: ...
+
+    def result(self, place: int) -> object: ...
 
 
 class PlainEdge:

@@ -8,6 +8,8 @@ surrogates; msgspec reads, because it keeps ints over 64 bits, and writes what o
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from math import isfinite
 from types import TracebackType
 from typing import Any
@@ -24,6 +26,7 @@ from broker.errors import CodecError
 __all__ = ["JsonCodec"]
 
 _MARK = b'"$type"'
+_LIST = frozenset({list})
 _EXACT = 2**53 - 1
 """The largest whole number that every JSON reader keeps."""
 
@@ -73,14 +76,43 @@ class JsonCodec:
         if type(args) is not list or type(kwargs) is not dict:
             raise CodecError("arguments: a call is written as [args, kwargs]")
         if tagged:
-            decoder = Decoder(edge, encoded.buffers, encoded.references)
-            with _paths_from("args"):
-                args = decoder.rebuild(args, -1)
-            with _paths_from("kwargs"):
-                kwargs = decoder.rebuild(kwargs, -1)
-            if type(kwargs) is not dict or not all(type(name) is str for name in kwargs):
-                raise CodecError("kwargs: arguments are named by texts")
+            args, kwargs = _arguments(Decoder(edge, encoded.buffers, encoded.references), args, kwargs)
         return tuple(args), kwargs
+
+    def encode_batch(
+        self,
+        args: Sequence[tuple[object, ...]],
+        kwargs: Mapping[int, dict[str, object]],
+        edge: Edge,
+        where: Callable[[int], str],
+    ) -> Encoded:
+        """The payload is `[[args, …], [[place, kwargs], …]]`."""
+        named = list(kwargs.items())
+        if is_plain(list(chain.from_iterable(args))) and all(map(is_plain_dict, kwargs.values())):
+            return Encoded("json", _write((args, named)))
+        encoder = Encoder(edge)
+        lowered_args: list[object] = []
+        for place, values in enumerate(args):
+            with _paths_from(f"{where(place)}args"):
+                lowered_args.append(encoder.items(values, 0))
+        lowered_kwargs: list[object] = []
+        for place, values_by_name in named:
+            with _paths_from(f"{where(place)}kwargs"):
+                lowered_kwargs.append((place, encoder.mapping(values_by_name, 0)))
+        text = _write((lowered_args, lowered_kwargs))
+        return Encoded("json", text, tuple(encoder.buffers), tuple(encoder.references))
+
+    def decode_batch(self, encoded: Encoded, edge: Edge) -> JsonCalls:
+        structure, tagged = _structure(encoded, "the batch", MAX_DEPTH + 3)
+        return JsonCalls(structure, Decoder(edge, encoded.buffers, encoded.references) if tagged else None)
+
+    def results(self, edge: Edge) -> JsonResultWriter:
+        return JsonResultWriter(edge)
+
+    def decode_results(self, encoded: Encoded, edge: Edge) -> JsonResults:
+        """The payload is `[[result, …], beside]`."""
+        structure, tagged = _structure(encoded, "the results", MAX_DEPTH + 2)
+        return JsonResults(structure, Decoder(edge, encoded.buffers, encoded.references) if tagged else None)
 
     def from_plain(self, value: object, edge: Edge, where: str = "value") -> Any:
         """The value of JSON as a stranger writes it, where every number is a float.
@@ -100,6 +132,109 @@ class JsonCodec:
             if plain:
                 return untagged(value, edge)
             return mend(Encoder(edge, inline=True).lower(value), _EXACT, -_EXACT)
+
+
+class JsonCalls:
+    """The calls of a batch that arrived."""
+
+    __slots__ = ("_args", "_decoder", "args", "kwargs")
+
+    def __init__(self, structure: Any, decoder: Decoder | None) -> None:
+        args, named = structure if type(structure) is list and len(structure) == 2 else (None, None)
+        if type(args) is not list or type(named) is not list or not _LIST.issuperset(map(type, args)):
+            raise CodecError("the batch: it is written as [[args, …], [[place, kwargs], …]]")
+        self._args = args
+        self._decoder = decoder
+        self.args = args if decoder is None else None
+        self.kwargs = dict(self._named(pair) for pair in named)
+        if len(self.kwargs) != len(named):
+            raise CodecError("the batch: a call has its arguments by name twice")
+
+    def _named(self, pair: Any) -> tuple[int, dict[str, Any]]:
+        place, kwargs = pair if type(pair) is list and len(pair) == 2 else (None, None)
+        if type(place) is not int or not 0 <= place < len(self._args) or type(kwargs) is not dict:
+            raise CodecError(f"the batch: arguments by name are [place, kwargs], with a place below {len(self._args)}")
+        return place, kwargs
+
+    def __len__(self) -> int:
+        return len(self._args)
+
+    def arguments(self, place: int) -> tuple[list[Any], dict[str, Any]]:
+        args, kwargs = self._args[place], self.kwargs.get(place, {})
+        return (args, kwargs) if self._decoder is None else _arguments(self._decoder, args, kwargs)
+
+
+class JsonResultWriter:
+    """Writes each result at once, but for those that cannot change."""
+
+    __slots__ = ("_encoder", "_texts", "values")
+
+    def __init__(self, edge: Edge) -> None:
+        self.values: list[object] = []
+        self._encoder = Encoder(edge)
+        self._texts: dict[int, bytes] = {}  # what is not written yet stands in `values` itself
+
+    def add(self, value: object, where: str) -> None:
+        text = _write(value) if is_plain((value,)) else self._lowered(value, where)
+        self._texts[len(self.values)] = text
+        self.values.append(orjson.Fragment(text))
+
+    def _lowered(self, value: object, where: str) -> bytes:
+        buffers, references = self._encoder.buffers, self._encoder.references
+        mark, references_before = len(buffers), len(references)
+        try:
+            with _paths_from(where):
+                text = _write(self._encoder.lower(value))
+        except BaseException:
+            del buffers[mark:]
+            del references[references_before:]
+            raise
+        buffers[mark:] = map(bytes, buffers[mark:])  # the next call may change the memory that they show
+        return text
+
+    def finish(self, beside: object) -> Encoded:
+        values = self.values
+        if not is_plain([value for value in values if type(value) is float]):
+            values = [self._encoder.lower(value) if type(value) is float else value for value in values]
+        try:
+            payload = orjson.dumps((values, beside))
+        except TypeError:  # an int or a text that wants a tag
+            texts = [self._texts.get(place) or _write(value) for place, value in enumerate(values)]
+            payload = b"[[" + b",".join(texts) + b"]," + _write(beside) + b"]"
+        return Encoded("json", payload, tuple(self._encoder.buffers), tuple(self._encoder.references))
+
+
+class JsonResults:
+    """The results of a batch that arrived."""
+
+    __slots__ = ("_decoder", "_values", "beside", "values")
+
+    def __init__(self, structure: Any, decoder: Decoder | None) -> None:
+        if type(structure) is not list or len(structure) != 2 or type(structure[0]) is not list:
+            raise CodecError("the results: they are written as [[result, …], beside]")
+        self._values, self.beside = structure
+        self._decoder = decoder
+        self.values = self._values if decoder is None else None
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def result(self, place: int) -> Any:
+        if self._decoder is None:
+            return self._values[place]
+        with _paths_from("result"):
+            return self._decoder.rebuild(self._values[place])
+
+
+def _arguments(decoder: Decoder, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Rebuilds the arguments of one call."""
+    with _paths_from("args"):
+        args = decoder.rebuild(args, -1)
+    with _paths_from("kwargs"):
+        kwargs = decoder.rebuild(kwargs, -1)
+    if type(kwargs) is not dict or not all(type(name) is str for name in kwargs):
+        raise CodecError("kwargs: arguments are named by texts")
+    return args, kwargs
 
 
 class _paths_from:  # noqa: N801 - reads as a statement

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from types import FunctionType, MethodType
 from typing import Any
 
 from broker.codecs import exceptions
 from broker.codecs.arrays import owned
-from broker.codecs.interface import MAX_BUFFERS, MAX_REFERENCES, Edge, Encoded, Fault, Reference
+from broker.codecs.interface import MAX_BUFFERS, MAX_REFERENCES, SCALARS, Buffer, Edge, Encoded, Fault, Reference
 from broker.codecs.types import GLOBAL_TYPES, TypeRegistry
 from broker.errors import CodecError
 
@@ -58,10 +60,135 @@ class PickleCodec:
         return self.encode((args, kwargs), edge, "arguments")
 
     def decode_call(self, encoded: Encoded, edge: Edge) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        call = self.decode(encoded, edge, "arguments")
-        if type(call) is tuple and list(map(type, call)) == [tuple, dict] and all(type(n) is str for n in call[1]):
-            return call
-        raise CodecError("arguments: a call is pickled as (args, kwargs)")
+        return _checked_call(self.decode(encoded, edge, "arguments"))
+
+    def encode_batch(
+        self,
+        args: Sequence[tuple[object, ...]],
+        kwargs: Mapping[int, dict[str, object]],
+        edge: Edge,
+        where: Callable[[int], str],
+    ) -> Encoded:
+        """Each call is pickled by itself: what two of them share arrives twice, as it does in two calls."""
+        calls = _Pickles()
+        for place, values in enumerate(args):
+            calls.add(self.encode((values, kwargs.get(place, {})), edge, f"{where(place)}arguments"))
+        return calls.finish(None)
+
+    def decode_batch(self, encoded: Encoded, edge: Edge) -> PickledCalls:
+        return PickledCalls(self, encoded, edge)
+
+    def results(self, edge: Edge) -> PickleResultWriter:
+        return PickleResultWriter(self, edge)
+
+    def decode_results(self, encoded: Encoded, edge: Edge) -> PickledResults:
+        return PickledResults(self, encoded, edge)
+
+
+class _Pickles:
+    """Many values as one: a list of them, where all but those of SCALARS are pickles, each with what is beside it."""
+
+    def __init__(self) -> None:
+        self.values: list[object] = []
+        self._buffers: list[Buffer] = []
+        self._references: list[Reference] = []
+
+    def add(self, value: Encoded) -> None:
+        self.values.append((bytes(value.payload), len(value.buffers), len(value.references)))
+        self._references += value.references
+        self._buffers += map(bytes, value.buffers)  # whoever adds the next one may change the memory that they show
+
+    def finish(self, beside: object) -> Encoded:
+        if len(self._buffers) > MAX_BUFFERS:
+            raise CodecError(f"the batch has {len(self._buffers)} buffers, and {MAX_BUFFERS} is the most")
+        if len(self._references) > MAX_REFERENCES:
+            raise CodecError(
+                f"the batch has {len(self._references)} exported objects, and {MAX_REFERENCES} is the most"
+            )
+        payload = pickle.dumps((self.values, beside), 5)
+        return Encoded("pickle", payload, tuple(self._buffers), tuple(self._references))
+
+
+class PickleResultWriter:
+    """Pickles each result at once, but for those that cannot change."""
+
+    def __init__(self, codec: PickleCodec, edge: Edge) -> None:
+        self._codec = codec
+        self._edge = edge
+        self._pickles = _Pickles()
+        self.values = self._pickles.values
+
+    def add(self, value: object, where: str) -> None:
+        self._pickles.add(self._codec.encode(value, self._edge, where))
+
+    def finish(self, beside: object) -> Encoded:
+        return self._pickles.finish(beside)
+
+
+class _Unpickles:
+    """Many values that arrived as one; each is unpickled when it is asked for."""
+
+    def __init__(self, codec: PickleCodec, encoded: Encoded, edge: Edge, where: str) -> None:
+        self._codec = codec
+        self._edge = edge
+        self._beside = encoded.buffers, encoded.references
+        decoded = codec.decode(Encoded("pickle", encoded.payload), edge, where)
+        values, beside = decoded if type(decoded) is tuple and len(decoded) == 2 else (None, None)
+        if type(values) is not list or not all(map(_is_pickled, values)):
+            raise CodecError(f"{where}: this is pickled as ([(pickle, numbers of buffers and references), …], beside)")
+        self.beside: object = beside
+        self._values: list[Any] = values
+        pickles = [value if type(value) is tuple else (b"", 0, 0) for value in values]
+        self._ends = [list(accumulate((pickled[part] for pickled in pickles), initial=0)) for part in (1, 2)]
+        for ends, arrived, what in zip(self._ends, self._beside, ("buffers", "references"), strict=True):
+            if ends[-1] != len(arrived):
+                raise CodecError(f"{where}: {len(arrived)} {what} arrived, and {ends[-1]} are named")
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def value(self, place: int, where: str) -> Any:
+        value = self._values[place]
+        if type(value) is not tuple:
+            return value
+        (buffers, references), (buffer_ends, reference_ends) = self._beside, self._ends
+        own_buffers = buffers[buffer_ends[place] : buffer_ends[place + 1]]
+        own_references = references[reference_ends[place] : reference_ends[place + 1]]
+        return self._codec.decode(Encoded("pickle", value[0], own_buffers, own_references), self._edge, where)
+
+
+def _is_pickled(value: Any) -> bool:
+    if type(value) is tuple:
+        return list(map(type, value)) == [bytes, int, int] and min(value[1:]) >= 0
+    return type(value) in SCALARS
+
+
+class PickledCalls(_Unpickles):
+    args: list[list[object]] | None = None
+
+    def __init__(self, codec: PickleCodec, encoded: Encoded, edge: Edge) -> None:
+        super().__init__(codec, encoded, edge, "the batch")
+        self.kwargs: dict[int, dict[str, object]] = {}
+
+    def arguments(self, place: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return _checked_call(self.value(place, "arguments"))
+
+
+class PickledResults(_Unpickles):
+    values: list[object] | None = None
+
+    def __init__(self, codec: PickleCodec, encoded: Encoded, edge: Edge) -> None:
+        super().__init__(codec, encoded, edge, "the results")
+
+    def result(self, place: int) -> object:
+        result: object = self.value(place, "result")
+        return result
+
+
+def _checked_call(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if type(call) is tuple and list(map(type, call)) == [tuple, dict] and all(type(n) is str for n in call[1]):
+        return call
+    raise CodecError("arguments: a call is pickled as (args, kwargs)")
 
 
 def _encode(value: object, edge: Edge, *, sure: bool) -> Encoded:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from broker._pb.broker_pb2 import Call, Frame, InvokeResponse, MetadataValue, Result
+from broker._pb.broker_pb2 import Batch, Call, Frame, InvokeResponse, MetadataValue, Result
 from broker.codecs import Edge, Encoded, codec
 from broker.connection.chains import Waiter, new_chain
 from broker.connection.outbox import FRAME_COST, HEADER_LIMIT, inline_cost, is_inline
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Metadata = Mapping[str, str | bytes]
 NO_METADATA: Metadata = MappingProxyType({})
+MAX_BATCH = 65_536
+"""How many calls one batch may have."""
 _MAX_TIMEOUT_US = int(threading.TIMEOUT_MAX * 1e6)  # what nobody can wait for is no deadline
 _CHAIN_SIZE = 16
 
@@ -50,6 +52,8 @@ class CallRequest:
     lane: int = 0
     metadata: Metadata = field(default_factory=lambda: NO_METADATA)
     correlation_id: bytes = b""
+    batch: Batch | None = None
+    """The calls of a BATCH; `arguments` has the arguments of all."""
     on_outcome: Callable[[Outcome], None] | None = None
     """Called once with how the call ended, instead of a thread that waits; by whichever thread ends it, often the one
     that reads: it must neither wait nor run code of users. After `cancel` it may or may not be called. Of a oneway
@@ -71,20 +75,25 @@ class CallRequest:
         """
         try:
             call = write_call(self.object, self.member, self.kind, self.session, self.chain, self.depth, self.arguments)
-            if self.depth > 1 or self.oneway or self.lane or self.metadata or self.correlation_id:
+            if self.depth > 1 or self.oneway or self.lane or self.metadata or self.correlation_id or self.batch:
                 call += self._rare_fields().SerializeToString()
         except (TypeError, ValueError) as error:
             raise CodecError(f"the call of {self.object!r}.{self.member!r} cannot be written: {error}") from error
         return call
 
     def _rare_fields(self) -> Call:
-        call = Call(oneway=self.oneway, lane=self.lane, nested=self.is_nested, correlation_id=self.correlation_id)
+        call = Call(
+            oneway=self.oneway, lane=self.lane, nested=self.is_nested, correlation_id=self.correlation_id,
+            batch=self.batch,
+        )  # fmt: skip
         put_metadata(call, self.metadata)
         return call
 
     def header_size(self) -> int:
         """The bytes of names and metadata. Raises MessageTooLargeError beyond HEADER_LIMIT."""
-        return header_size(self.metadata, f"the names and metadata of {self.member!r}", self.object, self.member)
+        names = (self.object, self.member, *(self.batch.members if self.batch is not None else ()))
+        what = "the names and metadata of " + (repr(self.member) if self.batch is None else "the batch")
+        return header_size(self.metadata, what, *names) + (3 * len(self.batch.calls) if self.batch is not None else 0)
 
     def remaining_us(self) -> int | None:
         """What remains of its time, in microseconds, from 1 on; None without end."""
@@ -196,6 +205,9 @@ class ServedCall(Protocol):
     def answer_bytes(self, data: bytes) -> None:
         """Answers with bytes that are in no codec: a description."""
 
+    def reply(self, value: Encoded, raised: bool, kept: bool, metadata: Metadata) -> None:
+        """Answers with a value that is encoded. Raises MessageTooLargeError and CodecError, having answered nothing."""
+
     def refuse(self, refused: Refused, *, ran: bool = False, kept: bool = False) -> None:
         """Answers that the call was not carried out, or that it ran and has no result."""
 
@@ -232,6 +244,7 @@ class IncomingCall:
             lane=call.lane,
             metadata=metadata_from_wire(call.metadata) if call.metadata else NO_METADATA,
             correlation_id=call.correlation_id,
+            batch=call.batch if call.kind == Call.BATCH else None,
         )
 
     @property

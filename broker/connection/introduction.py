@@ -13,7 +13,9 @@ VERSION = 1
 OLDEST_VERSION = 1
 EXPORTS = "exports"
 """The feature of a side that knows references to exported objects, and Release."""
-FEATURES = (EXPORTS,)
+BATCHES = "batches"
+"""The feature of a side that takes calls of the kind BATCH."""
+FEATURES = (EXPORTS, BATCHES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,12 @@ class Settings:
             chunk_credit=self.chunk_credit,
             chunk_size=CHUNK_SIZE,
         )
+
+
+def check_feature(hello: Hello | None, name: str, peer_name: str) -> None:
+    """Raises ProtocolError for another side that has not named a feature."""
+    if hello is not None and name not in hello.features:
+        raise ProtocolError(f"{peer_name} runs a version of objectbroker without {name}: bring it to a newer one")
 
 
 def check_introduction(hello: Hello, peer_name: str) -> None:

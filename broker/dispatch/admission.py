@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from broker._pb.broker_pb2 import Call
 from broker.connection import chains
+from broker.connection.calls import MAX_BATCH
 from broker.connection.refusals import Reason, Refused
 from broker.context import Client
 from broker.dispatch.job import Job
@@ -33,51 +34,75 @@ class Admission:
 
     def refusal(self, job: Job) -> Refused | None:
         """Why the call is not carried out; else the job knows its object and its member."""
-        refused = self._not_allowed(job) if self._authorize is not None else None
-        if refused is None and job.call.request.depth > chains.MAX_DEPTH:
+        request = job.call.request
+        is_batch = request.kind == Call.BATCH
+        refused = None
+        if self._authorize is not None and not is_batch:
+            refused = self.not_allowed(job, request.member)
+        if refused is None and request.depth > chains.MAX_DEPTH:
             refused = self._too_deep(job)
-        return refused or self._without_target(job)
+        return refused or (self._batch_refusal(job) if is_batch else self._without_target(job))
 
-    def _not_allowed(self, job: Job) -> Refused | None:
+    def _batch_refusal(self, job: Job) -> Refused | None:
+        """The calls of a batch are asked about one by one, as they come; this is what none of them could pass.
+
+        Who may not call is told nothing else, here too.
+        """
+        batch = job.call.request.batch
+        assert batch is not None
+        if len(batch.calls) > MAX_BATCH:
+            what = f"a batch holds at most {MAX_BATCH} calls, and one of {len(batch.calls)} arrived"
+            return Refused(Reason.OVERLOADED, what)
+        if not batch.calls or max(batch.calls) >= len(batch.members):
+            return Refused(Reason.CODEC, "the batch: it is empty, or calls a method that it does not name")
+        refused = self._without_object(job) or self._without_codec(job)
+        return refused and (self.not_allowed(job, batch.members[batch.calls[0]]) or refused)
+
+    def not_allowed(self, job: Job, member: str) -> Refused | None:
+        """Why the caller may not call that member, if so."""
         if self._authorize is None:
             return None
         request = job.call.request
         try:
-            allowed = self._authorize(job.client, request.object, request.member)
+            allowed = self._authorize(job.client, request.object, member)
         except BaseException:  # whatever it raises, it has not allowed the call
-            _log.exception("authorize failed; the call of %r is refused", request.member)
+            _log.exception("authorize failed; the call of %r is refused", member)
             allowed = False
         if allowed:
             return None
-        what = f"{job.client.address} may not call {request.member!r} of {request.object!r}"
+        what = f"{job.client.address} may not call {member!r} of {request.object!r}"
         return Refused(Reason.ACCESS_DENIED, what)
 
-    def _too_deep(self, job: Job) -> Refused | None:
+    def _too_deep(self, job: Job) -> Refused:
         request = job.call.request
-        if request.depth <= chains.MAX_DEPTH:
-            return None
         return Refused(Reason.TOO_DEEP, chains.too_deep(request.object, request.member, request.chain))
 
     def _without_target(self, job: Job) -> Refused | None:
         request = job.call.request
-        registration = job.registration = self._objects.find(request.object) or _exported(job)
-        if registration is None:
-            where = self._objects.location
-            what = f"there is no object {request.object!r} at {where} (it may have been unregistered)"
-            return Refused(Reason.OBJECT_NOT_FOUND, what)
-        if request.kind == Call.DESCRIBE:
+        refused = self._without_object(job)
+        if refused is not None or request.kind == Call.DESCRIBE:
+            return refused
+        assert job.registration is not None
+        found = find_member(job.registration, request.member, request.kind)
+        if isinstance(found, Refused):
+            return found
+        job.member = found
+        return self._without_codec(job)
+
+    def _without_object(self, job: Job) -> Refused | None:
+        object_id = job.call.request.object
+        job.registration = self._objects.find(object_id) or _exported(job)
+        if job.registration is not None:
             return None
-        try:
-            job.member = _find_member(registration, request.member, request.kind)
-        except AttributeError as error:
-            return Refused(Reason.MEMBER_NOT_FOUND, str(error))
-        except TypeError as error:
-            return Refused(Reason.UNSUPPORTED_OPERATION, str(error))
-        if request.arguments.codec not in self._codecs:
-            accepted = ", ".join(self._codecs)
-            message = f"codec {request.arguments.codec!r} is not accepted at {self._objects.location}, which takes "
-            return Refused(Reason.CODEC_NOT_ACCEPTED, message + accepted)
-        return None
+        what = f"there is no object {object_id!r} at {self._objects.location} (it may have been unregistered)"
+        return Refused(Reason.OBJECT_NOT_FOUND, what)
+
+    def _without_codec(self, job: Job) -> Refused | None:
+        name = job.call.request.arguments.codec
+        if name in self._codecs:
+            return None
+        message = f"codec {name!r} is not accepted at {self._objects.location}, which takes "
+        return Refused(Reason.CODEC_NOT_ACCEPTED, message + ", ".join(self._codecs))
 
 
 def _exported(job: Job) -> Registration | None:
@@ -89,10 +114,16 @@ def _exported(job: Job) -> Registration | None:
     return exported.registration if isinstance(exported, ExportedObject) else None
 
 
-def _find_member(registration: Registration, name: str, kind: int) -> Member:
+def find_member(registration: Registration, name: str, kind: int) -> Member | Refused:
+    """The remote member of that name, for a call of that kind; or why there is none."""
     table, where = registration.table, registration.where
-    if kind == Call.GET:
-        return table.readable(name, where)
-    if kind == Call.SET:
-        return table.writable(name, where)
-    return table.method(name, where)
+    try:
+        if kind == Call.GET:
+            return table.readable(name, where)
+        if kind == Call.SET:
+            return table.writable(name, where)
+        return table.method(name, where)
+    except AttributeError as error:
+        return Refused(Reason.MEMBER_NOT_FOUND, str(error))
+    except TypeError as error:
+        return Refused(Reason.UNSUPPORTED_OPERATION, str(error))

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from broker.codecs import Edge
+from broker.codecs import Edge, Encoded, ResultWriter
 from broker.connection.calls import NO_METADATA
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_aside
@@ -21,6 +21,13 @@ from broker.dispatch.under_way import UnderWay
 from broker.errors import CodecError, MessageTooLargeError
 
 _log = logging.getLogger("broker")
+
+
+def log_unheard(job: Job, member: str, error: BaseException, *, oneway: bool) -> None:
+    """Logs what a member raised if no caller can receive it."""
+    if (oneway or job.cancelled is not None) and not isinstance(error, asyncio.CancelledError):
+        what = "oneway call" if oneway else f"call that nobody waits for ({job.cancelled})"
+        _log.warning("%s of %s.%s failed", what, job.call.request.object, member, exc_info=error)
 
 
 class Answers:
@@ -40,18 +47,22 @@ class Answers:
         if raised:
             assert isinstance(value, BaseException)
             self._tally.raised(value)
-            self._log_unheard(job, value)
+            log_unheard(job, job.call.request.member, value, oneway=job.call.request.oneway)
         metadata = (job.context.outgoing_metadata if job.context is not None else None) or NO_METADATA
         self._answer(
             job, lambda kept: job.call.answer(value, self._edge, raised=raised, kept=kept, metadata=metadata), raised
         )
 
-    def _log_unheard(self, job: Job, error: BaseException) -> None:
-        """Logs what was raised and no caller can receive."""
+    def finish_batch(self, job: Job, results: ResultWriter, failures: list[tuple[int, str, str, bool]]) -> None:
+        """Answers with the results of a batch; a failure has its place, a reason, a message, and whether it ran."""
         request = job.call.request
-        if (request.oneway or job.cancelled is not None) and not isinstance(error, asyncio.CancelledError):
-            what = "oneway call" if request.oneway else f"call that nobody waits for ({job.cancelled})"
-            _log.warning("%s of %s.%s failed", what, request.object, request.member, exc_info=error)
+        metadata = (job.context.outgoing_metadata if job.context is not None else None) or NO_METADATA
+
+        def answer(kept: bool) -> None:
+            value = Encoded(request.arguments.codec, b"") if request.oneway else results.finish(failures)
+            job.call.reply(value, False, kept, metadata)
+
+        self._answer(job, answer)
 
     def finish_with_bytes(self, job: Job, data: bytes) -> None:
         """Answers with bytes that are in no codec."""
@@ -76,7 +87,8 @@ class Answers:
             self._refuse(job, Refused(Reason.MESSAGE_TOO_LARGE, str(error)), ran=True, kept=kept)
         except CodecError as error:
             request, what = job.call.request, "what it raised" if raised else "its result"
-            ran = f"{request.object}.{request.member} ran, and {what} cannot be encoded by the server"
+            member = f".{request.member}" if request.member else ""
+            ran = f"{request.object}{member} ran, and {what} cannot be encoded by the server"
             refused = Refused(Reason.RESULT_NOT_ENCODABLE, f"{ran}: {error}")
             self._refuse(job, refused, ran=True, kept=kept)
         except BaseException as error:  # user code: what turns a value into plain data

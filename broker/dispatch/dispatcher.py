@@ -64,7 +64,9 @@ class Dispatcher:
         self._scheduler = Scheduler(self.leading, self._refuse)
         self._answers = Answers(self._under_way, self._scheduler, edge, self._tally)
         around_calls = AroundCalls(around, self._scheduler)
-        self._execution = Execution(self._under_way, self._scheduler, self._answers, edge, loop, around_calls)
+        self._execution = Execution(
+            self._under_way, self._scheduler, self._answers, edge, loop, around_calls, self._admission, self._tally
+        )
 
     # ---- the daemon's life
 

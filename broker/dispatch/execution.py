@@ -19,10 +19,13 @@ from broker.connection.refusals import Reason, Refused
 from broker.connection.timers import timers
 from broker.context import CallContext
 from broker.descriptions import describe
+from broker.dispatch.admission import Admission
 from broker.dispatch.answers import Answers
 from broker.dispatch.around import AroundCalls
+from broker.dispatch.batches import BatchRun, Steps
 from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
+from broker.dispatch.statistics import Tally
 from broker.dispatch.under_way import UnderWay
 from broker.errors import CodecError
 from broker.exposure import Member, bind_arguments
@@ -47,6 +50,8 @@ class Execution:
         edge: Edge,
         loop: Callable[[], asyncio.AbstractEventLoop],
         around: AroundCalls,
+        admission: Admission,
+        tally: Tally,
     ) -> None:
         self._under_way = under_way
         self._scheduler = scheduler
@@ -54,6 +59,8 @@ class Execution:
         self._edge = edge
         self._loop = loop
         self._around = around
+        self._admission = admission
+        self._tally = tally
 
     def run(self, job: Job) -> None:
         """Carries an admitted call out; its answer may come later, if the method is `async def`."""
@@ -64,59 +71,69 @@ class Execution:
         if not job.call.request.oneway:
             self._scheduler.leave_lane(job)
         try:
-            if job.call.request.kind == Call.DESCRIBE:
+            kind = job.call.request.kind
+            if kind == Call.DESCRIBE:
                 self._describe(job)
                 return
-            refused = self._prepare(job)
+            refused = self._not_to_be_started(job)
             if refused is not None:
                 self._answers.refuse(job, refused)
+            elif kind == Call.BATCH:
+                self._run_batch(job)
+            else:
+                self._run_call(job)
         except BaseException as error:
-            if not job.done:
-                refused = Refused(Reason.INTERNAL, f"the call failed: {type(error).__name__}")
-                self._answers.refuse(job, refused, ran=True)
-            if isinstance(error, KeyboardInterrupt):  # Ctrl-C, on the main thread
-                raise
-            _log.exception("a call of %s could not be carried out", job.call.request.object)
+            self._failed(job, error)
+
+    def _failed(self, job: Job, error: BaseException) -> None:
+        """Answers a call that failed in a way that it must not."""
+        if not job.done:
+            refused = Refused(Reason.INTERNAL, f"the call failed: {type(error).__name__}")
+            self._answers.refuse(job, refused, ran=True)
+        if isinstance(error, KeyboardInterrupt):  # Ctrl-C, on the main thread
+            raise error
+        _log.error("a call of %s could not be carried out", job.call.request.object, exc_info=error)
 
     def _describe(self, job: Job) -> None:
         assert job.registration is not None
         description = describe(job.registration.object_id, job.registration.table)
         self._answers.finish_with_bytes(job, description.SerializeToString())
 
-    def _prepare(self, job: Job) -> Refused | None:
-        """Decodes and invokes; the refusal if the method was not called."""
-        request, registration, member = job.call.request, job.registration, job.member
-        assert registration is not None and member is not None
+    def _not_to_be_started(self, job: Job) -> Refused | None:
+        request, registration = job.call.request, job.registration
+        assert registration is not None
         if job.cancelled is not None and self._under_way.draining:
             return REFUSED_DRAINING
         if job.cancelled is not None:
             return Refused(Reason.CANCELLED, f"the call was not started: {job.cancelled}")
         if request.deadline is not None and request.deadline <= time.monotonic():
             return Refused(Reason.DEADLINE_EXCEEDED, f"the call of {registration.where} waited until its time was over")
+        return None
+
+    def _run_call(self, job: Job) -> None:
+        """Decodes and invokes."""
+        registration, member = job.registration, job.member
+        assert registration is not None and member is not None
         try:
             args, kwargs = job.call.arguments(self._edge)
             if member.kind == "method":
                 bind_arguments(member, args, kwargs, registration.where)
         except CodecError as error:
-            return Refused(Reason.CODEC, str(error))
+            self._answers.refuse(job, Refused(Reason.CODEC, str(error)))
         except TypeError as error:
-            return Refused(Reason.WRONG_ARGUMENTS, str(error))
-        self._invoke(job, args, kwargs)
-        return None
+            self._answers.refuse(job, Refused(Reason.WRONG_ARGUMENTS, str(error)))
+        else:
+            self._invoke(job, args, kwargs)
 
     def _invoke(self, job: Job, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         registration, member = job.registration, job.member
         assert registration is not None and member is not None
-        context = job.context = self._context(job)
-        if job.cancelled is not None:
-            context.cancel()
-        if context.deadline is not None:
-            job.timer = timers.call_at(context.deadline, lambda: job.cancel("the time of the call is over"))
+        self._begin(job)
         variables = contextvars.copy_context()
         try:
             result = variables.run(self._carry_out, registration, member, job, args, kwargs)
             if type(result) not in _PLAIN and inspect.isawaitable(result):
-                self._await(job, result, variables)
+                self._await(job, result, variables, lambda value, raised: self._finish(job, value, raised))
                 return
         except BaseException as error:  # whatever a method raises is its result
             self._answers.finish(job, error, raised=True)
@@ -124,6 +141,62 @@ class Execution:
                 raise  # Ctrl-C, in a nested call: it was meant for the program that waits
         else:
             self._answers.finish(job, result, raised=False)
+
+    def _begin(self, job: Job) -> CallContext:
+        """From now on the call has a context, and its time runs out."""
+        context = job.context = self._context(job)
+        if job.cancelled is not None:
+            context.cancel()
+        if context.deadline is not None:
+            job.timer = timers.call_at(context.deadline, lambda: job.cancel("the time of the call is over"))
+        return context
+
+    # ---- batches
+
+    def _run_batch(self, job: Job) -> None:
+        batch = BatchRun(job, self._begin(job), self._edge, self._admission, self._tally, self._carry_out, self._method)
+        self._go_on(job, batch, batch.steps(), None)
+
+    def _go_on(self, job: Job, batch: BatchRun, steps: Steps, came: tuple[object, bool] | None) -> None:
+        """Takes a batch to its end, or to the next `async def` method; `came` is what became of the last."""
+        while True:
+            try:
+                awaitable, variables = next(steps) if came is None else steps.send(came)
+            except StopIteration:
+                self._answers.finish_batch(job, batch.results, batch.failures)
+                if batch.interrupt is not None:
+                    raise batch.interrupt from None
+                return
+            except CodecError as error:
+                self._answers.refuse(job, Refused(Reason.CODEC, str(error)))
+                return
+            try:
+                self._await(
+                    job, awaitable, variables, lambda value, raised: self._resume(job, batch, steps, value, raised)
+                )
+            except RuntimeError as error:  # the loop is closed
+                came = error, True
+            else:
+                return
+
+    def _resume(self, job: Job, batch: BatchRun, steps: Steps, value: object, raised: bool) -> None:
+        def go_on(came: tuple[object, bool]) -> None:
+            try:
+                self._go_on(job, batch, steps, came)
+            except BaseException as error:
+                self._failed(job, error)
+
+        self._scheduler.resume(job, lambda: go_on((value, raised)), lambda error: go_on((error, True)))
+
+    def _method(self, job: Job, member: Member) -> Callable[..., object] | None:
+        """The method of a member, if a call of it is all that a call in a batch takes."""
+        registration = job.registration
+        assert registration is not None
+        if self._around or member.oneway or member.name == "__iter__" or registration.makes_each_an_instance:
+            return None
+        return member.bind(self._instance(registration, job))
+
+    # ---- the member
 
     def _carry_out(
         self,
@@ -150,7 +223,7 @@ class Execution:
         args: tuple[object, ...],
         kwargs: dict[str, object],
     ) -> object:
-        instance = registration.instance(self._under_way.session_of(job) if registration.keeps_instances else None)
+        instance = self._instance(registration, job)
         if member.kind == "method":
             result = member.bind(instance)(*args, **kwargs)
             return _items_of(result, registration.where) if member.name == "__iter__" else result
@@ -159,15 +232,23 @@ class Execution:
             return None
         return member.get(instance)
 
-    def _await(self, job: Job, awaitable: Any, variables: contextvars.Context) -> None:
-        """Runs an `async def` method on the daemon's loop; a thread of ours encodes what comes out."""
+    def _instance(self, registration: Registration, job: Job) -> object:
+        return registration.instance(self._under_way.session_of(job) if registration.keeps_instances else None)
 
-        def finished(value: object, raised: bool) -> None:
-            if job.nested:
-                self._scheduler.on_waiting_thread(job, lambda: self._answers.finish(job, value, raised=raised))
-            else:
-                self._scheduler.on_worker(job, lambda job: self._answers.finish(job, value, raised=raised))
+    def _finish(self, job: Job, value: object, raised: bool) -> None:
+        """Answers with what came of an awaitable: a thread of ours encodes it."""
+        if job.nested:
+            self._scheduler.on_waiting_thread(job, lambda: self._answers.finish(job, value, raised=raised))
+        else:
+            self._scheduler.on_worker(job, lambda job: self._answers.finish(job, value, raised=raised))
 
+    def _await(
+        self, job: Job, awaitable: Any, variables: contextvars.Context, finished: Callable[[object, bool], None]
+    ) -> None:
+        """Runs an `async def` method on the daemon's loop, which calls `finished` with what came of it.
+
+        Raises RuntimeError if the loop is closed.
+        """
         job.stop = run_on(self._loop(), awaitable, variables, finished)
         if job.cancelled is not None:
             job.stop()

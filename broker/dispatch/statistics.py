@@ -26,7 +26,8 @@ class Stats:
     uptime: float
     """Seconds since the daemon was made."""
     calls: Mapping[str, int]
-    """The calls that arrived, refused ones included, by kind: "method", "get", "set", "describe"."""
+    """The calls that arrived, refused ones included, by kind: "method", "get", "set", "describe", "batch"; the calls
+    of a batch count as well."""
     oneway: int
     """How many of them nobody waits for."""
     unary: int
@@ -51,12 +52,16 @@ class Stats:
 class Counter:
     """Counts from any number of threads without a lock: `add` is one call of C code, which the GIL keeps whole."""
 
-    __slots__ = ("_lock", "_reads", "add")
+    __slots__ = ("_count", "_lock", "_reads", "add")
 
     def __init__(self) -> None:
-        self.add = itertools.count().__next__
+        self._count = itertools.count()
+        self.add = self._count.__next__
         self._lock = threading.Lock()
         self._reads = 0
+
+    def add_many(self, number: int) -> None:
+        next(itertools.islice(self._count, number, number), None)
 
     @property
     def value(self) -> int:
@@ -98,6 +103,8 @@ class Tally:
         kind = self._kinds.get(request.kind)
         if kind is not None:
             kind.add()
+        if request.batch is not None:
+            self._kinds[Call.METHOD].add_many(len(request.batch.calls))
         if request.oneway:
             self._oneway.add()
         if unary:

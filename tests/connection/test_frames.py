@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker._pb.broker_pb2 import (
+    Batch,
     Call,
     Cancel,
     Chunk,
@@ -97,6 +98,18 @@ GOLDEN = {
             "7d5d38054210000102030405060708090a0b0c0d0e0f480158e0c65b620d0a0674656e616e7412030a01616a10000102"
             "030405060708090a0b0c0d0e0f"
         ),
+    ),
+    "batch": (
+        Frame(
+            id=1,
+            call=Call(
+                object="w",
+                kind=Call.BATCH,
+                arguments=Encoded(codec="json", payload=b"[[[1],[2],[]],[]]"),
+                batch=Batch(members=["put", "get"], calls=[0, 0, 1], go_on=True),
+            ),
+        ),
+        "08014a330a017718052a190a046a736f6e12115b5b5b315d2c5b325d2c5b5d5d2c5b5d5d7a110a037075740a0367657412030000011801",
     ),
     "result": (
         Frame(id=1, reply=True, result=Result(value=Encoded(codec="json", payload=b"null"), kept=True)),
