@@ -96,11 +96,8 @@ def _read(stream: IO[str], beginning: str, found: list[str]) -> None:
 class Server(Process):
     """A server that is ready: `address` is what its clients need."""
 
-    def __init__(self, contestant: Contestant, core: str, *, crowd: bool = False) -> None:
-        variant = contestant.crowd_variant if crowd else None
-        super().__init__(
-            contestant, "benchmarks.server", contestant.name, core, *([] if variant is None else [variant])
-        )
+    def __init__(self, contestant: Contestant, core: str, variant: str) -> None:
+        super().__init__(contestant, "benchmarks.server", contestant.name, core, variant)
         try:
             self.address = self.line(READY, START_SECONDS)
         except Failed:

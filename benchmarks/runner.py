@@ -56,10 +56,7 @@ class Runner:
         core = cores()[1 if row.cores == "cross" else 0]
         try:
             with ExitStack() as stack:
-                server = None if row.bare else servers.get(contestant)
-                if row.fresh:
-                    server = Server(contestant, cores()[0], crowd=row.crowd)
-                    stack.callback(server.end)
+                server = None if row.bare else self._server(row, contestant, servers, stack)
                 clients = [run_client(contestant, row, core, self.seconds, server) for _ in range(row.processes)]
         except Failed as failed:
             clients = [{"error": f"its server {failed}"}]
@@ -68,6 +65,14 @@ class Runner:
             self._given_up.add((row.name, contestant.name))
             servers.drop(contestant)
         return cell
+
+    def _server(self, row: Row, contestant: Contestant, servers: _Servers, stack: ExitStack) -> Server:
+        """That of the round, or one for this row alone, which ends with the stack."""
+        if not row.fresh and row.name not in contestant.special:
+            return servers.get(contestant)
+        server = Server(contestant, cores()[0], contestant.special.get(row.name, contestant.variant))
+        stack.callback(server.end)
+        return server
 
 
 def _together(clients: list[dict[str, Any]]) -> dict[str, Any]:
@@ -88,7 +93,7 @@ class _Servers:
         server = self._servers.get(contestant.name)
         if server is None or not server.alive:
             self.drop(contestant)
-            server = self._servers[contestant.name] = Server(contestant, cores()[0])
+            server = self._servers[contestant.name] = Server(contestant, cores()[0], contestant.variant)
         return server
 
     def drop(self, contestant: Contestant) -> None:

@@ -1,4 +1,4 @@
-"""The process of a server: `python -m benchmarks.server CONTESTANT CORE [VARIANT]`. It ends when its stdin does."""
+"""The process of a server: `python -m benchmarks.server CONTESTANT CORE VARIANT`. It ends when its stdin does."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from benchmarks.contestants import CONTESTANTS
 from benchmarks.processes import READY, pin
 
 
-def main(name: str, core: str, variant: str | None = None) -> None:
+def main(name: str, core: str, variant: str) -> None:
     pin(core)
     threading.Thread(target=_end_with_the_runner, daemon=True).start()
-    contestant = CONTESTANTS[name]
-    module = contestant.load()
-    module.serve(contestant.variant if variant is None else variant, _ready)
+    CONTESTANTS[name].load().serve(variant, _ready)
 
 
 def _ready(address: str) -> None:

@@ -47,10 +47,9 @@ class Row:
     """One row of the table. `bars` are what has to be reached, the first one first.
 
     `cores`: `cross` has the server on one core and the client on another, `same` both on one. `fresh` rows have a
-    server process of their own, whose memory is measured, and are measured in one round only. `crowd` rows need many
-    connections from one process; `bare` ones need no server, and nothing of the contestant imported. `processes` is how
-    many clients are run one after another in a round for one figure, their median. `patience` is what a client has,
-    in seconds, besides the time that it measures.
+    server process of their own, whose memory is measured, and are measured in one round only. `bare` rows need no server,
+    and nothing of the contestant imported. `processes` is how many clients are run one after another in a round for one
+    figure, their median. `patience` is what a client has, in seconds, besides the time that it measures.
     """
 
     name: str
@@ -61,7 +60,6 @@ class Row:
     cores: Literal["cross", "same"] = "cross"
     lower_is_better: bool = False
     fresh: bool = False
-    crowd: bool = False
     bare: bool = False
     processes: int = 1
     patience: float = 30.0
@@ -260,7 +258,6 @@ _ALL = (
         (Limit(150),),
         lower_is_better=True,
         fresh=True,
-        crowd=True,
     ),
     Row(
         "idle-one",
@@ -269,7 +266,6 @@ _ALL = (
         idle_connection,
         lower_is_better=True,
         fresh=True,
-        crowd=True,
     ),
     Row("proxies", "10,000 proxies: sockets", "sockets", proxy_sockets, (Limit(1),), lower_is_better=True, fresh=True),
     Row("proxy", "10,000 proxies: each", "KiB", proxy_memory, (Limit(5),), lower_is_better=True, fresh=True),

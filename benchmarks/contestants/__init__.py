@@ -19,8 +19,7 @@ POLLING_SWITCH = "-event_engine_client,-event_engine_listener,-event_engine_call
 class Contestant:
     """`package` is what it imports, `distribution` what that is called on PyPI (None: it comes with Python).
 
-    `variant` is what its two ends are told, `crowd_variant` what its server is told instead where one process is to
-    have a thousand connections.
+    `variant` is what its two ends are told; `special` has what a server is told instead in some rows, by the row's name.
     """
 
     name: str
@@ -29,7 +28,7 @@ class Contestant:
     package: str
     distribution: str | None = None
     variant: str = ""
-    crowd_variant: str | None = None
+    special: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -54,21 +53,23 @@ class Contestant:
         return importlib.import_module(f"benchmarks.contestants.{self.module}")
 
 
+_WIDE = {"idle": "wide", "idle-one": "wide"}
+
 _ALL = (
-    Contestant("broker", "broker", "ours", "broker", "objectbroker", crowd_variant="wide"),
+    Contestant("broker", "broker", "ours", "broker", "objectbroker", special=_WIDE),
     Contestant(
         "broker-switch",
         "broker, polling switch",
         "ours",
         "broker",
         "objectbroker",
-        crowd_variant="wide",
+        special=_WIDE,
         environment={"GRPC_EXPERIMENTS": POLLING_SWITCH},
     ),
     Contestant("pyro-serpent", "Pyro5 serpent", "pyro", "Pyro5.api", "Pyro5", "serpent"),
     Contestant("pyro-msgpack", "Pyro5 msgpack", "pyro", "Pyro5.api", "Pyro5", "msgpack"),
     Contestant("rpyc", "RPyC", "rpyc", "rpyc", "rpyc"),
-    Contestant("ice", "ZeroC Ice", "ice", "Ice", "zeroc-ice"),
+    Contestant("ice", "ZeroC Ice", "ice", "Ice", "zeroc-ice", special={"callback": "two threads"}),
     Contestant("managers", "managers", "managers", "multiprocessing.managers"),
     Contestant("grpc-unary", "grpcio unary", "grpcio", "grpc", "grpcio", "unary"),
     Contestant("grpc-stream", "grpcio stream", "grpcio", "grpc", "grpcio", "stream"),

@@ -1,4 +1,4 @@
-"""ZeroC Ice 3.7, with its defaults; only a callback into a caller that waits needs a second thread there."""
+"""ZeroC Ice 3.7, with its defaults; only a callback into a caller that waits needs a second thread of the server."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ import BenchmarkSlice as Definitions  # noqa: E402 - made by loadSlice
 _PROPERTIES = {"Ice.MessageSizeMax": "0", "Ice.Default.Host": "127.0.0.1"}
 
 
-def serve(_variant: str, ready: Ready) -> None:
-    communicator = _communicator()
+def serve(variant: str, ready: Ready) -> None:
+    # By default the one thread that carries out the call is also the one that would read the answer of the callback.
+    communicator = _communicator(**{"Ice.ThreadPool.Server.Size": "2"} if variant == "two threads" else {})
     adapter = communicator.createObjectAdapterWithEndpoints("target", "tcp -h 127.0.0.1")
     proxy = adapter.add(Servant(), Ice.stringToIdentity("target"))
     adapter.activate()
@@ -115,10 +116,10 @@ class IceClient(Client):
         return Definitions.TargetPrx.uncheckedCast(proxy)
 
 
-def _communicator() -> Any:
+def _communicator(**more: str) -> Any:
     data = Ice.InitializationData()
     data.properties = Ice.createProperties()
-    for name, value in _PROPERTIES.items():
+    for name, value in {**_PROPERTIES, **more}.items():
         data.properties.setProperty(name, value)
     return Ice.initialize(data)
 
