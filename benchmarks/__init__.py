@@ -1,7 +1,7 @@
 """Ours and the peers on the same work, in turn, in separate pinned processes: `python -m benchmarks --help`.
 
 contestants/   who takes part: for each one module that serves the target and calls it
-works          the rows: what is measured, on which cores, and what has to be reached
+works          what is measured, on which cores, and what has to be reached
 clocks         how it is measured: latency, throughput, memory
 processes      one server, one client, pinned; what they say to the runner
 runner         rounds, rows and contestants, in turn

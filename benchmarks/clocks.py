@@ -6,7 +6,8 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -15,6 +16,22 @@ from benchmarks.contestants.client import Call
 WARM_UP_CALLS = 200
 WARM_UP_SECONDS = 0.3
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+observe: Callable[[], None] | None = None
+"""Called as a clock starts, and as it stops."""
+done = 0.0
+"""How much was done while the last clock ran."""
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Around what is timed."""
+    if observe is not None:
+        observe()
+    yield
+    if observe is not None:
+        observe()
 
 
 def warm_up(call: Call) -> None:
@@ -28,34 +45,34 @@ def warm_up(call: Call) -> None:
 
 def latency(call: Call, seconds: float) -> float:
     """The median time of one call, in microseconds, one after another in this thread."""
-    warm_up(call)
-    times = []
-    clock = time.perf_counter_ns
-    end = clock() + int(seconds * 1e9)
-    before = clock()
-    while before < end:
-        call()
-        after = clock()
-        times.append(after - before)
-        before = clock()
-    return median(times) / 1e3
+    return median(_times(call, seconds)) / 1e3
 
 
 def rate(work: Call, amount: float, seconds: float) -> float:
     """How much is done in a second by a work that does `amount` at a time: the median of the times it was done."""
-    warm_up(work)
-    return amount / (latency_once(work, seconds) / 1e6)
+    global done
+    times = _times(work, seconds)
+    done *= amount
+    return amount / (median(times) / 1e9)
 
 
-def latency_once(work: Call, seconds: float) -> float:
-    """As `latency`, without warming up."""
-    times: list[int] = []
-    end = time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
-        before = time.perf_counter_ns()
-        work()
-        times.append(time.perf_counter_ns() - before)
-    return median(times) / 1e3
+def _times(call: Call, seconds: float) -> list[int]:
+    """How long calls take one after another, in nanoseconds; one call at least."""
+    global done
+    warm_up(call)
+    times = []
+    clock = time.perf_counter_ns
+    with running():
+        end = clock() + int(seconds * 1e9)
+        while True:
+            before = clock()
+            call()
+            after = clock()
+            times.append(after - before)
+            if after > end:
+                break
+    done = len(times)
+    return times
 
 
 def threads_rate(make_caller: Callable[[], Call], threads: int, seconds: float) -> float:
@@ -74,15 +91,17 @@ class _Crowd:
         self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(threads)]
 
     def rate(self, seconds: float) -> float:
+        global done
         for thread in self._threads:
             thread.start()
         try:
             self._warm.wait()
         except threading.BrokenBarrierError:
             raise self._failure or RuntimeError("a thread ended early") from None
-        before, started = sum(self._counts), time.perf_counter()
-        time.sleep(seconds)
-        done, took = sum(self._counts) - before, time.perf_counter() - started
+        with running():
+            before, started = sum(self._counts), time.perf_counter()
+            time.sleep(seconds)
+            done, took = sum(self._counts) - before, time.perf_counter() - started
         self._stop = True
         for thread in self._threads:
             thread.join(10)

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.contestants import Contestant
-from benchmarks.works import Row
+from benchmarks.profiling import MODE
+from benchmarks.works import Work
 
 ROOT = Path(__file__).parent.parent
 READY = "ready "
 FOUND = "found "
 START_SECONDS = 30.0
 _UNPINNED = "-"
+
+
+PROFILE = "profile"
 
 
 class Failed(Exception):
@@ -42,7 +46,7 @@ def cores() -> tuple[str, str]:
 class Process:
     """A Python process of a contestant, whose stdout is read and whose stderr is kept for the one who asks."""
 
-    def __init__(self, contestant: Contestant, *arguments: str) -> None:
+    def __init__(self, contestant: Contestant, *arguments: str, profile: str = "") -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `end`
         self.process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
@@ -50,7 +54,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, **contestant.environment, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, **contestant.environment, "PYTHONPATH": str(ROOT), MODE: profile},
         )
 
     @property
@@ -74,6 +78,14 @@ class Process:
         reader.join()
         raise Failed(f"{why} within {seconds:g} s; stderr ends with: {self.errors()[-1000:]}")
 
+    def profile(self) -> dict[str, Any]:
+        """What a server that runs under a profile has found so far: `names` of its threads, `functions`."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{PROFILE}\n")
+        self.process.stdin.flush()
+        found: dict[str, Any] = json.loads(self.line(PROFILE, START_SECONDS))
+        return found
+
     def errors(self) -> str:
         self._errors.seek(0)
         return self._errors.read()
@@ -96,8 +108,8 @@ def _read(stream: IO[str], beginning: str, found: list[str]) -> None:
 class Server(Process):
     """A server that is ready: `address` is what its clients need."""
 
-    def __init__(self, contestant: Contestant, core: str, variant: str) -> None:
-        super().__init__(contestant, "benchmarks.server", contestant.name, core, variant)
+    def __init__(self, contestant: Contestant, core: str, variant: str, profile: str = "") -> None:
+        super().__init__(contestant, "benchmarks.server", contestant.name, core, variant, profile=profile)
         try:
             self.address = self.line(READY, START_SECONDS)
         except Failed:
@@ -105,13 +117,15 @@ class Server(Process):
             raise
 
 
-def run_client(contestant: Contestant, row: Row, core: str, seconds: float, server: Server | None) -> dict[str, Any]:
-    """What a client found: `value`, `cannot` or `error`."""
+def run_client(
+    contestant: Contestant, work: Work, core: str, seconds: float, server: Server | None, profile: str = ""
+) -> dict[str, Any]:
+    """What a client found: `values`, `cannot` or `error`; under a profile what it saw besides."""
     address, pid = (server.address, server.pid) if server is not None else ("", 0)
-    arguments = (contestant.name, row.name, core, str(seconds), address, str(pid))
-    client = Process(contestant, "benchmarks.client", *arguments)
+    arguments = (contestant.name, work.name, core, str(seconds), address, str(pid))
+    client = Process(contestant, "benchmarks.client", *arguments, profile=profile)
     try:
-        found: dict[str, Any] = json.loads(client.line(FOUND, seconds + row.patience))
+        found: dict[str, Any] = json.loads(client.line(FOUND, seconds + work.patience))
     except Failed as failed:
         return {"error": str(failed)}
     finally:

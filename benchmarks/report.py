@@ -1,4 +1,4 @@
-"""The table of a run, as text for a terminal and as markdown for the manual."""
+"""The tables of a run, as text for a terminal and as markdown for the manual."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ FAILED = "failed"
 BEGIN = "<!-- results: begin -->"
 END = "<!-- results: end -->"
 
+Table = list[list[str]]
+
 
 def figure(value: float | None) -> str:
     """Three digits that count, and thousands marked: what a reader compares, and no more."""
@@ -21,22 +23,22 @@ def figure(value: float | None) -> str:
     if abs(value) >= 100:
         digits = len(str(int(abs(value)))) - 3
         return f"{round(value, -digits):,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{value:.3g}"
 
 
-def cell(results: Results, row: Row, contestant: str) -> str:
+def cell_text(results: Results, row: Row, contestant: str) -> str:
     value = results.value(row, contestant)
     failed = any(cell.row == row.name and cell.contestant == contestant for cell in results.failures())
     return FAILED if value is None and failed else figure(value)
 
 
-def bar_text(bar: Bar | Limit) -> str:
-    """What is asked for: `≥ 1.1 × Pyro5 serpent`."""
+def bar_text(bar: Bar | Limit, unit: str) -> str:
+    """What is asked for, of which figure: `≥ 1.1 × Pyro5 serpent`."""
     if isinstance(bar, Limit):
-        return f"≤ {bar.most:g}"
+        return f"≤ {bar.most:g} {unit}".rstrip()
     if bar.against == PEERS:
-        return f"≥ {bar.ratio:.3g} × best peer"
-    return f"≥ {bar.ratio:.3g} × {' or '.join(CONTESTANTS[name].title for name in bar.against)}"
+        return f"≥ {bar.ratio:.2g} × best peer"
+    return f"≥ {bar.ratio:.2g} × {' or '.join(CONTESTANTS[name].title for name in bar.against)}"
 
 
 def verdict_text(verdict: Verdict | None) -> str:
@@ -44,30 +46,7 @@ def verdict_text(verdict: Verdict | None) -> str:
         return DASH
     if verdict.reached:
         return f"reached: {figure(verdict.figure)}"
-    return f"missed: {figure(verdict.figure)}, {verdict.figure / verdict.bar:.2f} of the bar"
-
-
-def header(contestants: Sequence[str]) -> list[str]:
-    titles = [CONTESTANTS[name].title for name in contestants]
-    return ["work", "", *titles, "ours ÷ best peer", "first bar", "verdict", "then"]
-
-
-def line(results: Results, row: Row, contestants: Sequence[str]) -> list[str]:
-    values = [cell(results, row, name) for name in contestants]
-    ratio = figure(results.ratio(row, PEERS))
-    if not row.bars:
-        return [row.title, row.unit, *values, ratio, DASH, DASH, DASH]
-    first, *then = row.bars
-    further = "; ".join(f"{bar_text(bar)} {verdict_text(results.verdict(row, bar))}" for bar in then)
-    return [
-        row.title,
-        row.unit,
-        *values,
-        ratio,
-        bar_text(first),
-        verdict_text(results.verdict(row, first)),
-        further or DASH,
-    ]
+    return f"missed: {figure(verdict.figure)}, {verdict.share:.0%} of the bar"
 
 
 def columns(results: Results) -> list[str]:
@@ -76,21 +55,72 @@ def columns(results: Results) -> list[str]:
     return [name for name in CONTESTANTS if name in measured]
 
 
-def lines(results: Results) -> list[list[str]]:
+def figures(results: Results) -> Table:
+    """Works down, contestants across: the medians."""
     names = columns(results)
-    return [header(names), *(line(results, row, names) for row in results.rows())]
+    header = ["work", "unit", *(CONTESTANTS[name].title for name in names)]
+    return [
+        header,
+        *([row.title, row.unit, *(cell_text(results, row, name) for name in names)] for row in results.rows()),
+    ]
+
+
+def verdicts(results: Results) -> Table:
+    """How far ahead of the best peer ours is, by default and with the polling switch, and what had to be reached."""
+    table = [["work", "ours ÷ best peer", "with the switch", "first bar", "", "then", ""]]
+    for row in results.rows():
+        start = [row.title, *(figure(results.ratio(row, PEERS, ours)) for ours in ("broker", "broker-switch"))]
+        texts = [(bar_text(bar, row.unit), verdict_text(results.verdict(row, bar))) for bar in row.bars]
+        first, *then = texts or [(DASH, "")]
+        table.append([*start, *first, *((each for each in then[0]) if then else (DASH, ""))])
+        table += [["", "", "", "", "", *further] for further in then[1:]]
+    return table
+
+
+def about(results: Results) -> str:
+    """When, where, with what: a sentence or two."""
+    known = results.about
+    versions = {CONTESTANTS[name].distribution: text for name, text in known["versions"].items() if text}
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+    before, after = known["load before"][0], known["load after"][0]
+    return (
+        f"{known['when']}, {known['machine']}, CPython {known['python']}, {shown}. Medians of {known['rounds']} rounds "
+        f"of {known['seconds']:g} s; load average {before:.1f} before, {after:.1f} after."
+    )
 
 
 def text(results: Results) -> str:
-    """Aligned columns; figures to the right."""
-    table = lines(results)
+    """Both tables, aligned; figures to the right."""
+    first, second = figures(results), verdicts(results)
+    return f"{aligned(first, range(2, len(first[0])))}\n\n{aligned(second, range(1, 3))}\n\n{about(results)}"
+
+
+def aligned(table: Table, to_the_right: Sequence[int]) -> str:
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    names = len(columns(results))
-    shown = []
-    for line in table:
-        parts = [
-            part.rjust(width) if 2 <= column < 3 + names else part.ljust(width)
+    return "\n".join(
+        "  ".join(
+            part.rjust(width) if column in to_the_right else part.ljust(width)
             for column, (part, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        shown.append("  ".join(parts).rstrip())
-    return "\n".join(shown)
+        ).rstrip()
+        for line in table
+    )
+
+
+def markdown(results: Results) -> str:
+    first, second = figures(results), verdicts(results)
+    return "\n\n".join((about(results), _markdown(first, range(2, len(first[0]))), _markdown(second, range(1, 3))))
+
+
+def _markdown(table: Table, to_the_right: Sequence[int]) -> str:
+    header, *lines = table
+    rule = ["---:" if column in to_the_right else "---" for column in range(len(header))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))
+
+
+def put_into(page: str, results: Results) -> str:
+    """The page with the tables between its two markers. Raises ValueError if it has no such place."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no {BEGIN} … {END} for the tables to stand in")
+    return f"{before}{BEGIN}\n\n{markdown(results)}\n\n{END}{after}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -28,16 +29,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a bar is reached: `figure` against `bar`, in the bar's own terms."""
+    """Our `figure` in the terms of a bar, and how much of the bar that is; 1 and above: it is reached."""
 
-    reached: bool
     figure: float
-    bar: float
+    share: float
 
     @property
-    def share(self) -> float:
-        """How much of the bar is there; 1 and above: all of it."""
-        return self.figure / self.bar if self.bar else 0.0
+    def reached(self) -> bool:
+        return self.share >= 1
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ class Results:
         """None where there is nothing to compare."""
         if isinstance(bar, Limit):
             value = self.value(row, ours)
-            return None if value is None else Verdict(value <= bar.most, value, bar.most)
+            return None if value is None else Verdict(value, bar.most / value if value > 0 else inf)
         ratio = self.ratio(row, bar.against, ours)
-        return None if ratio is None else Verdict(ratio >= bar.ratio, ratio, bar.ratio)
+        return None if ratio is None else Verdict(ratio, ratio / bar.ratio)
 
     def failures(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.error is not None]

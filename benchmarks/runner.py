@@ -1,31 +1,32 @@
-"""Rounds, rows and contestants, in turn."""
+"""Rounds, works and contestants, in turn."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from benchmarks import profiling
 from benchmarks.contestants import Contestant
 from benchmarks.processes import Failed, Server, cores, run_client
 from benchmarks.results import Cell
-from benchmarks.works import Row
+from benchmarks.works import Work
 
-Tell = Callable[[Row, int, list[Cell]], None]
+Tell = Callable[[Work, int, list[Cell]], None]
 
 
 @dataclass
 class Runner:
-    """Measures each row with each contestant, `rounds` times, `seconds` long; `tell` gets a row of a round.
+    """Does each work with each contestant, `rounds` times, `seconds` long; `tell` gets the cells of a work in a round.
 
     Servers live for a round: one that waits costs the others nothing. What failed, or cannot be done, is not tried
     again.
     """
 
-    rows: Sequence[Row]
+    works: Sequence[Work]
     contestants: Sequence[Contestant]
     rounds: int
     seconds: float
@@ -35,52 +36,98 @@ class Runner:
     def run(self) -> list[Cell]:
         cells: list[Cell] = []
         for number in range(self.rounds):
-            # Whoever comes first in one round comes last in the next.
-            contestants = list(self.contestants)[:: -1 if number % 2 else 1]
             servers = _Servers()
             try:
-                for row in self.rows:
-                    if row.fresh and number:
+                for work in self.works:
+                    if number and work.fresh:
                         continue
-                    measured = [self._measure(row, contestant, number, servers) for contestant in contestants]
-                    found = [cell for cell in measured if cell is not None]
+                    found = self._one_round(work, number, servers)
                     cells += found
-                    self.tell(row, number, found)
+                    self.tell(work, number, found)
             finally:
                 servers.end()
         return cells
 
-    def _measure(self, row: Row, contestant: Contestant, number: int, servers: _Servers) -> Cell | None:
-        if not contestant.installed or (row.name, contestant.name) in self._given_up:
-            return None
-        core = cores()[1 if row.cores == "cross" else 0]
-        try:
-            with ExitStack() as stack:
-                server = None if row.bare else self._server(row, contestant, servers, stack)
-                clients = [run_client(contestant, row, core, self.seconds, server) for _ in range(row.processes)]
-        except Failed as failed:
-            clients = [{"error": f"its server {failed}"}]
-        cell = Cell(row.name, contestant.name, number, load=os.getloadavg()[0], **_together(clients))
-        if cell.value is None:
-            self._given_up.add((row.name, contestant.name))
-            servers.drop(contestant)
-        return cell
+    def _one_round(self, work: Work, number: int, servers: _Servers) -> list[Cell]:
+        cells: list[Cell] = []
+        # Whoever comes first in one round comes last in the next.
+        for contestant in list(self.contestants)[:: -1 if number % 2 else 1]:
+            if not contestant.installed or (work.name, contestant.name) in self._given_up:
+                continue
+            found = self._measure(work, contestant, servers)
+            if "values" not in found:
+                self._given_up.add((work.name, contestant.name))
+                servers.drop(contestant)
+            cells += _cells(work, contestant, number, found)
+        return cells
 
-    def _server(self, row: Row, contestant: Contestant, servers: _Servers, stack: ExitStack) -> Server:
-        """That of the round, or one for this row alone, which ends with the stack."""
-        if not row.fresh and row.name not in contestant.special:
+    def _measure(self, work: Work, contestant: Contestant, servers: _Servers) -> dict[str, Any]:
+        core = cores()[1 if work.cores == "cross" else 0]
+        with ExitStack() as stack:
+            try:
+                server = None if work.bare else self._server(work, contestant, servers, stack)
+            except Failed as failed:
+                return {"error": f"its server {failed}"}
+            return together(run_client(contestant, work, core, self.seconds, server) for _ in range(work.processes))
+
+    def _server(self, work: Work, contestant: Contestant, servers: _Servers, stack: ExitStack) -> Server:
+        """That of the round, or one for this work alone, which ends with the stack."""
+        if not work.fresh and work.name not in contestant.special:
             return servers.get(contestant)
-        server = Server(contestant, cores()[0], contestant.special.get(row.name, contestant.variant))
+        server = Server(contestant, cores()[0], contestant.special.get(work.name, contestant.variant))
         stack.callback(server.end)
         return server
 
 
-def _together(clients: list[dict[str, Any]]) -> dict[str, Any]:
-    """One figure of several clients; the first that has none decides."""
+def profile(work: Work, contestant: Contestant, seconds: float) -> str:
+    """Where the time of a work goes: once undisturbed, thread by thread, and once under a profiler.
+
+    Raises Failed if a process does, and ValueError for a work that takes no time.
+    """
+    lines = []
+    for mode in ("threads", "functions"):
+        server = Server(contestant, cores()[0], contestant.special.get(work.name, contestant.variant), mode)
+        try:
+            core = cores()[1 if work.cores == "cross" else 0]
+            found = run_client(contestant, work, core, seconds, server, mode)
+            if "values" not in found:
+                raise Failed(f"{contestant.title} has no figure: {found}")
+            of_server = server.profile()
+        finally:
+            server.end()
+        done, unit = found["done"], profiling.unit_name(work.rows[0].unit)
+        if not done:
+            raise Failed(f"{work.rows[0].title} has no clock: only works that take time have a profile")
+        if mode == "threads":
+            lines.append(f"{contestant.title}, {work.rows[0].title}: {done / seconds:,.0f} a second; for one {unit}:")
+            for side, names in (("client", found["names"]), ("server", of_server["names"])):
+                used = {thread: profiling.Usage(*each) for thread, each in found["used"][side].items()}
+                lines += profiling.thread_lines(side, used, names, done)
+        else:
+            for side, each in (("client", found), ("server", of_server)):
+                functions = [profiling.Function(*function) for function in each["functions"]]
+                lines += profiling.function_lines(side, functions, done)
+    return "\n".join(lines)
+
+
+def together(clients: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The medians of what several clients found; the first that found nothing decides, and is the last."""
+    values = []
     for found in clients:
-        if "value" not in found:
+        if "values" not in found:
             return found
-    return {"value": median(found["value"] for found in clients)}
+        values.append(found["values"])
+    return {"values": [median(each) for each in zip(*values, strict=True)]}
+
+
+def _cells(work: Work, contestant: Contestant, number: int, found: dict[str, Any]) -> list[Cell]:
+    """A cell for each row of the work; what went wrong stands in all of them."""
+    values = found.get("values", [None] * len(work.rows))
+    why = {name: text for name, text in found.items() if name != "values"}
+    return [
+        Cell(row.name, contestant.name, number, value, load=os.getloadavg()[0], **why)
+        for row, value in zip(work.rows, values, strict=True)
+    ]
 
 
 class _Servers:

@@ -1,4 +1,4 @@
-"""The rows: what is measured, where the two processes run, and what has to be reached."""
+"""The works and their rows: what is measured, where the two processes run, and what has to be reached."""
 
 from __future__ import annotations
 
@@ -44,25 +44,37 @@ class Limit:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table. `bars` are what has to be reached, the first one first.
-
-    `cores`: `cross` has the server on one core and the client on another, `same` both on one. `fresh` rows have a
-    server process of their own, whose memory is measured, and are measured in one round only. `bare` rows need no server,
-    and nothing of the contestant imported. `processes` is how many clients are run one after another in a round for one
-    figure, their median. `patience` is what a client has, in seconds, besides the time that it measures.
-    """
+    """One row of the table: one figure of a work. `bars` are what has to be reached, the first one first."""
 
     name: str
     title: str
     unit: str
-    measure: Callable[[Setting], float]
     bars: tuple[Bar | Limit, ...] = ()
-    cores: Literal["cross", "same"] = "cross"
     lower_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a client process does, and the rows that its figures are for, in order.
+
+    `cores`: `cross` has the server on one core and the client on another, `same` both on one. A `fresh` work has a
+    server process of its own, whose memory is measured, and is done in one round only. A `bare` one needs no server,
+    and nothing of the contestant imported. `processes` is how many clients do it one after another in a round for one
+    figure, their median. `patience` is what a client has, in seconds, besides the time that it measures.
+    """
+
+    rows: tuple[Row, ...]
+    measure: Callable[[Setting], float | tuple[float, ...]]
+    cores: Literal["cross", "same"] = "cross"
     fresh: bool = False
     bare: bool = False
     processes: int = 1
     patience: float = 30.0
+
+    @property
+    def name(self) -> str:
+        """That of its first row."""
+        return self.rows[0].name
 
 
 # ---- measurements: each runs in a client process of its own
@@ -153,8 +165,8 @@ PROXIES = 10_000
 PENDING = 1000
 
 
-def idle_clients(setting: Setting) -> float:
-    """MiB that a server has more with so many connected clients than with one, after it served a call of each."""
+def idle_clients(setting: Setting) -> tuple[float, float]:
+    """What a server has more with so many connected clients than with one, after it served two calls of each."""
     client = setting.connect()
     clocks.warm_up(client.caller())
     before = clocks.settled_kib(setting.server_pid)
@@ -162,31 +174,19 @@ def idle_clients(setting: Setting) -> float:
     for _ in range(2):
         for call in calls:
             call()
-    return (clocks.settled_kib(setting.server_pid) - before) / 1024
-
-
-def idle_connection(setting: Setting) -> float:
-    """KiB of the server for one more connection."""
-    return idle_clients(setting) * 1024 / IDLE_CLIENTS
+    more = clocks.settled_kib(setting.server_pid) - before
+    return more / 1024, more / IDLE_CLIENTS
 
 
 def many_proxies(setting: Setting) -> tuple[float, float]:
+    """Sockets of the client, with the one that is there before, and its memory for each proxy."""
     client = setting.connect()
     clocks.warm_up(client.caller())
     before, sockets_before = clocks.settled_kib(os.getpid()), clocks.sockets()
     calls = client.proxies(PROXIES)
     for call in calls:
         call()
-    return (clocks.settled_kib(os.getpid()) - before) / PROXIES, clocks.sockets() - sockets_before
-
-
-def proxy_memory(setting: Setting) -> float:
-    return many_proxies(setting)[0]
-
-
-def proxy_sockets(setting: Setting) -> float:
-    """Sockets of the client: the one that is there before, and those that come."""
-    return 1 + many_proxies(setting)[1]
+    return 1 + clocks.sockets() - sockets_before, (clocks.settled_kib(os.getpid()) - before) / PROXIES
 
 
 def pending_future(setting: Setting) -> float:
@@ -199,76 +199,86 @@ def pending_future(setting: Setting) -> float:
     return (after - before) / len(held)
 
 
-# ---- the rows
+# ---- the table
 
 _FASTER_PEERS = ("pyro-msgpack", "rpyc")
+
+
+def _time(name: str, title: str, unit: str = "µs", *bars: Bar | Limit) -> tuple[Row]:
+    return (Row(name, title, unit, bars, lower_is_better=True),)
+
+
+def _rate(name: str, title: str, unit: str, *bars: Bar | Limit) -> tuple[Row]:
+    return (Row(name, title, unit, bars),)
+
+
 _ALL = (
-    Row(
-        "call",
-        "1 caller, cross",
-        "µs",
+    Work(
+        _time(
+            "call",
+            "1 caller, cross",
+            "µs",
+            Bar(1.1, ("pyro-serpent",)),
+            Bar(1.0, ("pyro-msgpack",)),
+            Bar(1.0, ("ice",)),
+        ),
         one_caller,
-        (Bar(1.1, ("pyro-serpent",)), Bar(1.0, ("pyro-msgpack",)), Bar(1.0, ("ice",))),
-        lower_is_better=True,
     ),
-    Row(
-        "call-same",
-        "1 caller, same core",
-        "µs",
+    Work(
+        _time(
+            "call-same",
+            "1 caller, same core",
+            "µs",
+            Bar(0.7, ("pyro-serpent",)),
+            Bar(1.0, ("pyro-serpent",)),
+            Bar(1.0, ("rpyc",)),
+        ),
         one_caller,
-        (Bar(0.7, ("pyro-serpent",)), Bar(1.0, ("pyro-serpent",)), Bar(1.0, ("rpyc",))),
         cores="same",
-        lower_is_better=True,
     ),
     *(
-        Row(
-            f"threads{threads}",
-            f"{threads} threads, one proxy",
-            "calls/s",
+        Work(
+            _rate(
+                f"threads{threads}",
+                f"{threads} threads, one proxy",
+                "calls/s",
+                Bar(1.0, _FASTER_PEERS),
+                Bar(1.0, ("ice",)),
+                Bar(1.5, _FASTER_PEERS),
+            ),
             many_threads(threads),
-            (Bar(1.0, _FASTER_PEERS), Bar(1.0, ("ice",)), Bar(1.5, _FASTER_PEERS)),
         )
         for threads in (8, 32)
     ),
-    Row("threads8-same", "8 threads, same core", "calls/s", many_threads(8), cores="same"),
-    Row("futures", "futures", "calls/s", futures, (Bar(2.0), Bar(3.0))),
-    Row("batch", "batch(200)", "calls/s", batches, (Bar(0.7), Bar(1.2))),
-    Row("generator", "generator", "items/s", generator, (Bar(15), Bar(30))),
-    Row("1MiB", "1 MiB argument", "MiB/s", argument(1), (Bar(0.9), Bar(2.0))),
-    Row("64MiB", "64 MiB argument", "MiB/s", argument(64), (Bar(1.2), Bar(3.0))),
-    Row("array", "8 MiB array, both ways", "MiB/s", array),
-    Row("exception", "exception", "µs", exception, lower_is_better=True),
-    Row("callback", "nested callback", "µs", nested_callback, lower_is_better=True),
-    Row("connect", "connect and first call", "ms", first_call, lower_is_better=True, processes=5),
-    Row(
-        "import",
-        "import",
-        "ms",
-        import_time,
-        (Bar(1 / 1.3, ("grpc-unary",)),),
-        lower_is_better=True,
-        bare=True,
-        processes=5,
-    ),
-    Row(
-        "idle",
-        "1,000 idle clients: server",
-        "MiB",
+    Work(_rate("threads8-same", "8 threads, same core", "calls/s"), many_threads(8), cores="same"),
+    Work(_rate("futures", "futures", "calls/s", Bar(2.0), Bar(3.0)), futures),
+    Work(_rate("batch", "batch(200)", "calls/s", Bar(0.7), Bar(1.2)), batches),
+    Work(_rate("generator", "generator", "items/s", Bar(15), Bar(30)), generator),
+    Work(_rate("1MiB", "1 MiB argument", "MiB/s", Bar(0.9), Bar(2.0)), argument(1)),
+    Work(_rate("64MiB", "64 MiB argument", "MiB/s", Bar(1.2), Bar(3.0)), argument(64)),
+    Work(_rate("array", "8 MiB array, both ways", "MiB/s"), array),
+    Work(_time("exception", "exception"), exception),
+    Work(_time("callback", "nested callback"), nested_callback),
+    Work(_time("connect", "connect and first call", "ms"), first_call, processes=5),
+    Work(_time("import", "import", "ms", Bar(1 / 1.3, ("grpc-unary",))), import_time, bare=True, processes=5),
+    Work(
+        (
+            *_time("idle", "1,000 idle clients: server", "MiB", Limit(150)),
+            *_time("idle-one", "an idle client: server", "KiB"),
+        ),
         idle_clients,
-        (Limit(150),),
-        lower_is_better=True,
+        fresh=True,
+        patience=120,
+    ),
+    Work(
+        (
+            *_time("sockets", "10,000 proxies", "sockets", Limit(1)),
+            *_time("proxy", "10,000 proxies: each", "KiB", Limit(5)),
+        ),
+        many_proxies,
         fresh=True,
     ),
-    Row(
-        "idle-one",
-        "one idle connection: server",
-        "KiB",
-        idle_connection,
-        lower_is_better=True,
-        fresh=True,
-    ),
-    Row("proxies", "10,000 proxies: sockets", "sockets", proxy_sockets, (Limit(1),), lower_is_better=True, fresh=True),
-    Row("proxy", "10,000 proxies: each", "KiB", proxy_memory, (Limit(5),), lower_is_better=True, fresh=True),
-    Row("future", "pending future: client", "KiB", pending_future, lower_is_better=True, fresh=True),
+    Work(_time("pending", "a pending future", "KiB"), pending_future, fresh=True),
 )
-ROWS = {row.name: row for row in _ALL}
+WORKS = {work.name: work for work in _ALL}
+ROWS = {row.name: row for work in _ALL for row in work.rows}

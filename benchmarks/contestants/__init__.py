@@ -19,7 +19,7 @@ POLLING_SWITCH = "-event_engine_client,-event_engine_listener,-event_engine_call
 class Contestant:
     """`package` is what it imports, `distribution` what that is called on PyPI (None: it comes with Python).
 
-    `variant` is what its two ends are told; `special` has what a server is told instead in some rows, by the row's name.
+    `variant` is what its two ends are told; `special` has what a server is told instead for some works, by their name.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Contestant:
         return importlib.import_module(f"benchmarks.contestants.{self.module}")
 
 
-_WIDE = {"idle": "wide", "idle-one": "wide"}
+_WIDE = {"idle": "wide"}
 
 _ALL = (
     Contestant("broker", "broker", "ours", "broker", "objectbroker", special=_WIDE),

@@ -22,10 +22,6 @@ class Client:
         self.variant = variant
         self.address = address
 
-    def another(self) -> Client:
-        """A client like this one, with a connection of its own."""
-        return type(self)(self.variant, self.address)
-
     def caller(self) -> Call:
         """For the calling thread. Threads share one proxy; where a contestant forbids that, each has its own."""
         raise CannotDo("calls")
@@ -60,7 +56,7 @@ class Client:
 
     def connections(self, count: int) -> list[Call]:
         """Callers, each with a connection of its own."""
-        return [self.another().caller() for _ in range(count)]
+        raise CannotDo("many connections")
 
     def proxies(self, count: int) -> list[Call]:
         """Callers, each with a proxy of its own, that may share connections."""

@@ -87,6 +87,11 @@ class GrpcClient(Client):
         echo = self._unary("Echo")
         return lambda array: numpy.frombuffer(echo(array.tobytes()))
 
+    def connections(self, count: int) -> list[Call]:
+        if self.variant == "stream":
+            raise CannotDo("many streams with this server: each holds a thread of its pool")
+        return [GrpcClient(self.variant, self.address).caller() for _ in range(count)]
+
     def pending(self, count: int) -> list[Any]:
         block = self._unary("Block")
         return [block.future(_REQUEST) for _ in range(count)]

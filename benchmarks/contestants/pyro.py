@@ -82,8 +82,11 @@ class PyroClient(Client):
         proxy = self.proxy
         return lambda: proxy.call_back(target)
 
+    def connections(self, count: int) -> list[Call]:
+        return [_caller(Pyro5.api.Proxy(self.address)) for _ in range(count)]
+
     def proxies(self, count: int) -> list[Call]:
-        return self.connections(count)
+        return self.connections(count)  # there is one for each proxy
 
     def _needs_bytes(self) -> None:
         if self.variant == "serpent":

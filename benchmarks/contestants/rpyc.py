@@ -69,6 +69,9 @@ class RpycClient(Client):
         call_back, target = self.connection.root.call_back, Target()
         return lambda: call_back(target)
 
+    def connections(self, count: int) -> list[Call]:
+        return [RpycClient(self.variant, self.address).caller() for _ in range(count)]
+
     def pending(self, count: int) -> list[Any]:
         block = rpyc.async_(self.connection.root.block)
         return [block() for _ in range(count)]
