@@ -77,8 +77,8 @@ check-proto: .venv-proto/.done ## Fails if broker/_pb is not what protos/ genera
 	diff --recursive --exclude=__pycache__ --exclude=__init__.py "$$fresh/broker/_pb" broker/_pb || \
 	{ echo 'broker/_pb is stale: run `make proto` and commit what it writes.' >&2; exit 1; }
 
-# What `python -m benchmarks` is told besides: make bench BENCH='--quick'.
-BENCH :=
+# What `python -m benchmarks` is told: make bench BENCH='--quick' (--help lists what there is).
+BENCH := --json build/benchmarks.json --picture build/benchmarks.svg
 
 bench: .venv-bench/.done ## Measures broker beside Pyro5, RPyC, ZeroC Ice and others (about ten minutes)
 	@.venv-bench/bin/python -m benchmarks $(BENCH)

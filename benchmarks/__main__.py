@@ -112,8 +112,9 @@ def tell(work: Work, number: int, cells: list[Cell]) -> None:
 def write(results: Results, options: argparse.Namespace) -> None:
     """The files that were asked for."""
     if options.report is not None:
+        drawn = options.picture and os.path.relpath(options.picture, options.report.parent)
         page = options.report.read_text(encoding="utf-8")
-        options.report.write_text(report.put_into(page, results), encoding="utf-8")
+        options.report.write_text(report.put_into(page, results, drawn), encoding="utf-8")
     outputs = ((options.json, json.dumps(results.to_dict(), indent=1) + "\n"), (options.picture, picture.svg(results)))
     for path, content in outputs:
         if path is not None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from benchmarks.contestants.client import Call
+from benchmarks.contestants.client import Call, CannotDo
 
 WARM_UP_CALLS = 200
 WARM_UP_SECONDS = 0.3
@@ -125,7 +125,9 @@ class _Crowd:
 
 
 def resident_kib(pid: int) -> float:
-    """The memory of a process that is in RAM, in KiB."""
+    """The memory of a process that is in RAM, in KiB. Raises CannotDo where the system does not say."""
+    if not Path("/proc").exists():
+        raise CannotDo("a figure of memory: it is read from /proc, on Linux")
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * _PAGE / 1024
 

@@ -40,9 +40,10 @@ class Function(NamedTuple):
 
 
 def usage(pid: int) -> dict[int, Usage]:
-    """Of each thread of a process, by its number. Linux only."""
-    threads = {}
-    for task in Path(f"/proc/{pid}/task").iterdir():
+    """Of each thread of a process, by its number. Linux says; elsewhere there is nothing."""
+    threads: dict[int, Usage] = {}
+    tasks = Path(f"/proc/{pid}/task")
+    for task in tasks.iterdir() if tasks.exists() else ():
         try:
             nanoseconds = int((task / "schedstat").read_text().split()[0])
             status = (task / "status").read_text()
@@ -55,7 +56,8 @@ def usage(pid: int) -> dict[int, Usage]:
 
 def thread_names() -> dict[int, str]:
     """What the threads of this process are called: those of Python as there, others as they call themselves."""
-    names = {int(task.name): (task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+    tasks = Path("/proc/self/task")
+    names = {int(task.name): (task / "comm").read_text().strip() for task in tasks.iterdir()} if tasks.exists() else {}
     return names | {thread.native_id: thread.name for thread in threading.enumerate() if thread.native_id is not None}
 
 

@@ -117,10 +117,14 @@ def _markdown(table: Table, to_the_right: Sequence[int]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))
 
 
-def put_into(page: str, results: Results) -> str:
-    """The page with the tables between its two markers. Raises ValueError if it has no such place."""
+def put_into(page: str, results: Results, drawn: str | None = None) -> str:
+    """The page with the tables between its two markers, and the picture where there is one (a link, as from the page).
+
+    Raises ValueError if the page has no such place.
+    """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"the page has no {BEGIN} … {END} for the tables to stand in")
-    return f"{before}{BEGIN}\n\n{markdown(results)}\n\n{END}{after}"
+    shown = markdown(results) + (f"\n\n![All figures as bars]({drawn})" if drawn is not None else "")
+    return f"{before}{BEGIN}\n\n{shown}\n\n{END}{after}"
