@@ -158,6 +158,9 @@ class Daemon:
             "Invoke": grpc.unary_unary_rpc_method_handler(
                 unary.invoke, wire.InvokeRequest.FromString, wire.InvokeResponse.SerializeToString
             ),
+            "InvokeStream": grpc.unary_stream_rpc_method_handler(
+                unary.invoke_stream, wire.InvokeRequest.FromString, wire.InvokeResponse.SerializeToString
+            ),
             "Lookup": grpc.unary_unary_rpc_method_handler(
                 unary.lookup, wire.LookupRequest.FromString, wire.Description.SerializeToString
             ),

@@ -28,6 +28,11 @@ class Gate:
         """Whether there is no limit: then nobody need enter."""
         return self.limit is None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for a place."""
+        return bool(self._waiting)
+
     def enter(self, start: Callable[[], None]) -> None:
         """Calls `start` when there is a place; each is followed by one `leave`."""
         if self.limit is not None:

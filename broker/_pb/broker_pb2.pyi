@@ -198,7 +198,7 @@ class Frame(_message.Message):
     def __init__(self, id: _Optional[int] = ..., optional: bool = ..., reply: bool = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Hello, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., call: _Optional[_Union[Call, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., refused: _Optional[_Union[Refusal, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., item: _Optional[_Union[Item, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Ping, _Mapping]] = ..., goaway: _Optional[_Union[GoAway, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("oldest_version", "newest_version", "process_id", "features", "codecs", "max_message_size", "call_credit", "chunk_credit", "chunk_size")
+    __slots__ = ("oldest_version", "newest_version", "process_id", "features", "codecs", "max_message_size", "call_credit", "chunk_credit", "chunk_size", "item_credit")
     OLDEST_VERSION_FIELD_NUMBER: _ClassVar[int]
     NEWEST_VERSION_FIELD_NUMBER: _ClassVar[int]
     PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
@@ -208,6 +208,7 @@ class Hello(_message.Message):
     CALL_CREDIT_FIELD_NUMBER: _ClassVar[int]
     CHUNK_CREDIT_FIELD_NUMBER: _ClassVar[int]
     CHUNK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    ITEM_CREDIT_FIELD_NUMBER: _ClassVar[int]
     oldest_version: int
     newest_version: int
     process_id: bytes
@@ -217,7 +218,8 @@ class Hello(_message.Message):
     call_credit: int
     chunk_credit: int
     chunk_size: int
-    def __init__(self, oldest_version: _Optional[int] = ..., newest_version: _Optional[int] = ..., process_id: _Optional[bytes] = ..., features: _Optional[_Iterable[str]] = ..., codecs: _Optional[_Iterable[str]] = ..., max_message_size: _Optional[int] = ..., call_credit: _Optional[int] = ..., chunk_credit: _Optional[int] = ..., chunk_size: _Optional[int] = ...) -> None: ...
+    item_credit: int
+    def __init__(self, oldest_version: _Optional[int] = ..., newest_version: _Optional[int] = ..., process_id: _Optional[bytes] = ..., features: _Optional[_Iterable[str]] = ..., codecs: _Optional[_Iterable[str]] = ..., max_message_size: _Optional[int] = ..., call_credit: _Optional[int] = ..., chunk_credit: _Optional[int] = ..., chunk_size: _Optional[int] = ..., item_credit: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
     __slots__ = ("handshake",)
@@ -303,7 +305,7 @@ class Batch(_message.Message):
     def __init__(self, members: _Optional[_Iterable[str]] = ..., calls: _Optional[_Iterable[int]] = ..., go_on: bool = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("value", "raised", "failed", "kept", "metadata")
+    __slots__ = ("value", "raised", "failed", "kept", "metadata", "stream")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -316,12 +318,14 @@ class Result(_message.Message):
     FAILED_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
     value: Encoded
     raised: bool
     failed: Refusal
     kept: bool
     metadata: _containers.MessageMap[str, MetadataValue]
-    def __init__(self, value: _Optional[_Union[Encoded, _Mapping]] = ..., raised: bool = ..., failed: _Optional[_Union[Refusal, _Mapping]] = ..., kept: bool = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ...) -> None: ...
+    stream: bool
+    def __init__(self, value: _Optional[_Union[Encoded, _Mapping]] = ..., raised: bool = ..., failed: _Optional[_Union[Refusal, _Mapping]] = ..., kept: bool = ..., metadata: _Optional[_Mapping[str, MetadataValue]] = ..., stream: bool = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("code", "reason", "message")
@@ -340,28 +344,34 @@ class Cancel(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class Item(_message.Message):
-    __slots__ = ("value",)
+    __slots__ = ("value", "count")
     VALUE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
     value: Encoded
-    def __init__(self, value: _Optional[_Union[Encoded, _Mapping]] = ...) -> None: ...
+    count: int
+    def __init__(self, value: _Optional[_Union[Encoded, _Mapping]] = ..., count: _Optional[int] = ...) -> None: ...
 
 class End(_message.Message):
-    __slots__ = ("value", "raised")
+    __slots__ = ("value", "raised", "failed")
     VALUE_FIELD_NUMBER: _ClassVar[int]
     RAISED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
     value: Encoded
     raised: bool
-    def __init__(self, value: _Optional[_Union[Encoded, _Mapping]] = ..., raised: bool = ...) -> None: ...
+    failed: Refusal
+    def __init__(self, value: _Optional[_Union[Encoded, _Mapping]] = ..., raised: bool = ..., failed: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class Credit(_message.Message):
-    __slots__ = ("calls", "bytes", "items")
+    __slots__ = ("calls", "bytes", "items", "taken")
     CALLS_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
     calls: int
     bytes: int
     items: int
-    def __init__(self, calls: _Optional[int] = ..., bytes: _Optional[int] = ..., items: _Optional[int] = ...) -> None: ...
+    taken: int
+    def __init__(self, calls: _Optional[int] = ..., bytes: _Optional[int] = ..., items: _Optional[int] = ..., taken: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("data",)

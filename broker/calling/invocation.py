@@ -20,9 +20,11 @@ from broker.connection import chains
 from broker.connection.calls import CallRequest, Metadata, Outcome, PendingCall
 from broker.connection.client import Route
 from broker.connection.introduction import BATCHES, check_feature
+from broker.connection.item_receiver import ItemReceiver
 from broker.connection.refusals import Reason, Refused
 from broker.context import CallContext, correlation_outside, received_metadata
 from broker.errors import BrokerError, CallTimeout, CommunicationError, ConnectionClosedError, ProtocolError
+from broker.streaming import RemoteItems, RemoteIterator
 from broker.uri import URI
 
 if TYPE_CHECKING:
@@ -141,7 +143,7 @@ class Invocation:
 
     def is_to_be_repeated(self, outcome: Outcome) -> bool:
         """Whether to send it again: once if it was surely not executed, and `retries` times if it may have been."""
-        if outcome.value is not None:
+        if outcome.value is not None or outcome.stream is not None:
             return False
         if outcome.lost is not None and outcome.may_have_run and self._retries:
             self._retries -= 1
@@ -234,6 +236,9 @@ class Invocation:
 
     def result_of(self, outcome: Outcome) -> Any:
         """The result. Raises what the method raised, and BrokerErrors."""
+        if outcome.stream is not None:
+            received_metadata(outcome.metadata)
+            return RemoteIterator(self.items(outcome.stream))
         value = outcome.value
         if value is None:
             if self.request.oneway and outcome.refused is None and outcome.lost is None:
@@ -253,6 +258,11 @@ class Invocation:
             where = self.remote.where()
             raise ProtocolError(f"{where} raised something that is no exception: {type(result).__name__}")
         raise result
+
+    def items(self, stream: ItemReceiver) -> RemoteItems:
+        """The items of a result that is a stream. They hold the session, which would end with the proxy otherwise."""
+        remote = self.remote
+        return RemoteItems(stream, remote.edge, remote.where(), remote.options.timeout, remote.session)
 
 
 def error_of(outcome: Outcome) -> Exception:

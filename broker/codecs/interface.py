@@ -137,6 +137,16 @@ class Codec(Protocol):
 
     def decode_results(self, encoded: Encoded, edge: Edge) -> BatchResults: ...
 
+    @property
+    def joins_texts(self) -> bool:
+        """Whether `join` also takes what `encode` has written."""
+
+    def join(self, items: Sequence[object]) -> Encoded:
+        """Items of a stream, written together: exact None, bools, ints, floats and texts, and payloads as bytes."""
+
+    def split(self, encoded: Encoded, count: int, edge: Edge) -> list[object]:
+        """The items, of which there must be so many."""
+
 
 class BatchCalls(Protocol):
     """The arguments of the calls of a batch that arrived. Those of each are decoded when they are asked for, once."""

@@ -9,7 +9,7 @@ surrogates; msgspec reads, because it keeps ints over 64 bits, and writes what o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, groupby
 from math import isfinite
 from types import TracebackType
 from typing import Any
@@ -19,7 +19,7 @@ import orjson
 
 from broker.codecs.decoder import Decoder
 from broker.codecs.encoder import PLAIN, TAG, TOO_DEEP, Encoder, is_plain, is_plain_dict, mend
-from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, Edge, Encoded, Fault
+from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, Edge, Encoded, Fault, PlainEdge
 from broker.codecs.untagged import untagged
 from broker.errors import CodecError
 
@@ -113,6 +113,30 @@ class JsonCodec:
         """The payload is `[[result, …], beside]`."""
         structure, tagged = _structure(encoded, "the results", MAX_DEPTH + 2)
         return JsonResults(structure, Decoder(edge, encoded.buffers, encoded.references) if tagged else None)
+
+    joins_texts = True
+
+    def join(self, items: Sequence[object]) -> Encoded:
+        """The payload is the array of the items, each as `encode` writes it; none of them has buffers."""
+        if bytes not in set(map(type, items)):
+            return Encoded("json", _write_scalars(items))
+        texts: list[bytes] = []
+        for is_text, run in groupby(items, _is_text):
+            if is_text:
+                texts += run  # type: ignore[arg-type]
+            else:
+                texts.append(_write_scalars(list(run))[1:-1])
+        return Encoded("json", b"[" + b",".join(texts) + b"]")
+
+    def split(self, encoded: Encoded, count: int, edge: Edge) -> list[Any]:
+        items, tagged = _structure(encoded, "items", MAX_DEPTH + 1)
+        if type(items) is not list or len(items) != count:
+            raise CodecError(f"items: {count} were announced, and something else arrived")
+        if not tagged:
+            return items
+        with _paths_from("items"):
+            rebuilt: list[Any] = Decoder(edge, encoded.buffers).rebuild(items, -1)
+        return rebuilt
 
     def from_plain(self, value: object, edge: Edge, where: str = "value") -> Any:
         """The value of JSON as a stranger writes it, where every number is a float.
@@ -235,6 +259,14 @@ def _arguments(decoder: Decoder, args: list[Any], kwargs: dict[str, Any]) -> tup
     if type(kwargs) is not dict or not all(type(name) is str for name in kwargs):
         raise CodecError("kwargs: arguments are named by texts")
     return args, kwargs
+
+
+def _is_text(item: object) -> bool:
+    return type(item) is bytes
+
+
+def _write_scalars(items: Sequence[object]) -> bytes:
+    return _write(items if is_plain(items) else Encoder(PlainEdge()).items(items, 0))
 
 
 class _paths_from:  # noqa: N801 - reads as a statement

@@ -16,7 +16,17 @@ from typing import Any
 
 from broker.codecs import exceptions
 from broker.codecs.arrays import owned
-from broker.codecs.interface import MAX_BUFFERS, MAX_REFERENCES, SCALARS, Buffer, Edge, Encoded, Fault, Reference
+from broker.codecs.interface import (
+    MAX_BUFFERS,
+    MAX_REFERENCES,
+    SCALARS,
+    Buffer,
+    Edge,
+    Encoded,
+    Fault,
+    PlainEdge,
+    Reference,
+)
 from broker.codecs.types import GLOBAL_TYPES, TypeRegistry
 from broker.errors import CodecError
 
@@ -83,6 +93,17 @@ class PickleCodec:
 
     def decode_results(self, encoded: Encoded, edge: Edge) -> PickledResults:
         return PickledResults(self, encoded, edge)
+
+    joins_texts = False
+
+    def join(self, items: Sequence[object]) -> Encoded:
+        return self.encode(list(items), PlainEdge())
+
+    def split(self, encoded: Encoded, count: int, edge: Edge) -> list[Any]:
+        items = self.decode(encoded, edge, "items")
+        if type(items) is list and len(items) == count:
+            return items
+        raise CodecError(f"items: {count} were announced, and something else arrived")
 
 
 class _Pickles:

@@ -21,6 +21,8 @@ from broker.errors import CodecError, MessageTooLargeError, ProtocolError
 if TYPE_CHECKING:
     from broker.connection.engine import Connection
     from broker.connection.incoming import Incoming
+    from broker.connection.item_receiver import ItemReceiver
+    from broker.connection.item_sender import ItemSender
     from broker.connection.outgoing import Outgoing
 
 Metadata = Mapping[str, str | bytes]
@@ -126,7 +128,7 @@ def _size(text: str | bytes) -> int:
 
 @dataclass(slots=True)
 class Outcome:
-    """How a call ended, for its caller: exactly one of value, refused and lost is set."""
+    """How a call, or a stream, ended, for its caller: at most one of value, refused, lost and stream is set."""
 
     value: Encoded | None = None
     raised: bool = False
@@ -135,6 +137,8 @@ class Outcome:
     may_have_run: bool = False
     kept: bool = False
     metadata: Metadata = field(default_factory=lambda: NO_METADATA)
+    stream: ItemReceiver | None = None
+    """The result is a stream, which is cancelled when nobody holds it any more."""
 
 
 class PendingCall:
@@ -208,6 +212,10 @@ class ServedCall(Protocol):
     def reply(self, value: Encoded, raised: bool, kept: bool, metadata: Metadata) -> None:
         """Answers with a value that is encoded. Raises MessageTooLargeError and CodecError, having answered nothing."""
 
+    def answer_stream(self, *, kept: bool, metadata: Metadata) -> ItemSink:
+        """Answers that items follow; the call is over when the sink is ended. Raises MessageTooLargeError, CodecError,
+        and ProtocolError for a caller who takes no stream, having answered nothing."""
+
     def refuse(self, refused: Refused, *, ran: bool = False, kept: bool = False) -> None:
         """Answers that the call was not carried out, or that it ran and has no result."""
 
@@ -218,10 +226,32 @@ class ServedCall(Protocol):
         """The call is answered: forgets what `on_cancel` was given."""
 
 
+class ItemSink(Protocol):
+    """Where the items of a stream go. All but `when_room` and `fail` are called by one thread at a time."""
+
+    has_deadline: bool
+    """Whether the time of the call is that of the whole stream."""
+
+    def put(self, item: object, edge: Edge) -> bool:
+        """Sends an item; returns whether another one may be put at once. Else `when_room` says when.
+
+        Raises CodecError and MessageTooLargeError, having sent nothing.
+        """
+
+    def when_room(self, job: Callable[[], None]) -> bool:
+        """Runs the job, which must not wait, when there is room; False if there is now (and it was not taken)."""
+
+    def end(self, value: object, edge: Edge, *, raised: bool) -> None:
+        """Says that there is no further item: what the generator returned, or raised. Raises as `put` does."""
+
+    def fail(self, refused: Refused) -> None:
+        """Ends the stream before its end."""
+
+
 class IncomingCall:
     """A call that arrived on a connection."""
 
-    __slots__ = ("_cancelled", "_incoming", "_lock", "_on_cancel", "_replied", "_started", "id", "request")
+    __slots__ = ("_cancelled", "_incoming", "_lock", "_on_cancel", "_replied", "_started", "id", "items", "request")
 
     def __init__(self, incoming: Incoming, call_id: int, call: Call, arguments: Encoded) -> None:
         self._incoming = incoming
@@ -231,6 +261,8 @@ class IncomingCall:
         self._replied = False
         self._started = False
         self.id = call_id
+        self.items: ItemSender | None = None
+        """Where they go, if the answer is a stream."""
         self.request = CallRequest(
             object=call.object,
             member=call.member,
@@ -285,18 +317,24 @@ class IncomingCall:
         rest, cost = None, FRAME_COST + inline_cost(value)
         if raised or kept or metadata:
             rest = Result(raised=raised, kept=kept)
-            try:
-                put_metadata(rest, metadata)
-            except (TypeError, ValueError) as error:
-                raise CodecError(f"the response metadata cannot be written: {error}") from error
-            cost += header_size(metadata, "the response metadata")
+            cost += _add_metadata(rest, metadata)
         if self._first("_replied"):
             self._incoming.reply(self, value, rest, cost)
+
+    def answer_stream(self, *, kept: bool, metadata: Metadata) -> ItemSender:
+        self._incoming.check_takes_streams()
+        result = Result(stream=True, kept=kept)
+        cost = FRAME_COST + _add_metadata(result, metadata)
+        if not self._first("_replied"):
+            raise ProtocolError(f"call {self.id} is answered already")
+        return self._incoming.begin_stream(self, Frame(id=self.id, reply=True, result=result), cost)
 
     def refuse(self, refused: Refused, *, ran: bool = False, kept: bool = False) -> None:
         self.started()
         if self.request.oneway:
             self._incoming.done(self)
+        elif self.items is not None:
+            self.items.fail(refused)
         elif self._first("_replied"):
             frame = Frame(id=self.id, reply=True)
             if ran:
@@ -335,6 +373,15 @@ class IncomingCall:
                 return False
             setattr(self, flag, True)
             return True
+
+
+def _add_metadata(result: Result, metadata: Metadata) -> int:
+    """Returns its bytes. Raises MessageTooLargeError and CodecError."""
+    try:
+        put_metadata(result, metadata)
+    except (TypeError, ValueError) as error:
+        raise CodecError(f"the response metadata cannot be written: {error}") from error
+    return header_size(metadata, "the response metadata")
 
 
 def _deadline_of(call: Call) -> float | None:

@@ -89,6 +89,8 @@ class Connection:
             "result": self._outgoing.on_result,
             "refused": self._outgoing.on_refused,
             "cancel": self._incoming.on_cancel,
+            "item": self._outgoing.on_item,
+            "end": self._outgoing.on_end,
             "credit": self._on_credit,
             "close": self._on_close,
             "ping": self._on_ping,
@@ -249,6 +251,7 @@ class Connection:
             if self.ended_because is not None:
                 return
             made, arrived = self._outgoing.end_locked(), self._incoming.end_locked()
+            streams = self._outgoing.end_streams_locked()
             self._assemblies.end_locked()
             self.exports.end_locked()
             pongs = list(self._pongs.values())
@@ -256,6 +259,8 @@ class Connection:
             stalled = self._line.end_locked(reason, last_words)
         for call in made:
             call.finish(Outcome(lost=reason, may_have_run=call.taken))
+        for stream in streams:
+            stream.on_end(Outcome(lost=reason, may_have_run=True))
         for incoming in arrived:
             incoming.cancel(reason)
         run_all(stalled)
@@ -320,12 +325,17 @@ class Connection:
 
     def _on_credit(self, frame: Frame) -> None:
         credit = frame.credit
+        go_on = None
         with self._line:
             if credit.bytes:
                 self._check_known(frame.id, frame.reply, "credit")
                 self._line.grant_locked(frame.id, not frame.reply, credit.bytes)
             if credit.calls:
                 self._outgoing.grant_locked(credit.calls)
+            if credit.items or credit.taken:
+                go_on = self._incoming.grant_items_locked(frame)
+        if go_on is not None:
+            go_on()
 
     def _on_close(self, frame: Frame) -> None:
         self._handler.session_closed(self, frame.id)

@@ -7,14 +7,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from broker._pb.broker_pb2 import Call, Credit, Frame, GoAway, Result
 from broker.codecs import Encoded
 from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import IncomingCall, check_chain
+from broker.connection.chains import Job
 from broker.connection.exports import Exports
 from broker.connection.frames import encode_frame
+from broker.connection.item_sender import ItemSender
 from broker.connection.line import Line
 from broker.connection.outbox import ReadyFrame, is_inline, snapshot
 from broker.connection.refusals import Reason, Refused
@@ -124,6 +127,8 @@ class Incoming:
             unfinished = self._assemblies.drop_locked((frame.id, False))
             if incoming is not None:
                 function = incoming.give_up(reason)
+                if incoming.items is not None:
+                    incoming.items.drop_locked()
             else:  # it is answered; what remains of the result is not wanted
                 self._line.outbox.drop(frame.id, True)
             runnable = self._line.use_room_locked()
@@ -132,6 +137,17 @@ class Incoming:
         if incoming is not None and unfinished:
             incoming.refuse(Refused(Reason.CANCELLED, "the call was cancelled before its arguments had arrived"))
         run_all(runnable)
+
+    def grant_items_locked(self, frame: Frame) -> Job | None:
+        """Item credit came; returns what may go on now, to be run without the lock."""
+        if frame.reply or not self.has_got(frame.id):
+            raise ProtocolError(f"credit for items of call {frame.id} arrived, which was never made")
+        call = self._calls.get(frame.id)
+        if call is None:
+            return None  # the stream has just ended
+        if call.items is None:
+            raise ProtocolError(f"credit for items of call {frame.id} arrived, which is no stream")
+        return call.items.grant_locked(frame.credit.items, frame.credit.taken)
 
     # ---- what its calls report
 
@@ -198,6 +214,25 @@ class Incoming:
             self._forget_locked(call)
             if self._line.ended_because is None:
                 self._line.send_locked(ReadyFrame(encode_frame(frame), cost), None)
+
+    def check_takes_streams(self) -> None:
+        """Raises ProtocolError if the other side takes none."""
+        if self._line.peer is None or not self._line.peer.item_credit:
+            raise ProtocolError(f"{self._line.peer_name} takes no streams of items: its version of the broker is older")
+
+    def begin_stream(self, call: IncomingCall, frame: Frame, cost: int) -> ItemSender:
+        """Queues the answer that items follow; the call is over as the end of the stream goes out."""
+        credit = self._line.peer.item_credit if self._line.peer is not None else 0
+        codec_name = call.request.arguments.codec
+        forget = partial(self._forget_locked, call)
+        sender = ItemSender(self._line, self._exports, call.id, codec_name, credit, forget)
+        with self._line:
+            call.items = sender
+            if self._line.ended_because is None:
+                self._line.send_locked(ReadyFrame(encode_frame(frame), cost), None)
+            if call.is_cancelled:
+                sender.drop_locked()
+        return sender
 
     def _forget_locked(self, call: IncomingCall) -> None:
         if self._calls.pop(call.id, None) is not None and call.request.is_nested:

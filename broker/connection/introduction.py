@@ -26,6 +26,8 @@ class Settings:
     max_message_size: int = 1 << 30
     call_credit: int = 1024
     chunk_credit: int = 4 * CHUNK_SIZE
+    item_credit: int = 16
+    """How many items of a stream may come before the first of them is taken up."""
     outbox_limit: int = 32 << 20
     """While more bytes than this wait to be sent, no further call of the connection starts."""
     slow_peer_timeout: float = 30.0
@@ -43,6 +45,7 @@ class Settings:
             call_credit=self.call_credit,
             chunk_credit=self.chunk_credit,
             chunk_size=CHUNK_SIZE,
+            item_credit=self.item_credit,
         )
 
 

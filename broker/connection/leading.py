@@ -54,6 +54,11 @@ class Leading:
         self._watched = False
         self._has_watchdog = False
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether jobs wait for a worker, or for the leader."""
+        return bool(self._ready) or self._workers.is_wanted
+
     def submit(self, job: Job, *, quick: bool) -> None:
         """Runs a job: if it is quick, on the thread that reads (if this is one), else on a worker.
 

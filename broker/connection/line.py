@@ -228,8 +228,12 @@ class Line:
         with self.lock:
             if not self.congested or self.ended_because is not None:
                 return False
-            self._stalled.append(job)
+            self.stall_locked(job)
             return True
+
+    def stall_locked(self, job: Job) -> None:
+        """Runs the job when the outbox has room again."""
+        self._stalled.append(job)
 
     def use_room_locked(self) -> list[Job]:
         """What may go on as the outbox, or the credit, has changed; the caller runs the jobs without the lock."""

@@ -10,6 +10,7 @@ An Outbox has no lock: every method is called under the lock of its connection.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from broker._pb.broker_pb2 import Encoded as WireEncoded
@@ -35,6 +36,7 @@ class Sendable(Protocol):
     """A frame that is finished when it is written."""
 
     cost: int
+    """In bytes, about; as it is when the frame is taken."""
 
     def to_bytes(self) -> bytes | None:
         """The frame as a part of a message; None if there is nothing to send any more.
@@ -59,12 +61,14 @@ class ReadyFrame:
 class Transfer:
     """The bytes of one big value on their way out."""
 
-    __slots__ = ("credit", "key", "remaining", "views", "waits_for_credit")
+    __slots__ = ("credit", "key", "on_sent", "remaining", "views", "waits_for_credit")
 
     def __init__(self, key: Key, value: Encoded, credit: int) -> None:
         self.key = key
         self.credit = credit
         self.waits_for_credit = False
+        self.on_sent: Callable[[], None] = _nothing
+        """Called, under the connection's lock, as the last chunk goes out."""
         self.views = deque(view for view in map(_bytes_of, (value.payload, *value.buffers)) if view.nbytes)
         self.remaining = sum(view.nbytes for view in self.views)
 
@@ -86,6 +90,9 @@ class Transfer:
         """Sends no more, and lets go of the value."""
         self.views.clear()
         self.remaining = 0
+
+
+def _nothing() -> None: ...
 
 
 def _bytes_of(buffer: Buffer) -> memoryview:
@@ -197,14 +204,15 @@ class Outbox:
         used = 0
         while self.frames and used < _ROOM:
             item, transfer = self.frames.popleft()
-            frame = item.to_bytes()
-            self.bytes -= item.cost
+            cost = item.cost
+            self.bytes -= cost
+            frame = item.to_bytes()  # may put more, also itself
             if frame is None:
                 if transfer is not None:
                     self.drop(*transfer.key)
                 continue
             pieces.append(frame)
-            used += item.cost
+            used += cost
             if transfer is not None:
                 self.in_turn.append(transfer)
         if self.in_turn:
@@ -221,6 +229,7 @@ class Outbox:
             self.bytes -= before - transfer.remaining
             if not transfer.remaining:
                 del self._transfers[transfer.key]
+                transfer.on_sent()
             elif transfer.credit:
                 self.in_turn.append(transfer)
             else:

@@ -8,15 +8,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from functools import partial
 
-from broker._pb.broker_pb2 import Cancel, Frame, Result
+from broker._pb.broker_pb2 import Cancel, Credit, Frame, Result
 from broker.codecs import Encoded
 from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import NO_METADATA, CallRequest, Outcome, PendingCall, metadata_from_wire
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
+from broker.connection.item_receiver import ItemReceiver, abandoned
 from broker.connection.line import Line
 from broker.connection.outbox import is_inline
 from broker.connection.refusals import Reason, Refused
@@ -37,6 +39,7 @@ class Outgoing:
         self._assemblies = assemblies
         self._parked: deque[PendingCall] = deque()
         self._pending: dict[int, PendingCall] = {}  # those that have a number and no answer yet
+        self._streams: dict[int, weakref.ref[ItemReceiver] | None] = {}  # None: nobody takes it, and its End is to come
         self._last_id = 0
         self._granted = 0  # what the other side gave at first
         self._credit = 0  # what is left of it
@@ -45,7 +48,7 @@ class Outgoing:
     @property
     def busy(self) -> bool:
         """Whether calls are under way."""
-        return bool(self._pending or self._parked)
+        return bool(self._pending or self._parked or self._streams)
 
     def unanswered(self) -> int:
         """How many calls were made and have no outcome yet; without the lock, so it may just have changed."""
@@ -182,7 +185,7 @@ class Outgoing:
         result = frame.result
         wire = result.value
         value = Encoded(wire.codec, wire.payload)
-        rare = wire.sizes or wire.buffers or wire.references or result.HasField("failed")
+        rare = wire.sizes or wire.buffers or wire.references or result.stream or result.HasField("failed")
         if rare or self._assemblies.is_too_large(value):
             self._on_rare_result(frame, result)
             return
@@ -194,6 +197,9 @@ class Outgoing:
             run_all(runnable)
 
     def _on_rare_result(self, frame: Frame, result: Result) -> None:
+        if result.stream and not result.HasField("failed"):
+            self._begin_stream(frame)
+            return
         with self._line:
             pending = self._answered_locked(frame)
             refused = self._unwanted_locked(pending, result)
@@ -245,6 +251,91 @@ class Outgoing:
             metadata = metadata_from_wire(result.metadata) if result.metadata else NO_METADATA
             pending.finish(Outcome(value, result.raised, kept=kept, metadata=metadata))
 
+    # ---- answered by a stream
+
+    def _begin_stream(self, frame: Frame) -> None:
+        """From now on the call is a stream, which is held by its consumer alone: collecting it cancels it."""
+        result = frame.result
+        with self._line:
+            pending = self._answered_locked(frame)
+            del self._pending[frame.id]
+            stream = None if pending.abandoned else ItemReceiver(self, self._line, frame.id, pending.request)
+            self._streams[frame.id] = weakref.ref(stream) if stream is not None else None
+            dropped = self._line.outbox.drop(frame.id, False)
+            runnable = self._line.use_room_locked() if dropped else []
+        abandoned.watch(self)
+        if result.kept and pending.request.on_kept is not None:
+            pending.request.on_kept()
+        metadata = metadata_from_wire(result.metadata) if result.metadata else {}
+        pending.finish(Outcome(stream=stream, kept=result.kept, metadata=metadata))
+        run_all(runnable)
+
+    def on_item(self, frame: Frame) -> None:
+        item = frame.item
+        stream = self._open_stream(frame)
+        value = inline_value(item.value, self.exports)  # what it refers to is counted, whoever takes it
+        if stream is None:
+            return
+        stream.count(item.count or 1)
+        if self._assemblies.refusal(item.value, "an item takes") is not None:
+            raise ProtocolError(f"an item of call {frame.id} arrived that is larger than this side takes")
+        if item.value.sizes:
+            done = partial(stream.on_items, count=item.count)
+            self._assemblies.begin((frame.id, True), item.value, value.references, done)
+        else:
+            stream.on_items(value, item.count)
+
+    def _open_stream(self, frame: Frame) -> ItemReceiver | None:
+        """The stream that a frame is about; None if nobody takes it any more."""
+        abandoned.drain()
+        if frame.id not in self._streams or not frame.reply or self._assemblies.has((frame.id, True)):
+            raise ProtocolError(f"a part of a stream arrived for call {frame.id}, which is no open stream")
+        held = self._streams[frame.id]
+        return held() if held is not None else None
+
+    def on_end(self, frame: Frame) -> None:
+        end = frame.end
+        stream = self._open_stream(frame)
+        value = inline_value(end.value, self.exports) if end.HasField("value") else None
+        if end.HasField("failed"):
+            self._end_stream(frame.id, stream, Outcome(refused=Refused.from_wire(end.failed), may_have_run=True))
+        elif stream is None or value is None or not end.value.sizes:
+            self._end_stream(frame.id, stream, Outcome(value, end.raised))
+        elif self._assemblies.refusal(end.value, "the end of a stream takes") is not None:
+            raise ProtocolError(f"the end of call {frame.id} arrived, larger than this side takes")
+        else:
+
+            def done(value: Encoded) -> None:
+                self._end_stream(frame.id, stream, Outcome(value, end.raised))
+
+            self._assemblies.begin((frame.id, True), end.value, value.references, done)
+
+    def _end_stream(self, call_id: int, stream: ItemReceiver | None, outcome: Outcome) -> None:
+        with self._line:
+            self._streams.pop(call_id, None)
+        if stream is not None:
+            stream.on_end(outcome)
+
+    def credit_items(self, call_id: int, credit: Credit) -> None:
+        """Tells the producer of a stream how far it may go on."""
+        with self._line:
+            if call_id in self._streams:
+                self._line.put_locked(Frame(id=call_id, credit=credit))
+
+    def cancel_stream(self, call_id: int, reason: str) -> None:
+        """Tells the producer of a stream that nobody wants its items; its End is still to come."""
+        with self._line:
+            if self._streams.get(call_id) is None:
+                return
+            self._streams[call_id] = None
+            if self._assemblies.drop_locked((call_id, True)):
+                pass  # chunks that are on their way are passed over
+            self._line.put_locked(Frame(id=call_id, cancel=Cancel(reason=reason)))
+
+    @property
+    def has_streams(self) -> bool:
+        return bool(self._streams)
+
     def on_refused(self, frame: Frame) -> None:
         with self._line:
             pending = self._answered_locked(frame)
@@ -286,3 +377,9 @@ class Outgoing:
         self._parked.clear()
         self._pending.clear()
         return calls
+
+    def end_streams_locked(self) -> list[ItemReceiver]:
+        """Forgets all streams, and returns them to be ended."""
+        held = [reference() for reference in self._streams.values() if reference is not None]
+        self._streams.clear()
+        return [stream for stream in held if stream is not None]

@@ -134,6 +134,11 @@ class Workers:
             seat.woken.release()
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether jobs wait for a thread."""
+        return bool(self._jobs)
+
+    @property
     def threads(self) -> int:
         """How many threads there are."""
         return self._threads

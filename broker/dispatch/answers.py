@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 
 from broker.codecs import Edge, Encoded, ResultWriter
-from broker.connection.calls import NO_METADATA
+from broker.connection.calls import NO_METADATA, ItemSink
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_aside
 from broker.dispatch.around import RefusedByFunction
@@ -18,8 +18,9 @@ from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.statistics import Tally
 from broker.dispatch.under_way import UnderWay
-from broker.errors import CodecError, MessageTooLargeError
+from broker.errors import CodecError, MessageTooLargeError, ProtocolError
 
+_RAISED = "what it raised"
 _log = logging.getLogger("broker")
 
 
@@ -50,7 +51,9 @@ class Answers:
             log_unheard(job, job.call.request.member, value, oneway=job.call.request.oneway)
         metadata = (job.context.outgoing_metadata if job.context is not None else None) or NO_METADATA
         self._answer(
-            job, lambda kept: job.call.answer(value, self._edge, raised=raised, kept=kept, metadata=metadata), raised
+            job,
+            lambda kept: job.call.answer(value, self._edge, raised=raised, kept=kept, metadata=metadata),
+            _RAISED if raised else "its result",
         )
 
     def finish_batch(self, job: Job, results: ResultWriter, failures: list[tuple[int, str, str, bool]]) -> None:
@@ -79,18 +82,61 @@ class Answers:
         self._tally.refused(refused.reason)
         job.call.refuse(refused, ran=ran, kept=kept)
 
-    def _answer(self, job: Job, answer: Callable[[bool], None], raised: bool = False) -> None:
+    # ---- streams
+
+    def begin_stream(self, job: Job) -> ItemSink | None:
+        """Answers that items follow. None if that cannot be said: then the call is over."""
+        metadata = (job.context.outgoing_metadata if job.context is not None else None) or NO_METADATA
+        try:
+            sink = job.call.answer_stream(kept=self._under_way.keeps(job), metadata=metadata)
+        except ProtocolError as error:
+            self.refuse(job, Refused(Reason.UNIMPLEMENTED, str(error)), ran=True)
+            return None
+        except Exception as error:
+            self.fail_stream(job, error)
+            return None
+        job.streams = True
+        if not sink.has_deadline:
+            if job.timer is not None:
+                job.timer.cancel()
+            if job.context is not None:
+                job.context.deadline = None
+        return sink
+
+    def end_stream(self, job: Job, sink: ItemSink, value: object, *, raised: bool) -> None:
+        """There is no further item: what the generator returned, or raised."""
+        if raised:
+            assert isinstance(value, BaseException)
+            self._tally.raised(value)
+            log_unheard(job, job.call.request.member, value, oneway=False)
+        what = _RAISED if raised else "what it returned"
+        self._answer(job, lambda kept: sink.end(value, self._edge, raised=raised), what)
+
+    def fail_stream(self, job: Job, error: BaseException) -> None:
+        """An item, or the beginning of the stream, cannot be sent."""
+
+        def failing(kept: bool) -> None:
+            raise error
+
+        self._answer(job, failing, "an item of it")
+
+    def cancel_stream(self, job: Job) -> None:
+        """Nobody wants further items."""
+        self.refuse(job, Refused(Reason.CANCELLED, f"the stream ended: {job.cancelled or 'cancelled'}"), ran=True)
+
+    # ---- the end
+
+    def _answer(self, job: Job, answer: Callable[[bool], None], what: str = "its description") -> None:
         kept = self._under_way.keeps(job)
         try:
             answer(kept)
         except MessageTooLargeError as error:
             self._refuse(job, Refused(Reason.MESSAGE_TOO_LARGE, str(error)), ran=True, kept=kept)
         except CodecError as error:
-            request, what = job.call.request, "what it raised" if raised else "its result"
+            request = job.call.request
             member = f".{request.member}" if request.member else ""
-            ran = f"{request.object}{member} ran, and {what} cannot be encoded by the server"
-            refused = Refused(Reason.RESULT_NOT_ENCODABLE, f"{ran}: {error}")
-            self._refuse(job, refused, ran=True, kept=kept)
+            cannot = f"{request.object}{member} ran, and {what} cannot be encoded by the server"
+            self._refuse(job, Refused(Reason.RESULT_NOT_ENCODABLE, f"{cannot}: {error}"), ran=True, kept=kept)
         except BaseException as error:  # user code: what turns a value into plain data
             _log.exception("a call of %s could not be answered", job.call.request.object)
             refused = Refused(Reason.INTERNAL, f"the answer failed: {type(error).__name__}: {error}")
@@ -99,13 +145,14 @@ class Answers:
             self._done(job)
 
     def _done(self, job: Job) -> None:
-        job.done = True
         if job.timer is not None:
             job.timer.cancel()
             if job.context is not None and job.context.cancelled:  # the method saw its time end before the timer did
                 job.cancel("the time of the call is over")
         # What refers to the job lets go of it: the arguments go now, not when the garbage collector comes by.
-        job.context = job.stop = None
+        job.context = None
+        job.stops.clear()
         job.call.over()
+        job.done = True
         self._scheduler.leave(job)
         self._under_way.remove(job)

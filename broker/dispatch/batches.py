@@ -159,7 +159,7 @@ class BatchRun:
     def _target(self, index: int) -> _Target:
         name = self._batch.members[index]
         found = find_member(self._registration, name, Call.METHOD)
-        if isinstance(found, Member) and found.stream and name != "__iter__":
+        if isinstance(found, Member) and found.stream:
             found = Refused(Reason.UNSUPPORTED_OPERATION, self._no_stream(name))
         target = self._targets[index] = _Target(name, found)
         return target

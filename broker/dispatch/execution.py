@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from broker._pb.broker_pb2 import Call
@@ -26,14 +26,12 @@ from broker.dispatch.batches import BatchRun, Steps
 from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.statistics import Tally
+from broker.dispatch.streaming import Streaming, is_stream
 from broker.dispatch.under_way import UnderWay
 from broker.errors import CodecError
 from broker.exposure import Member, bind_arguments
 from broker.loop import run_on
 from broker.objects import Registration, SessionState
-
-MOST_ITEMS = 1 << 20
-"""A loop over an object gets all its items in one answer; of more than these it is an error."""
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})  # surely no awaitables
 _log = logging.getLogger("broker")
@@ -61,6 +59,7 @@ class Execution:
         self._around = around
         self._admission = admission
         self._tally = tally
+        self._streaming = Streaming(scheduler, answers, edge, loop)
 
     def run(self, job: Job) -> None:
         """Carries an admitted call out; its answer may come later, if the method is `async def`."""
@@ -133,14 +132,34 @@ class Execution:
         try:
             result = variables.run(self._carry_out, registration, member, job, args, kwargs)
             if type(result) not in _PLAIN and inspect.isawaitable(result):
-                self._await(job, result, variables, lambda value, raised: self._finish(job, value, raised))
+                self._await(job, result, variables, partial(self._awaited, job, variables))
                 return
         except BaseException as error:  # whatever a method raises is its result
             self._answers.finish(job, error, raised=True)
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise  # Ctrl-C, in a nested call: it was meant for the program that waits
         else:
+            self._finish(job, result, variables)
+
+    def _finish(self, job: Job, result: object, variables: contextvars.Context) -> None:
+        if is_stream(result, self._edge):
+            self._streaming.begin(job, result, variables)
+        else:
             self._answers.finish(job, result, raised=False)
+
+    def _awaited(self, job: Job, variables: contextvars.Context, value: object, raised: bool) -> None:
+        """Answers with what came of an awaitable: a thread of ours encodes it."""
+
+        def finish(job: Job) -> None:
+            if raised:
+                self._answers.finish(job, value, raised=True)
+            else:
+                self._finish(job, value, variables)
+
+        if job.nested:
+            self._scheduler.on_waiting_thread(job, lambda: finish(job))
+        else:
+            self._scheduler.on_worker(job, finish)
 
     def _begin(self, job: Job) -> CallContext:
         """From now on the call has a context, and its time runs out."""
@@ -192,7 +211,7 @@ class Execution:
         """The method of a member, if a call of it is all that a call in a batch takes."""
         registration = job.registration
         assert registration is not None
-        if self._around or member.oneway or member.name == "__iter__" or registration.makes_each_an_instance:
+        if self._around or member.oneway or registration.makes_each_an_instance:
             return None
         return member.bind(self._instance(registration, job))
 
@@ -225,8 +244,7 @@ class Execution:
     ) -> object:
         instance = self._instance(registration, job)
         if member.kind == "method":
-            result = member.bind(instance)(*args, **kwargs)
-            return _items_of(result, registration.where) if member.name == "__iter__" else result
+            return member.bind(instance)(*args, **kwargs)
         if job.call.request.kind == Call.SET:
             member.set(instance, args[0])
             return None
@@ -235,13 +253,6 @@ class Execution:
     def _instance(self, registration: Registration, job: Job) -> object:
         return registration.instance(self._under_way.session_of(job) if registration.keeps_instances else None)
 
-    def _finish(self, job: Job, value: object, raised: bool) -> None:
-        """Answers with what came of an awaitable: a thread of ours encodes it."""
-        if job.nested:
-            self._scheduler.on_waiting_thread(job, lambda: self._answers.finish(job, value, raised=raised))
-        else:
-            self._scheduler.on_worker(job, lambda job: self._answers.finish(job, value, raised=raised))
-
     def _await(
         self, job: Job, awaitable: Any, variables: contextvars.Context, finished: Callable[[object, bool], None]
     ) -> None:
@@ -249,9 +260,7 @@ class Execution:
 
         Raises RuntimeError if the loop is closed.
         """
-        job.stop = run_on(self._loop(), awaitable, variables, finished)
-        if job.cancelled is not None:
-            job.stop()
+        job.on_stop(run_on(self._loop(), awaitable, variables, finished))
 
     def _context(self, job: Job) -> CallContext:
         request = job.call.request
@@ -292,11 +301,3 @@ class _SessionResources:
         state = self._under_way.session_of(self._job)
         assert state is not None
         return state
-
-
-def _items_of(iterator: Any, where: str) -> list[object]:
-    """What a loop over the object gets: its items at this moment."""
-    items = list(itertools.islice(iterator, MOST_ITEMS + 1))
-    if len(items) > MOST_ITEMS:
-        raise OverflowError(f"a loop over {where} has more than {MOST_ITEMS} items: offer a method that gives a part")
-    return items

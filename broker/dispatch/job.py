@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from broker.connection.calls import ServedCall
 from broker.connection.engine import Connection
@@ -34,22 +34,31 @@ class Job:
     gate: Gate | None = None
     nested: bool = False
     started: bool = False
+    streams: bool = False
     done: bool = False
     registration: Registration | None = None
     member: Member | None = None
     cancelled: str | None = None
     context: CallContext | None = None
     timer: Timer | None = None
-    stop: Callable[[], None] | None = None
-    """Stops an `async def` method."""
+    stops: list[Callable[[], None]] = field(default_factory=list)
+    """Functions that stop an `async def` method, or a stream."""
 
     def cancel(self, reason: str) -> None:
         """The caller gave up, is lost, or its time is over. From any thread; runs no user code there."""
+        if self.done:
+            return  # the end of its stream is on its way
         self.cancelled = reason
-        context, stop = self.context, self.stop
+        context = self.context
         if context is not None and context.mark_cancelled():
             run_aside(context.cancel)
-        if stop is not None:
+        for stop in self.stops:
+            stop()
+
+    def on_stop(self, stop: Callable[[], None]) -> None:
+        """Calls the function when the job is cancelled; at once if it is. It must not wait; twice is harmless."""
+        self.stops.append(stop)
+        if self.cancelled is not None:
             stop()
 
     @property

@@ -124,11 +124,42 @@ class Scheduler:
             if job.nested:
                 _run_nested(job, step)
             elif executor is None:
-                self._threads.submit(step, quick=False)
+                self._threads.submit(_Task(job, lambda job: step()), quick=False)
             else:
                 self._threads.submit(lambda: _submit_to(executor, step, failed), quick=False)
         except Overloaded as error:
             failed(error)
+
+    # ---- streams, which come back to their object again and again
+
+    def has_gate(self, job: Job) -> bool:
+        """Whether its object has a bound, and the job is to keep to it."""
+        return not job.nested and job.registration is not None and job.registration.gate.limit is not None
+
+    def enter_gate(self, job: Job, start: Callable[[], None]) -> None:
+        """Goes on when there is a place in the gate of its object; `leave` gives it back."""
+        registration = job.registration
+        assert registration is not None
+
+        def entered() -> None:
+            job.gate = registration.gate
+            start()
+
+        registration.gate.enter(entered)
+
+    def resume_in_gate(self, job: Job, step: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+        """As `resume`, when there is a place in the gate of its object; `leave` gives it back."""
+        if self.has_gate(job):
+            self.enter_gate(job, lambda: self.resume(job, step, failed))
+        else:
+            self.resume(job, step, failed)
+
+    def others_wait(self, job: Job) -> bool:
+        """Whether others may want the thread of a job, or its place in the gate."""
+        registration = job.registration
+        assert registration is not None
+        own_thread = job.nested or registration.executor is not None  # others may wait there that we do not know of
+        return own_thread or registration.gate.is_wanted or self._threads.is_wanted
 
     def schedule(self, job: Job, run: Step) -> None:
         """Runs an admitted call when there is room for its answer and a place in its gate, on the thread it is to have.

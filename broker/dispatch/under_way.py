@@ -128,12 +128,15 @@ class UnderWay:
         return state
 
     def session_closed(self, connection: Connection, number: int) -> None:
-        """A session is over: what is kept for it goes, and what its calls under way still leave behind."""
+        """A session is over: its streams end, what is kept for it goes, and what calls under way still leave behind."""
         session = (connection, number)
         with self._lock:
             under_way = {job for job in self._jobs if job.session == session}
             if under_way:
-                self._ended[session] = under_way
+                self._ended[session] = set(under_way)
+        for job in under_way:
+            if job.streams:
+                job.cancel("its session is over")
         self._close(self._sessions.take(connection, number))
 
     def connection_ended(self, connection: Connection) -> None:

@@ -17,7 +17,6 @@ from broker._pb.broker_pb2 import (
     Close,
     Credit,
     Encoded,
-    End,
     Frame,
     GoAway,
     Item,
@@ -599,8 +598,7 @@ def protocol_errors() -> dict[str, tuple[list[Frame], str]]:
         ),
         "an unknown frame": ([Frame()], "a frame arrived that this version does not know"),
         "an unknown reply": ([Frame(id=4, reply=True)], "a frame arrived that this version does not know"),
-        "a feature that was not named": ([Frame(id=4, reply=True, item=Item())], "does not know (item)"),
-        "an end that was not named": ([Frame(id=4, reply=True, end=End())], "does not know (end)"),
+        "a feature that was not named": ([Frame(id=4, open=Open(), reply=True)], "does not know (open)"),
     }
 
 

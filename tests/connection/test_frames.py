@@ -61,9 +61,10 @@ GOLDEN = {
                 call_credit=1024,
                 chunk_credit=4 << 20,
                 chunk_size=1 << 20,
+                item_credit=16,
             )
         ),
-        "222e080110011a10000102030405060708090a0b0c0d0e0f2a046a736f6e308080808004388008408080800248808040",
+        "2230080110011a10000102030405060708090a0b0c0d0e0f2a046a736f6e3080808080043880084080808002488080405010",
     ),
     "welcome": (Frame(welcome=Hello(oldest_version=1, newest_version=1)), "2a0408011001"),
     "open": (Frame(id=3, open=Open(handshake=Encoded(codec="json", payload=b"1"))), "0803320b0a090a046a736f6e120131"),
@@ -124,7 +125,21 @@ GOLDEN = {
         Frame(id=1, reply=True, item=Item(value=Encoded(codec="json", payload=b"1"))),
         "080118016a0b0a090a046a736f6e120131",
     ),
+    "items": (
+        Frame(id=1, reply=True, item=Item(value=Encoded(codec="json", payload=b"[1,2]"), count=2)),
+        "080118016a110a0d0a046a736f6e12055b312c325d1002",
+    ),
+    "result that is a stream": (Frame(id=1, reply=True, result=Result(stream=True)), "0801180152023001"),
     "end": (Frame(id=1, reply=True, end=End()), "080118017200"),
+    "end with a value": (
+        Frame(id=1, reply=True, end=End(value=Encoded(codec="json", payload=b"1"), raised=True)),
+        "08011801720d0a090a046a736f6e1201311001",
+    ),
+    "end without one": (
+        Frame(id=1, reply=True, end=End(failed=Refused(Reason.CANCELLED, "a").to_wire())),
+        "0801180172121a100801120943414e43454c4c45441a0161",
+    ),
+    "credit for items": (Frame(id=1, credit=Credit(items=16, taken=8)), "08017a0418102008"),
     "credit for calls": (Frame(credit=Credit(calls=512)), "7a03088004"),
     "credit for chunks": (Frame(id=1, reply=True, credit=Credit(bytes=2 << 20)), "080118017a051080808001"),
     "chunk": (Frame(id=1, reply=True, chunk=Chunk(data=b"abc")), "080118018201050a03616263"),

@@ -19,7 +19,7 @@ from broker.around import Call as AroundCall
 from broker.calling.results import BatchResults
 from broker.codecs import Edge, Encoded, PlainEdge, TypeRegistry, codec
 from broker.connection import chains
-from broker.connection.calls import MAX_BATCH, CallRequest, Metadata
+from broker.connection.calls import MAX_BATCH, CallRequest, ItemSink, Metadata
 from broker.connection.refusals import Refused
 from broker.connection.workers import Workers
 from broker.context import Client, current_context
@@ -56,6 +56,9 @@ class ServedBatch:
         raise AssertionError("a batch is answered by its results")
 
     def answer_bytes(self, data: bytes) -> None:
+        raise AssertionError("a batch is answered by its results")
+
+    def answer_stream(self, *, kept: bool, metadata: Metadata) -> ItemSink:
         raise AssertionError("a batch is answered by its results")
 
     def reply(self, value: Encoded, raised: bool, kept: bool, metadata: Metadata) -> None:

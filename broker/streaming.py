@@ -1,0 +1,241 @@
+"""Results that arrive item by item: the iterators of a client."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Self
+
+from broker.codecs import Edge, codec
+from broker.connection.calls import Outcome
+from broker.connection.chains import Waiter
+from broker.connection.item_receiver import ItemReceiver
+from broker.connection.refusals import Reason
+from broker.connection.workers import run_nested_late
+from broker.context import CallContext
+from broker.errors import CallTimeout, ConnectionClosedError, ProtocolError
+
+NOTHING = object()
+"""No item has arrived."""
+
+
+class RemoteItems:
+    """The items of one stream as they arrive, decoded; what a blocking and an asynchronous iterator have in common.
+
+    One thread or task at a time takes items; `close` and the end of the iterator may come from anywhere.
+    """
+
+    def __init__(self, stream: ItemReceiver, edge: Edge, where: str, timeout: float | None, keep: object) -> None:
+        """`where` names the object, for messages; `timeout` bounds each wait for an item; `keep` is what has to live
+        as long as the stream: its session."""
+        self.stream = stream
+        self.timeout = timeout
+        self.value: object = None
+        """What the generator returned, once it has ended."""
+        self._keep = keep
+        self._edge = edge
+        self._where = where
+        self.decoded: deque[Any] = deque()
+        self._over = False
+
+    # ---- taking
+
+    def next_ready(self) -> Any:
+        """The next item; NOTHING if it has not arrived. Raises StopIteration at the end, what the generator raised,
+        ConnectionClosedError if the stream is lost, and CodecError."""
+        try:
+            return self.decoded.popleft()
+        except IndexError:
+            pass  # and nothing is raised in here, where it would be the context of what the generator raised
+        if self._over:
+            raise StopIteration(self.value)
+        taken = self.stream.take()
+        if taken is None:
+            outcome = self.stream.outcome
+            if outcome is None:
+                return NOTHING
+            self._over = True
+            raise self._end(outcome)
+        value, count = taken
+        asked = self.stream.request.arguments.codec
+        try:
+            if value.codec != asked:
+                raise ProtocolError(f"items came in codec {value.codec!r} to a call in {asked!r}; they were not read")
+            if not count:
+                return codec(asked).decode(value, self._edge, "item")
+            self.decoded.extend(codec(asked).split(value, count, self._edge))
+        except BaseException:
+            self.close("an item could not be decoded")
+            raise
+        return self.decoded.popleft()
+
+    def _end(self, outcome: Outcome) -> BaseException:
+        member = self.stream.request.member
+        if outcome.lost is not None:
+            return ConnectionClosedError(f"{outcome.lost}; the stream of {member!r} of {self._where} ends here")
+        if outcome.refused is not None:
+            if outcome.refused.reason == Reason.CANCELLED:
+                return ConnectionClosedError(f"{outcome.refused.message} ({member!r} of {self._where})")
+            return outcome.refused.to_error(may_have_run=True)
+        if outcome.value is None and not outcome.raised:
+            return StopIteration()
+        asked = self.stream.request.arguments.codec
+        if outcome.value is None or outcome.value.codec != asked:
+            return ProtocolError(f"a stream in {asked!r} ended with a value in another codec; it was not read")
+        value = codec(asked).decode(outcome.value, self._edge, "the end of the stream")
+        if not outcome.raised:
+            self.value = value
+            return StopIteration(value)
+        if isinstance(value, BaseException):
+            return value
+        return ProtocolError(f"{member!r} of {self._where} raised something that is no exception")
+
+    # ---- ending
+
+    def close(self, reason: str = "the iterator was closed") -> None:
+        """Wants no further item: the producer is told. From any thread, any number of times."""
+        if not self._over:
+            self._over = True
+            self.decoded.clear()
+            self.stream.cancel(reason)
+
+    def too_late(self) -> CallTimeout:
+        """Ends the stream because an item did not come in time."""
+        self.close("the consumer waited until its time was over")
+        within = f" within {self.timeout:g} s" if self.timeout is not None else " in time"
+        return CallTimeout(f"{self.stream.request.member!r} of {self._where} gave no further item{within}")
+
+    def __str__(self) -> str:
+        return f"{self.stream.request.member!r} of {self._where}{', over' if self._over else ''}"
+
+    def deadline(self) -> float | None:
+        """Until when to wait for the next item (time.monotonic)."""
+        context = CallContext.active()
+        deadlines = [context.deadline] if context is not None and context.deadline is not None else []
+        if self.timeout is not None:
+            deadlines.append(time.monotonic() + self.timeout)
+        return min(deadlines, default=None)
+
+
+class RemoteIterator(Iterator[Any]):
+    """The items of a remote iterator, as they are asked for and a little ahead: what a `for` loop over a result uses.
+
+    Any number of threads may share it; each item goes to one of them. Ending the loop early stops the generator: close
+    the iterator, leave its `with` block, or drop it. What the generator raises comes at its place; a lost connection is
+    ConnectionClosedError, and an item that takes longer than the `timeout` of the proxy CallTimeout, after which the
+    stream is over.
+    """
+
+    __slots__ = ("__weakref__", "_items", "_taking")
+
+    def __init__(self, items: RemoteItems) -> None:
+        self._items = items
+        # A nested call that runs on the waiting thread may take from the same iterator.
+        self._taking = threading.RLock()
+
+    def __next__(self) -> Any:
+        items = self._items
+        try:
+            return items.decoded.popleft()
+        except IndexError:
+            pass
+        deadline = items.deadline()
+        if not self._taking.acquire(timeout=_patience(deadline)):
+            raise items.too_late()
+        try:
+            while (item := items.next_ready()) is NOTHING:
+                self._wait(deadline)
+            return item
+        finally:
+            self._taking.release()
+
+    def _wait(self, deadline: float | None) -> None:
+        """Waits until there is something, and runs nested calls of the chain meanwhile."""
+        stream = self._items.stream
+        waiter = Waiter(stream.request.chain, stream.request.depth)
+        waiter.register()
+        stream.when_ready(waiter.finish)
+        if not waiter.wait(deadline, run_nested_late):
+            raise self._items.too_late()
+
+    @property
+    def value(self) -> Any:
+        """What the generator returned; None before its end, and for one that returns nothing."""
+        return self._items.value
+
+    def close(self) -> None:
+        """Stops the generator, unless it is over. From any thread; does not wait for it."""
+        self._items.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._items}>"
+
+
+class AsyncRemoteIterator(AsyncIterator[Any]):
+    """The same for `async for`, on any event loop. One loop at a time takes items; close it with `await it.aclose()`,
+    leave its `async with` block, or drop it. Cancelling a task that waits for an item loses none."""
+
+    __slots__ = ("__weakref__", "_items")
+
+    def __init__(self, items: RemoteItems) -> None:
+        self._items = items
+
+    async def __anext__(self) -> Any:
+        items = self._items
+        deadline: float | None = None
+        while True:
+            try:
+                item = items.next_ready()
+            except StopIteration:
+                raise StopAsyncIteration from None
+            if item is not NOTHING:
+                return item
+            deadline = deadline or items.deadline()
+            await self._wait(deadline)
+
+    async def _wait(self, deadline: float | None) -> None:
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        self._items.stream.when_ready(lambda: _soon(loop, ready.set))
+        try:
+            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                await ready.wait()
+        except TimeoutError:
+            raise self._items.too_late() from None
+
+    @property
+    def value(self) -> Any:
+        """What the generator returned; None before its end, and for one that returns nothing."""
+        return self._items.value
+
+    async def aclose(self) -> None:
+        """Stops the generator, unless it is over; does not wait for it."""
+        self._items.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._items}>"
+
+
+def _patience(deadline: float | None) -> float:
+    return -1 if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+
+
+def _soon(loop: asyncio.AbstractEventLoop, step: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(step)
+    except RuntimeError:
+        pass  # the loop is closed, and nobody waits on it
