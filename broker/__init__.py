@@ -23,13 +23,14 @@ from broker.registry.client import NameServer
 from broker.registry.locate import locate_ns, resolve
 from broker.registry.server import start_ns, start_ns_loop
 from broker.serving import serve
+from broker.typed import close, connect, connect_async, options, send, submit
 from broker.uri import URI
 
 __all__ = [
     "URI",
+    "AsyncProxy",
     "Batch",
     "Call",
-    "AsyncProxy",
     "Daemon",
     "NameServer",
     "Proxy",
@@ -37,16 +38,22 @@ __all__ = [
     "Stats",
     "__version__",
     "behavior",
+    "close",
     "config",
+    "connect",
+    "connect_async",
     "current_context",
     "errors",
     "export",
     "expose",
     "locate_ns",
     "oneway",
+    "options",
     "register_type",
     "resolve",
+    "send",
     "serve",
     "start_ns",
     "start_ns_loop",
+    "submit",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator, Iterable
+from concurrent.futures import Future
 from inspect import Signature
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from broker._pb.broker_pb2 import Call
 from broker.around import Around, AroundFunctions
@@ -13,7 +15,7 @@ from broker.decorators import SPECIAL
 from broker.descriptions import NO_SIGNATURE, RemoteDescription
 from broker.proxy_base import ControlBase, ProxyBase
 
-T = TypeVar("T")
+_sending: set[asyncio.Task[Any]] = set()  # a loop forgets a task that nobody holds
 
 
 class AsyncProxy(ProxyBase):
@@ -64,7 +66,7 @@ class AsyncProxy(ProxyBase):
         return AsyncMember(self._broker._remote, "__call__")(*args, **kwargs)
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return aiter(AsyncMember(self._broker._remote, "__iter__")())
+        return AsyncMember(self._broker._remote, "__iter__").items()
 
     async def __aenter__(self) -> Self:
         return self
@@ -128,7 +130,7 @@ class AsyncCall(Coroutine[Any, Any, Any]):
     def __await__(self) -> Generator[Any, None, Any]:
         return self._coroutine.__await__()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncItems:
         return AsyncItems(self._coroutine, self._what)
 
     def send(self, value: Any) -> Any:
@@ -149,10 +151,17 @@ class AsyncItems(AsyncIterator[Any]):
 
     __slots__ = ("__weakref__", "_call", "_items", "_what")
 
-    def __init__(self, call: Awaitable[Any], what: str) -> None:
+    def __init__(self, call: Coroutine[Any, Any, Any], what: str) -> None:
         self._call = call
         self._items: AsyncIterator[Any] | None = None
         self._what = what
+
+    async def aclose(self) -> None:
+        """Wants no further item."""
+        if self._items is None:
+            self._call.close()
+        elif (close := getattr(self._items, "aclose", None)) is not None:
+            await close()
 
     async def __anext__(self) -> Any:
         items = self._items
@@ -178,6 +187,28 @@ class AsyncMember:
     def __call__(self, *args: object, **kwargs: object) -> AsyncCall:
         return self._invoke(args, kwargs)
 
+    def items(self, *args: object, **kwargs: object) -> AsyncItems:
+        """Calls a generator: `async for item in member.items(...)`."""
+        return aiter(self._invoke(args, kwargs))
+
+    def future(self, *args: object, **kwargs: object) -> Future[Any]:
+        """Calls a method, and returns a `concurrent.futures.Future`, for other threads."""
+        if not self._remote.options.around:
+            return self._remote.future(self._name, args, kwargs)
+        call = invoke_async(self._remote, self._name, args, kwargs)  # with functions that need a loop
+        return asyncio.run_coroutine_threadsafe(call, asyncio.get_running_loop())
+
+    def send(self, *args: object, **kwargs: object) -> None:
+        """Calls a method without waiting even until it is sent. Without a running loop it does wait for that."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            asyncio.run(invoke_async(self._remote, self._name, args, kwargs, oneway=True))
+            return
+        sending = loop.create_task(invoke_async(self._remote, self._name, args, kwargs, oneway=True))
+        _sending.add(sending)
+        sending.add_done_callback(_sending.discard)
+
     def oneway(self, *args: object, **kwargs: object) -> AsyncCall:
         """Calls a method, without waiting for the result, for the end, or for an error: only until it is sent."""
         return self._invoke(args, kwargs, oneway=True)
@@ -186,8 +217,12 @@ class AsyncMember:
         """Sets a property: `await proxy.name.set(value)`."""
         return self._invoke((value,), kind=Call.SET)
 
+    def get(self) -> AsyncCall:
+        """Reads a property: `await proxy.name`."""
+        return self._invoke(kind=Call.GET)
+
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._invoke(kind=Call.GET).__await__()
+        return self.get().__await__()
 
     def _invoke(
         self,
@@ -225,12 +260,12 @@ class AsyncItem:
         self._key = key
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return AsyncMember(self._remote, "__getitem__")(self._key).__await__()
+        return AsyncMember(self._remote, "__getitem__")._invoke((self._key,)).__await__()
 
     def set(self, value: object) -> AsyncCall:
         """Sets it: `await proxy[key].set(value)`."""
-        return AsyncMember(self._remote, "__setitem__")(self._key, value)
+        return AsyncMember(self._remote, "__setitem__")._invoke((self._key, value))
 
     def delete(self) -> AsyncCall:
         """Deletes it: `await proxy[key].delete()`."""
-        return AsyncMember(self._remote, "__delitem__")(self._key)
+        return AsyncMember(self._remote, "__delitem__")._invoke((self._key,))

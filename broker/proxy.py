@@ -168,6 +168,11 @@ class RemoteMethod:
         self.__name__ = self.__qualname__ = member.name
         self.__doc__ = member.doc
 
+    @classmethod
+    def special(cls, remote: Remote, name: str) -> RemoteMethod:
+        """A special method; no I/O. Whether the object has it is found out by the call."""
+        return cls(remote, RemoteMember(name, True, "(...)", None, oneway=False, writable=False, _parameters=b""))
+
     def __call__(self, *args: object, **kwargs: object) -> Any:
         return self._remote.invoke(self._member.name, args, kwargs, oneway=self._member.oneway)
 

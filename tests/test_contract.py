@@ -1,7 +1,6 @@
 """The public names and their signatures, as programs from outside use them.
 
-A change here breaks somebody's program. What is promised and not built yet stands in NOT_YET, and a test fails when it
-appears and still stands there.
+A change here breaks somebody's program.
 """
 
 from __future__ import annotations
@@ -117,16 +116,6 @@ CONTRACT: dict[str, str | None] = {
     "errors.get_remote_traceback": "(error)",
 }
 
-# Names of CONTRACT, and parameters of them as `name(parameter=default)`.
-NOT_YET: set[str] = {
-    "close",
-    "connect",
-    "connect_async",
-    "options",
-    "send",
-    "submit",
-}
-
 
 def owner_of(path: list[str]) -> object:
     """What the last part of the path is an attribute of."""
@@ -159,25 +148,16 @@ def shape(name: str) -> str:
     return str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
 
 
-@pytest.mark.parametrize("name", [name for name in CONTRACT if name not in NOT_YET])
+@pytest.mark.parametrize("name", list(CONTRACT))
 def test_a_promised_name_has_the_promised_signature(name: str) -> None:
     assert exists(name)
     promised = CONTRACT[name]
     if promised is not None:
-        for entry in NOT_YET:
-            if entry.startswith(f"{name}("):
-                promised = promised.replace(f", {entry[len(name) + 1 : -1]}", "")
         assert shape(name) == promised
 
 
-@pytest.mark.parametrize("name", sorted(name for name in NOT_YET if "(" not in name))
-def test_what_is_not_built_yet_is_listed_as_such_and_no_longer(name: str) -> None:
-    assert name in CONTRACT
-    assert not exists(name), f"{name} is here: take it out of NOT_YET"
-
-
 def test_all_lists_the_promised_names() -> None:
-    names = {name.split(".")[0] for name in CONTRACT if name not in NOT_YET} - {"ns", "proxy"}
+    names = {name.split(".")[0] for name in CONTRACT} - {"ns", "proxy"}
     assert names <= set(broker.__all__)
     assert all(exists(name) for name in broker.__all__)
     assert len(broker.__all__) == len(set(broker.__all__))
