@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import itertools
@@ -52,7 +53,8 @@ class ExportedObject(Exported):
         gate, executor = gate_of(max_concurrency, behavior), checked_executor(executor)
         self.number = next(_numbers)
         object_id, place = f"{_PREFIX}{self.number}", f"process {os.getpid()}"
-        self.registration = _Registration(object_id, target, table, behavior, gate, executor, place)
+        loop = asyncio._get_running_loop()
+        self.registration = _Registration(object_id, target, table, behavior, gate, executor, place, loop)
 
     @property
     def target(self) -> object:
@@ -134,9 +136,10 @@ def export(obj_or_function: T, *, max_concurrency: int | None = None, executor: 
     proxy: of a function, one that can be called; of an object, one with the object's remote members. The proxy can be
     kept, and called at any time from any thread, as long as the connection lasts; with it the object stays alive.
 
-    The same object, or equal bound methods, arrive as equal proxies. `max_concurrency=1` runs its calls one after
-    another in order of arrival; `executor` says on which threads they run. Raises TypeError for what cannot be
-    exported, and ValueError if it is exported already, with other limits.
+    `async def` functions and methods run on the event loop in which they are exported, if one is running, else on one
+    of the library. The same object, or equal bound methods, arrive as equal proxies. `max_concurrency=1` runs its calls
+    one after another in order of arrival; `executor` says on which threads they run. Raises TypeError for what cannot
+    be exported, and ValueError if it is exported already, with other limits.
     """
     if isinstance(obj_or_function, Export):
         return obj_or_function

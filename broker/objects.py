@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import threading
@@ -60,6 +61,8 @@ class Registration:
     gate: Gate
     executor: Executor | None
     location: str
+    loop: asyncio.AbstractEventLoop | None = None
+    """Where its `async def` methods run; None: on the loop of who serves it."""
     handing_over: Gate = field(default_factory=lambda: Gate(1), repr=False)
     """Keeps the order in which calls go to the executor."""
     paces: dict[str, float] = field(default_factory=dict, repr=False)

@@ -242,6 +242,26 @@ def test_async_functions_run_on_a_loop_of_this_process(hub: Any) -> None:
     assert hub.call_now(broker.export(callback), 1) == 2
 
 
+def test_exported_in_a_running_loop_they_run_there(hub: Any) -> None:
+    loops: list[object] = []
+
+    async def callback() -> None:
+        await asyncio.sleep(0.001)
+        loops.append(asyncio.get_running_loop())
+
+    async def program() -> tuple[object, object]:
+        exported = broker.export(callback)
+        await asyncio.to_thread(hub.call_now, exported)
+        hub.call_now(exported)  # blocks the loop, which cannot run it then
+        return asyncio.get_running_loop(), exported
+
+    loop, exported = asyncio.run(program())
+    hub.call_now(exported)  # the loop is over
+    assert loops[0] is loop
+    assert loops[1] is not loop
+    assert loops[2] is loops[1]
+
+
 def test_what_a_callback_raises_arrives_with_its_traceback(hub: Any) -> None:
     def callback() -> None:
         raise ValueError("no such quote")
@@ -648,14 +668,17 @@ def test_a_restarted_daemon_gets_its_callbacks_again(run_program: Run, number: i
     assert not any(name.startswith(("broker-localhost", "broker-reader")) for name in threads)
 
 
-def test_nobody_connects_for_a_proxy_that_is_gone(run_program: Run) -> None:
+@pytest.mark.parametrize("end", ["collected", "closed"])
+def test_nobody_connects_for_a_proxy_that_is_not_used_any_more(run_program: Run, end: str) -> None:
     first = run_program(HUB, "0")
     uri = first.line("uri")
     hub: Any = broker.Proxy(uri)
     hub.call(1)
     hub._broker.on_reconnect(lambda: pytest.fail("called"))
-    del hub
-    gc.collect()
+    if end == "closed":
+        hub._broker.close()
+    else:
+        del hub
     first.send_signal(signal.SIGKILL)
     first.wait()
     run_program(HUB, uri.rpartition(":")[2]).line("uri")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-FEATURES = ["attributes", "autoproxy", "batch", "exceptions", "instancemodes", "oneway", "pickle-optin"]
+FEATURES = ["attributes", "autoproxy", "batch", "callback", "exceptions", "instancemodes", "oneway", "pickle-optin"]
 
 # What tests get from the fixture: run(None, script, arguments…, environment={…}) starts a program.
 Run = Callable[..., Any]
@@ -219,6 +219,14 @@ EXPECTED: dict[str, list[str]] = {
         "the caller of an empty page noticed nothing",
         "in the end: 3 pages",
     ],
+    "callback": [
+        "cheesecake: 50 % (told on the main thread)",
+        "baked: cheesecake",
+        "the alarm rang: True",
+        "the choice is soup or pie",
+        "Janet gets one pie, no salt",
+        "it came back through the kitchen: I ordered no fruitcake",
+    ],
     "pickle-optin": [
         "the default codec: 55",
         "json refuses: args[0]: an instance of functools.partial cannot travel",
@@ -236,6 +244,28 @@ def test_feature(run_program: Run, feature: str) -> None:
     end(server)
     if feature == "oneway":
         assert "ValueError: an empty page" in server.errors
+
+
+def test_chat(run_program: Run) -> None:
+    server = serve(run_program, "chat/server.py")
+    janet = start(run_program, "chat/client.py", *uris(server), "Janet", "Hello Henry", "Bye")
+    janet.line("in the room: Janet")
+    henry = start(run_program, "chat/client.py", *uris(server), "Henry", "Hello Janet")
+    assert sorted(output_of(henry).splitlines()) == ["<Janet> Hello Henry", "in the room: Henry, Janet"]
+    assert output_of(janet).splitlines()[1:3] == ["<Henry> joined", "<Henry> Hello Janet"]
+    end(server)
+
+
+def test_chat_with_a_member_that_is_killed(run_program: Run) -> None:
+    server = serve(run_program, "chat/server.py")
+    talk = [f"text {number}" for number in range(5_000)]
+    janet = start(run_program, "chat/client.py", *uris(server), "Janet", *talk)
+    janet.line("in the room: Janet")
+    spy = start(run_program, "chat/client.py", *uris(server), "Spy", *talk)
+    janet.line("<Spy> text 3")
+    spy.send_signal(signal.SIGKILL)
+    janet.line("<Spy> left")
+    end(server)
 
 
 def test_tags(run_program: Run, found_at: dict[str, str]) -> None:
@@ -310,7 +340,7 @@ def test_the_demonstration_cleans_up_on_ctrl_c(run_program: Run) -> None:
 def test_every_example_is_run() -> None:
     """A folder that is added has to be added above."""
     folders = {folder.name for folder in EXAMPLES.iterdir() if folder.is_dir() and folder.name != "__pycache__"}
-    assert folders == {"warehouse", "stockquotes", "tags", "grpcurl", *FEATURES}
+    assert folders == {"warehouse", "stockquotes", "tags", "grpcurl", "chat", *FEATURES}
     programs = {path.parent for path in EXAMPLES.rglob("*.py")} - {EXAMPLES, EXAMPLES / "stockquotes"}
     assert all((folder / "README.md").is_file() for folder in programs)
 

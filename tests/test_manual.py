@@ -24,8 +24,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["tutorial.md", "tutorial-threads.md", "calls.md", "names.md", "values.md", "errors.md", "inspection.md"]
-PROGRAMS = ["tutorial-threads.md", "calls.md", "names.md", "values.md", "errors.md", "inspection.md"]
+PROGRAMS = [
+    "tutorial-threads.md", "calls.md", "callbacks.md", "names.md", "values.md", "errors.md", "inspection.md",
+]  # fmt: skip
+PAGES = ["tutorial.md", *PROGRAMS]
 WITH_WAREHOUSE = {"inspection.md"}
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE

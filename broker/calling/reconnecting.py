@@ -57,7 +57,7 @@ class Reconnecting:
 
     def _connect(self, pause: float) -> None:
         remote = self._remote()
-        if remote is None:
+        if remote is None or not remote.session.is_open:
             return
         try:
             remote.open_session()  # which tells, as it finds another connection

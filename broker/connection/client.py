@@ -401,6 +401,11 @@ class Session:
     def connection(self) -> Route | None:
         return self._connection
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was begun and not closed, on a connection that is still there or one that was lost."""
+        return self._connection is not None or self._lost
+
     def watch(self, make: Callable[[], Watcher]) -> Watcher:
         """Who watches the connections of this session; made if nobody does."""
         with self._lock:

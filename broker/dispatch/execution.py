@@ -256,11 +256,18 @@ class Execution:
     def _await(
         self, job: Job, awaitable: Any, variables: contextvars.Context, finished: Callable[[object, bool], None]
     ) -> None:
-        """Runs an `async def` method on the daemon's loop, which calls `finished` with what came of it.
+        """Runs an `async def` method on a loop, which calls `finished` with what came of it.
 
         Raises RuntimeError if the loop is closed.
         """
-        job.on_stop(run_on(self._loop(), awaitable, variables, finished))
+        job.on_stop(run_on(self._loop_of(job), awaitable, variables, finished))
+
+    def _loop_of(self, job: Job) -> asyncio.AbstractEventLoop:
+        """The loop of an object that has one, unless it is over, or this very thread blocks it; else the daemon's."""
+        loop = job.registration.loop if job.registration is not None else None
+        if loop is None or not loop.is_running() or asyncio._get_running_loop() is loop:
+            return self._loop()
+        return loop
 
     def _context(self, job: Job) -> CallContext:
         request = job.call.request
