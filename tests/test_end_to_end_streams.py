@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import functools
 import gc
 import threading
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any
@@ -63,6 +66,15 @@ class Source:
     def not_encodable(self) -> Iterator[object]:
         yield 1
         yield object()
+
+    def paced(self, n: int) -> Iterator[int]:
+        for number in range(n):
+            time.sleep(0.05)
+            yield number
+
+    def blocks(self, n: int) -> Iterator[list[str]]:
+        for number in range(n):
+            yield [f"text {number}"] * 200_000
 
     def slow(self) -> Iterator[int]:
         yield 1
@@ -221,6 +233,116 @@ def test_streams_do_not_hold_threads(source: Source) -> None:
         streams = [proxy.count(1000) for _ in range(50)]
         assert proxy.made() >= 0, "there is a thread for it"
         assert [sum(1 for _ in stream) for stream in streams] == [1000] * 50
+
+
+# ---- on an event loop
+
+
+def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 30))
+
+    return run
+
+
+@on_a_loop
+async def test_async_for_takes_the_items(daemon: broker.Daemon, source: Source) -> None:
+    proxy: Any = broker.AsyncProxy(daemon.register(source))
+    assert [number async for number in proxy.count(5000)] == list(range(5000))
+    assert [number async for number in proxy.ticks(10)] == [(n, str(n)) for n in range(10)]
+    assert [number async for number in proxy] == [1, 2, 3]
+    assert [letter async for letter in await proxy.letters] == ["a", "b", "c"]
+    items = await proxy.with_value()
+    assert [item async for item in items] == [1]
+    assert items.value == "the value"
+
+
+@on_a_loop
+async def test_what_a_generator_raises_reaches_a_coroutine_at_its_place(daemon: broker.Daemon, source: Source) -> None:
+    proxy: Any = broker.AsyncProxy(daemon.register(source))
+    items = await proxy.failing()
+    assert await anext(items) == 1
+    with pytest.raises(LookupError, match="no more"):
+        await anext(items)
+    with pytest.raises(StopAsyncIteration):
+        await anext(items)
+
+
+@pytest.mark.parametrize("how", ["aclose", "with", "break", "collect"])
+@on_a_loop
+async def test_a_stream_that_a_coroutine_leaves_early_stops(daemon: broker.Daemon, source: Source, how: str) -> None:
+    proxy: Any = broker.AsyncProxy(daemon.register(source))
+    if how == "break":
+        async for _ in proxy.count(10**9):
+            break
+    else:
+        items = await proxy.count(10**9)
+        await anext(items)
+        if how == "aclose":
+            await items.aclose()
+            assert [item async for item in items] == []
+        elif how == "with":
+            async with items:
+                pass
+        del items
+    assert await asyncio.to_thread(source.gone)
+
+
+@on_a_loop
+async def test_a_cancelled_task_loses_no_item(daemon: broker.Daemon, source: Source) -> None:
+    proxy: Any = broker.AsyncProxy(daemon.register(source))
+    items = await proxy.paced(5)
+    found: list[int] = []
+    while len(found) < 5:
+        try:
+            async with asyncio.timeout(0.02):
+                found.append(await anext(items))
+        except TimeoutError:
+            pass
+    assert found == list(range(5))
+
+
+@on_a_loop
+async def test_the_timeout_of_an_async_proxy_is_for_each_wait(daemon: broker.Daemon, source: Source) -> None:
+    proxy: Any = broker.AsyncProxy(daemon.register(source), timeout=0.5)
+    items = await proxy.slow()
+    assert await anext(items) == 1
+    with pytest.raises(broker.errors.CallTimeout, match="gave no further item within"):
+        await anext(items)
+    assert await asyncio.to_thread(source.gone)
+
+
+@on_a_loop
+async def test_big_items_do_not_stop_the_loop(daemon: broker.Daemon, source: Source) -> None:
+    proxy: Any = broker.AsyncProxy(daemon.register(source))
+    assert [(len(texts), texts[0]) async for texts in proxy.blocks(4)] == [(200_000, f"text {n}") for n in range(4)]
+
+
+@on_a_loop
+async def test_many_streams_on_one_loop(daemon: broker.Daemon, source: Source) -> None:
+    proxy: Any = broker.AsyncProxy(daemon.register(source))
+
+    async def total(n: int) -> int:
+        return sum([number async for number in proxy.count(n)])
+
+    assert await asyncio.gather(*map(total, range(300))) == [sum(range(n)) for n in range(300)]
+
+
+def test_futures_of_streams(proxy: Any) -> None:
+    futures = [proxy.count.future(100) for _ in range(20)]
+    assert [list(future.result()) for future in futures] == [list(range(100))] * 20
+
+
+def test_a_future_that_is_dropped_stops_its_generator(proxy: Any, source: Source) -> None:
+    future = proxy.count.future(10**9)
+    concurrent.futures.wait([future])
+    del future
+    gc.collect()
+    assert source.gone()
+
+
+# ---- and the rest
 
 
 def test_a_oneway_call_of_a_generator_makes_no_item(proxy: Any) -> None:

@@ -117,6 +117,7 @@ class DrivenCall(Invocation):
         if self.__dict__.setdefault("ending", ending) is not ending:  # atomic, without a lock for each call
             return False
         request = self.request
+        request.on_outcome = None  # no cycle: what holds a stream is to go with its last holder
         if self._expected:
             chains.no_longer_expect(request.chain, alone=request.depth == 1)
         if self._timer is not None:

@@ -10,11 +10,13 @@ import asyncio
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from broker._pb.broker_pb2 import Batch, Call
 from broker.calling.results import BatchResults
+from broker.calling.streams import RemoteItems, RemoteIterator
 from broker.codecs import Encoded, codec
 from broker.connection import chains
 from broker.connection.calls import CallRequest, Metadata, Outcome, PendingCall
@@ -24,7 +26,6 @@ from broker.connection.item_receiver import ItemReceiver
 from broker.connection.refusals import Reason, Refused
 from broker.context import CallContext, correlation_outside, received_metadata
 from broker.errors import BrokerError, CallTimeout, CommunicationError, ConnectionClosedError, ProtocolError
-from broker.streaming import RemoteItems, RemoteIterator
 from broker.uri import URI
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ class Invocation:
     """One call of a remote object. One thread at a time takes it further."""
 
     __slots__ = ("_again", "_retries", "remote", "request")
+
+    _iterator: Callable[[RemoteItems], Any] = RemoteIterator
+    """What makes an iterator of a result that is a stream."""
 
     def __init__(
         self,
@@ -238,7 +242,7 @@ class Invocation:
         """The result. Raises what the method raised, and BrokerErrors."""
         if outcome.stream is not None:
             received_metadata(outcome.metadata)
-            return RemoteIterator(self.items(outcome.stream))
+            return self._iterator(self._items(outcome.stream))
         value = outcome.value
         if value is None:
             if self.request.oneway and outcome.refused is None and outcome.lost is None:
@@ -259,7 +263,7 @@ class Invocation:
             raise ProtocolError(f"{where} raised something that is no exception: {type(result).__name__}")
         raise result
 
-    def items(self, stream: ItemReceiver) -> RemoteItems:
+    def _items(self, stream: ItemReceiver) -> RemoteItems:
         """The items of a result that is a stream. They hold the session, which would end with the proxy otherwise."""
         remote = self.remote
         return RemoteItems(stream, remote.edge, remote.where(), remote.options.timeout, remote.session)

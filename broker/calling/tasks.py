@@ -6,8 +6,8 @@ import asyncio
 import contextvars
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from broker._pb.broker_pb2 import Call
@@ -15,6 +15,7 @@ from broker.around import Call as AroundCall
 from broker.around import same_target
 from broker.calling.around import KINDS, as_call, mark
 from broker.calling.driven import DrivenCall
+from broker.calling.streams import NOTHING, RemoteItems
 from broker.codecs import Encoded
 from broker.connection.client import Route
 from broker.connection.workers import connecting
@@ -91,8 +92,80 @@ async def in_thread(function: Callable[[], R]) -> R:
     return result  # type: ignore[return-value]  # it is what the function returned
 
 
+class AsyncRemoteIterator(AsyncIterator[Any]):
+    """The items of a remote iterator, for `async for`: as they are asked for and a little ahead.
+
+    Leaving the loop early stops the generator: close the iterator with `await it.aclose()`, leave its `async with`
+    block, or drop it. What the generator raises comes at its place; a lost connection is ConnectionClosedError, and an
+    item that takes longer than the `timeout` of the proxy CallTimeout, after which the stream is over. Cancelling a
+    task that waits for an item loses none. The tasks of one loop may share it.
+    """
+
+    __slots__ = ("__weakref__", "_decoding", "_items")
+
+    def __init__(self, items: RemoteItems) -> None:
+        self._items = items
+        self._decoding: asyncio.Future[None] | None = None
+
+    async def __anext__(self) -> Any:
+        items = self._items
+        deadline: float | None = None
+        while True:
+            if items.size_ready >= _LARGE or self._decoding is not None:
+                await self._decode()
+            try:
+                item = items.next_ready()
+            except StopIteration:
+                raise StopAsyncIteration from None
+            if item is not NOTHING:
+                return item
+            deadline = deadline or items.deadline()
+            await self._wait(deadline)
+
+    async def _decode(self) -> None:
+        """Decodes the next item on another thread, which goes on if the task is cancelled."""
+        if self._decoding is None:
+            self._decoding = asyncio.ensure_future(in_thread(self._items.decode_ready))
+            self._decoding.add_done_callback(self._decoded)
+        await asyncio.shield(self._decoding)
+
+    def _decoded(self, decoding: asyncio.Future[None]) -> None:
+        self._decoding = None
+        if not decoding.cancelled():
+            decoding.exception()  # perhaps nobody awaits it any more
+
+    async def _wait(self, deadline: float | None) -> None:
+        mailbox, ready = _mailbox()
+        self._items.stream.when_ready(lambda: mailbox.put(ready))
+        try:
+            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                await ready
+        except TimeoutError:
+            raise self._items.too_late() from None
+
+    @property
+    def value(self) -> Any:
+        """What the generator returned; None before its end, and for one that returns nothing."""
+        return self._items.value
+
+    async def aclose(self) -> None:
+        """Stops the generator, unless it is over; does not wait for it."""
+        self._items.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._items}>"
+
+
 class TaskCall(DrivenCall):
     """A call that a task awaits."""
+
+    _iterator = AsyncRemoteIterator
 
     def __init__(self, remote: Remote, member: str, arguments: Encoded, kind: Call.Kind, *, oneway: bool) -> None:
         self._task = asyncio.current_task()

@@ -42,7 +42,9 @@ class ItemReceiver:
     """
 
     def __init__(self, outgoing: Outgoing, line: Line, call_id: int, request: CallRequest) -> None:
-        self.request = request
+        self.member = request.member
+        self.codec = request.arguments.codec
+        self.chain, self.depth = request.chain, request.depth  # and not the request: it refers to who holds the stream
         self._outgoing = outgoing
         self._line = line
         self._id = call_id
@@ -102,6 +104,11 @@ class ItemReceiver:
         if self._unreported * 2 >= self._window or self._unreported_bytes >= _REPORT_BYTES:
             self._report()
         return value, count
+
+    @property
+    def size_ready(self) -> int:
+        """The bytes of what `take` would give."""
+        return self._items[0][0].size if self._items else 0
 
     @property
     def outcome(self) -> Outcome | None:

@@ -1,12 +1,11 @@
-"""Results that arrive item by item: the iterators of a client."""
+"""Results that arrive item by item: what an iterator of a client is made of, and the blocking one."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Self
 
 from broker.codecs import Edge, codec
@@ -46,34 +45,46 @@ class RemoteItems:
     def next_ready(self) -> Any:
         """The next item; NOTHING if it has not arrived. Raises StopIteration at the end, what the generator raised,
         ConnectionClosedError if the stream is lost, and CodecError."""
-        try:
-            return self.decoded.popleft()
-        except IndexError:
-            pass  # and nothing is raised in here, where it would be the context of what the generator raised
+        while True:
+            try:
+                return self.decoded.popleft()
+            except IndexError:
+                pass  # and nothing is raised in here, where it would be the context of what the generator raised
+            if not self._fill():
+                return NOTHING
+
+    def decode_ready(self) -> None:
+        """Decodes what has arrived, for `next_ready`; raises as that does, but for the end."""
+        if not self.decoded and self.size_ready:
+            self._fill()
+
+    def _fill(self) -> bool:
+        """Decodes the next items; False if none have arrived."""
         if self._over:
             raise StopIteration(self.value)
         taken = self.stream.take()
         if taken is None:
             outcome = self.stream.outcome
             if outcome is None:
-                return NOTHING
+                return False
             self._over = True
             raise self._end(outcome)
         value, count = taken
-        asked = self.stream.request.arguments.codec
+        asked = self.stream.codec
         try:
             if value.codec != asked:
                 raise ProtocolError(f"items came in codec {value.codec!r} to a call in {asked!r}; they were not read")
-            if not count:
-                return codec(asked).decode(value, self._edge, "item")
-            self.decoded.extend(codec(asked).split(value, count, self._edge))
+            if count:
+                self.decoded.extend(codec(asked).split(value, count, self._edge))
+            else:
+                self.decoded.append(codec(asked).decode(value, self._edge, "item"))
         except BaseException:
             self.close("an item could not be decoded")
             raise
-        return self.decoded.popleft()
+        return True
 
     def _end(self, outcome: Outcome) -> BaseException:
-        member = self.stream.request.member
+        member = self.stream.member
         if outcome.lost is not None:
             return ConnectionClosedError(f"{outcome.lost}; the stream of {member!r} of {self._where} ends here")
         if outcome.refused is not None:
@@ -82,7 +93,7 @@ class RemoteItems:
             return outcome.refused.to_error(may_have_run=True)
         if outcome.value is None and not outcome.raised:
             return StopIteration()
-        asked = self.stream.request.arguments.codec
+        asked = self.stream.codec
         if outcome.value is None or outcome.value.codec != asked:
             return ProtocolError(f"a stream in {asked!r} ended with a value in another codec; it was not read")
         value = codec(asked).decode(outcome.value, self._edge, "the end of the stream")
@@ -92,6 +103,11 @@ class RemoteItems:
         if isinstance(value, BaseException):
             return value
         return ProtocolError(f"{member!r} of {self._where} raised something that is no exception")
+
+    @property
+    def size_ready(self) -> int:
+        """The bytes that the next item takes to decode."""
+        return self.stream.size_ready if not self.decoded else 0
 
     # ---- ending
 
@@ -106,10 +122,10 @@ class RemoteItems:
         """Ends the stream because an item did not come in time."""
         self.close("the consumer waited until its time was over")
         within = f" within {self.timeout:g} s" if self.timeout is not None else " in time"
-        return CallTimeout(f"{self.stream.request.member!r} of {self._where} gave no further item{within}")
+        return CallTimeout(f"{self.stream.member!r} of {self._where} gave no further item{within}")
 
     def __str__(self) -> str:
-        return f"{self.stream.request.member!r} of {self._where}{', over' if self._over else ''}"
+        return f"{self.stream.member!r} of {self._where}{', over' if self._over else ''}"
 
     def deadline(self) -> float | None:
         """Until when to wait for the next item (time.monotonic)."""
@@ -155,7 +171,7 @@ class RemoteIterator(Iterator[Any]):
     def _wait(self, deadline: float | None) -> None:
         """Waits until there is something, and runs nested calls of the chain meanwhile."""
         stream = self._items.stream
-        waiter = Waiter(stream.request.chain, stream.request.depth)
+        waiter = Waiter(stream.chain, stream.depth)
         waiter.register()
         stream.when_ready(waiter.finish)
         if not waiter.wait(deadline, run_nested_late):
@@ -180,62 +196,5 @@ class RemoteIterator(Iterator[Any]):
         return f"<{type(self).__name__}: {self._items}>"
 
 
-class AsyncRemoteIterator(AsyncIterator[Any]):
-    """The same for `async for`, on any event loop. One loop at a time takes items; close it with `await it.aclose()`,
-    leave its `async with` block, or drop it. Cancelling a task that waits for an item loses none."""
-
-    __slots__ = ("__weakref__", "_items")
-
-    def __init__(self, items: RemoteItems) -> None:
-        self._items = items
-
-    async def __anext__(self) -> Any:
-        items = self._items
-        deadline: float | None = None
-        while True:
-            try:
-                item = items.next_ready()
-            except StopIteration:
-                raise StopAsyncIteration from None
-            if item is not NOTHING:
-                return item
-            deadline = deadline or items.deadline()
-            await self._wait(deadline)
-
-    async def _wait(self, deadline: float | None) -> None:
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        self._items.stream.when_ready(lambda: _soon(loop, ready.set))
-        try:
-            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
-                await ready.wait()
-        except TimeoutError:
-            raise self._items.too_late() from None
-
-    @property
-    def value(self) -> Any:
-        """What the generator returned; None before its end, and for one that returns nothing."""
-        return self._items.value
-
-    async def aclose(self) -> None:
-        """Stops the generator, unless it is over; does not wait for it."""
-        self._items.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.aclose()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._items}>"
-
-
 def _patience(deadline: float | None) -> float:
     return -1 if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
-
-
-def _soon(loop: asyncio.AbstractEventLoop, step: Callable[[], None]) -> None:
-    try:
-        loop.call_soon_threadsafe(step)
-    except RuntimeError:
-        pass  # the loop is closed, and nobody waits on it
