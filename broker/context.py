@@ -140,13 +140,16 @@ class CallContext:
     def correlation_id(self) -> uuid.UUID | None:
         return uuid.UUID(bytes=self.correlation) if self.correlation else None
 
-    def begin(self, member: str, metadata: Metadata) -> None:
-        """The next call of a batch, which has one context for all its calls. Nothing of the last one is left but what
-        it put into the response metadata."""
-        self.member = member
+    # ---- the next call of a batch, which has one context for all its calls
+
+    @property
+    def callbacks(self) -> list[Callable[[], object]]:
+        """What is called when the call is cancelled; always the same list."""
+        return self._callbacks
+
+    def forget_changes(self, metadata: Metadata) -> None:
+        """Puts back the metadata that came with the call."""
         self._metadata = metadata
-        if self._callbacks:
-            self._callbacks.clear()
 
     # ---- time and cancelling
 

@@ -236,8 +236,9 @@ def test_a_session_has_one_instance_for_single_calls_and_batches(daemon: broker.
 
 
 def test_one_deadline_for_all(daemon: broker.Daemon, account: Account) -> None:
-    with broker.Proxy(daemon.uri_for(account), timeout=0.2) as proxy:
+    with broker.Proxy(daemon.uri_for(account)) as proxy:
         proxy.list_entries()
+        proxy._broker.set("timeout", 0.2)
         batch = broker.Batch(proxy)
         batch.add(1)
         batch.wait()

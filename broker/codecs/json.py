@@ -88,7 +88,8 @@ class JsonCodec:
     ) -> Encoded:
         """The payload is `[[args, …], [[place, kwargs], …]]`."""
         named = list(kwargs.items())
-        if is_plain(list(chain.from_iterable(args))) and all(map(is_plain_dict, kwargs.values())):
+        plain = PLAIN.issuperset(map(type, chain.from_iterable(args))) or is_plain(list(chain.from_iterable(args)))
+        if plain and all(map(is_plain_dict, kwargs.values())):
             return Encoded("json", _write((args, named)))
         encoder = Encoder(edge)
         lowered_args: list[object] = []

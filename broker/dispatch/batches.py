@@ -12,7 +12,7 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from broker._pb.broker_pb2 import Batch, Call
@@ -25,6 +25,7 @@ from broker.dispatch.answers import log_unheard
 from broker.dispatch.around import RefusedByFunction
 from broker.dispatch.job import Job
 from broker.dispatch.statistics import Tally
+from broker.dispatch.streaming import is_stream
 from broker.errors import CodecError
 from broker.exposure import Member, bind_arguments
 from broker.objects import Registration
@@ -37,7 +38,7 @@ Steps = Generator[tuple[Any, contextvars.Context], tuple[object, bool], None]
 """Gives each awaitable that a method returns, with the variables that it runs in; is sent what came of it, and whether
 that is an exception."""
 
-_BUILT_IN_CONTAINERS = frozenset({list, dict, tuple, set, bytes})
+_CONTAINERS = frozenset({list, dict, tuple, set, bytes})  # surely no awaitables
 _log = logging.getLogger("broker")
 
 
@@ -84,9 +85,9 @@ class BatchRun:
         self._carry_out = carry_out
         self._bind = bind
         self.results = codec(job.call.request.arguments.codec).results(edge)
+        self._calls = list(self._batch.calls)
         self._targets: list[_Target | None] = [None] * len(self._batch.members)
         self._variables = context.new_context()
-        self._over = False
 
     def steps(self) -> Steps:
         """Carries the calls out. In one piece, for what stands in the loop is the price of a call.
@@ -94,43 +95,47 @@ class BatchRun:
         Raises CodecError, having called nothing, where there are no arguments for the calls.
         """
         job, context, variables = self._job, self._context, self._variables
-        metadata = job.call.request.metadata
-        targets, results, deadline = self._targets, self.results, context.deadline
-        append = results.values.append
+        deadline, callbacks = context.deadline, context.callbacks
+        append = self.results.values.append
         asks = self._admission.runs_user_code
+        target, last, checks = self._target(0), -1, False
         calls: BatchCalls | None = None
         args_of_all: Sequence[Sequence[object]] | None = None
-        kwargs_of_all: Mapping[int, Mapping[str, object]] = {}
-        kwargs: Mapping[str, object] | None
-        for place, index in enumerate(list(self._batch.calls)):
-            if self._over:
-                return
+        for place, index in enumerate(self._calls):
             if job.cancelled is not None or (deadline is not None and time.monotonic() >= deadline):
                 self._stop(place)
                 return
-            target = targets[index] or self._target(index)
-            if asks or target.refused is not None:
+            if index != last:
+                target, last = self._targets[index] or self._target(index), index
+                checks = asks or target.refused is not None
+            if checks:
                 refused = self._admission.not_allowed(job, target.name) or target.refused
                 if refused is not None:
-                    self._refuse(target, refused)
+                    if self._refuse(target, refused):
+                        return
                     continue
             if calls is None:
                 calls = self._decode()
-                args_of_all, kwargs_of_all = calls.args, calls.kwargs
-            kwargs = None
+                args_of_all = calls.args if not calls.kwargs else None
+            kwargs: Mapping[str, object] | None = None
             if args_of_all is not None:
                 args = args_of_all[place]
-                if kwargs_of_all:
-                    kwargs = kwargs_of_all.get(place)
             else:
                 try:
                     args, kwargs = calls.arguments(place)
                 except CodecError as error:
-                    self._refuse(target, Refused(Reason.CODEC, str(error)))
+                    if self._refuse(target, Refused(Reason.CODEC, str(error))):
+                        return
                     continue
-            if (kwargs or not target.fewest <= len(args) <= target.most) and not self._fits(target, args, kwargs or {}):
-                continue
-            context.begin(target.name, metadata)
+            if kwargs or not target.fewest <= len(args) <= target.most:
+                refused = self._unfit(target, args, kwargs or {})
+                if refused is not None:
+                    if self._refuse(target, refused):
+                        return
+                    continue
+            context.member = target.name
+            if callbacks:  # of the call before
+                callbacks.clear()
             entered = variables.copy()
             try:
                 if target.method is None:
@@ -140,19 +145,21 @@ class BatchRun:
                 else:
                     result = entered.run(target.method, *args)
             except BaseException as error:  # whatever a method raises is its result
-                self._raised(target, error)
+                if self._raised(target, error):
+                    return
                 continue
             if type(result) in SCALARS:
                 append(result)
-            elif inspect.isawaitable(result):
+                continue
+            raised = False
+            if type(result) not in _CONTAINERS and inspect.isawaitable(result):
                 result, raised = yield result, entered
-                if raised:
-                    assert isinstance(result, BaseException)
-                    self._raised(target, result)
-                else:
-                    self._returned(target, result)
-            else:
-                self._returned(target, result)
+            if raised:
+                assert isinstance(result, BaseException)
+                if self._raised(target, result):
+                    return
+            elif self._returned(target, result):
+                return
 
     # ---- before the call
 
@@ -174,77 +181,75 @@ class BatchRun:
         """The arguments, once there is a call that may be made and has a target."""
         arguments = self._job.call.request.arguments
         calls = codec(arguments.codec).decode_batch(arguments, self._edge)
-        if len(calls) != len(self._batch.calls):
-            raise CodecError(f"the batch: it has {len(self._batch.calls)} calls, and the arguments of {len(calls)}")
+        if len(calls) != len(self._calls):
+            raise CodecError(f"the batch: it has {len(self._calls)} calls, and the arguments of {len(calls)}")
         return calls
 
-    def _fits(self, target: _Target, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
+    def _unfit(self, target: _Target, args: Sequence[object], kwargs: Mapping[str, object]) -> Refused | None:
         assert target.member is not None
         try:
             bind_arguments(target.member, args, kwargs, self._registration.where)
         except TypeError as error:
-            self._refuse(target, Refused(Reason.WRONG_ARGUMENTS, str(error)))
-            return False
-        return True
+            return Refused(Reason.WRONG_ARGUMENTS, str(error))
+        return None
 
     def _invoke(self, target: _Target, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
         """The first call of a member, and each of one that needs more than to be called."""
         assert target.member is not None
+        self._context.forget_changes(self._job.call.request.metadata)
         target.method = self._bind(self._job, target.member)
         if target.method is not None:
             return target.method(*args, **kwargs)
         result = self._carry_out(self._registration, target.member, self._job, tuple(args), dict(kwargs))
         return None if target.member.oneway and not inspect.isawaitable(result) else result
 
-    # ---- after it
+    # ---- after it: each says whether the batch is over
 
-    def _returned(self, target: _Target, value: object) -> None:
+    def _returned(self, target: _Target, value: object) -> bool:
         assert target.member is not None
         if self._job.call.request.oneway or target.member.oneway:
             self.results.values.append(None)
-            return
-        if type(value) not in _BUILT_IN_CONTAINERS and isinstance(value, (Iterator, AsyncIterator)):
-            self._refuse(target, Refused(Reason.UNSUPPORTED_OPERATION, self._no_stream(target.name)), ran=True)
-            return
-        self._add(target, value, "its result")
+            return False
+        if is_stream(value, self._edge):
+            return self._refuse(target, Refused(Reason.UNSUPPORTED_OPERATION, self._no_stream(target.name)), ran=True)
+        refused = self._add(target, value, "its result")
+        return refused is not None and self._refuse(target, refused, ran=True)
 
-    def _raised(self, target: _Target, error: BaseException) -> None:
+    def _raised(self, target: _Target, error: BaseException) -> bool:
         assert target.member is not None
         if isinstance(error, RefusedByFunction):
-            self._refuse(target, error.refused)
-            return
+            return self._refuse(target, error.refused)
         job = self._job
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             self.interrupt = error
-            self._over = True
         self._tally.raised(error)
         log_unheard(job, target.name, error, oneway=job.call.request.oneway or target.member.oneway)
         if target.member.oneway:  # its caller is told nothing, here as elsewhere
             self.results.values.append(None)
-            return
-        if self._add(target, error, "what it raised"):
-            self._fail("", "", ran=True)
+            return self.interrupt is not None
+        refused = self._add(target, error, "what it raised")
+        if refused is not None:
+            return self._refuse(target, refused, ran=True)
+        return self._fail("", "", ran=True)
 
-    def _add(self, target: _Target, value: object, what: str) -> bool:
-        """Adds a result, encoded as it is now; False if that cannot be done, which is a failure of this call alone."""
+    def _add(self, target: _Target, value: object, what: str) -> Refused | None:
+        """Adds a result, encoded as it is now; or says why that cannot be done."""
         called = f"{self._job.call.request.object}.{target.name}"
         if self._job.call.request.oneway:
             self.results.values.append(None)
-            return True
+            return None
         try:
             self.results.add(value, "result")
         except CodecError as error:
             text = f"{called} ran, and {what} cannot be encoded by the server: {error}"
-            self._refuse(target, Refused(Reason.RESULT_NOT_ENCODABLE, text), ran=True)
+            return Refused(Reason.RESULT_NOT_ENCODABLE, text)
         except BaseException as error:  # user code: what turns a value into plain data
             _log.exception("a call of %s could not be answered", called)
             text = f"the answer failed: {type(error).__name__}: {error}"
-            self._refuse(target, Refused(Reason.INTERNAL, text), ran=True)
-        else:
-            return True
-        return False
+            return Refused(Reason.INTERNAL, text)
+        return None
 
-    def _refuse(self, target: _Target, refused: Refused, *, ran: bool = False) -> None:
+    def _refuse(self, target: _Target, refused: Refused, *, ran: bool = False) -> bool:
         """This call was not made, or has no result."""
         self.results.values.append(None)
         self._tally.refused(refused.reason)
@@ -252,12 +257,12 @@ class BatchRun:
         if is_oneway or (target.member is not None and target.member.oneway):
             run_aside(lambda: _log.warning("oneway call refused: %s", refused.message))
             if not is_oneway:
-                return
-        self._fail(str(refused.reason), refused.message, ran=ran)
+                return False
+        return self._fail(str(refused.reason), refused.message, ran=ran)
 
-    def _fail(self, reason: str, message: str, *, ran: bool) -> None:
+    def _fail(self, reason: str, message: str, *, ran: bool) -> bool:
         self.failures.append((len(self.results.values) - 1, reason, message, ran))
-        self._over = self._over or not self._batch.go_on
+        return self.interrupt is not None or not self._batch.go_on
 
     def _stop(self, place: int) -> None:
         """Nobody waits any more, or the daemon ends: this call and those behind it are not made."""

@@ -381,6 +381,7 @@ def test_whatever_cannot_be_carried_out_fails_alone(server: Server, name: str) -
         (("add",), TypeError, "add() missing 1 required positional argument: 'a'"),
         (("add", 1, 2, 3), TypeError, "add() takes from 1 to 2 positional arguments but 3 were given"),
         (("add", 1, Named(c=2)), TypeError, "unexpected keyword argument 'c'"),
+        (("__iter__",), TypeError, "__iter__() gives its items one by one, for which a batch has no place"),
         (("numbers",), TypeError, "numbers() gives its items one by one, for which a batch has no place"),
         (("hidden_generator",), TypeError, "hidden_generator() gives its items one by one"),
     ]
