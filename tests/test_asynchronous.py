@@ -453,6 +453,127 @@ def test_a_lost_connection(proxy: Any, shop: Shop) -> None:
     run(main)
 
 
+# ---- streams
+
+
+class Source:
+    """Streams of all sorts."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def count(self, n: int) -> Iterator[int]:
+        try:
+            yield from range(n)
+        finally:
+            self.closed.set()
+
+    async def ticks(self, n: int) -> AsyncIterator[int]:
+        try:
+            for number in range(n):
+                await asyncio.sleep(0)
+                yield number
+        finally:
+            self.closed.set()
+
+    def never(self) -> Iterator[int]:
+        yield 1
+        broker.current_context.wait_cancelled(SOON)
+        self.closed.set()
+
+    def fail(self) -> Iterator[int]:
+        yield 1
+        raise LookupError("no more")
+
+    def plain(self) -> list[int]:
+        return [1, 2]
+
+    @property
+    def letters(self) -> Iterator[str]:
+        return iter("abc")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([1, 2, 3])
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def streams(daemon: broker.Daemon, source: Source) -> Any:
+    return broker.AsyncProxy(daemon.register(source, "source"))
+
+
+@pytest.mark.parametrize("method", ["count", "ticks"])
+def test_a_loop_over_a_call_takes_what_a_generator_gives(streams: Any, method: str) -> None:
+    async def main() -> None:
+        call = getattr(streams, method)
+        assert [number async for number in call(1000)] == [*range(1000)]
+        assert [number async for number in await call(3)] == [0, 1, 2]
+        assert await anext(aiter(call(3))) == 0
+
+    run(main)
+
+
+def test_a_loop_over_the_proxy_and_a_property(streams: Any) -> None:
+    async def main() -> None:
+        assert [number async for number in streams] == [1, 2, 3]
+        assert [letter async for letter in await streams.letters] == ["a", "b", "c"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("method", ["count", "ticks"])
+def test_leaving_the_loop_stops_the_generator(streams: Any, source: Source, method: str) -> None:
+    async def main() -> None:
+        async for number in getattr(streams, method)(1_000_000):
+            if number == 3:
+                break
+        assert await asyncio.to_thread(source.closed.wait, SOON)
+
+    run(main)
+
+
+def test_what_a_generator_raises_comes_at_its_place(streams: Any) -> None:
+    async def main() -> None:
+        items = aiter(streams.fail())
+        assert await anext(items) == 1
+        with pytest.raises(LookupError, match="no more"):
+            await anext(items)
+
+    run(main)
+
+
+def test_a_loop_over_what_is_no_stream_says_so(streams: Any) -> None:
+    async def main() -> None:
+        with pytest.raises(TypeError, match=r"'plain' of 'source' at .* returned a list and no stream: `await` it"):
+            await anext(aiter(streams.plain()))
+        with pytest.raises(AttributeError, match="no remote member 'nothing'"):
+            await anext(aiter(streams.nothing()))
+
+    run(main)
+
+
+def test_cancelling_a_task_in_a_loop_stops_the_generator(streams: Any, source: Source) -> None:
+    first = asyncio.Event()
+
+    async def consume() -> None:
+        async for _ in streams.never():
+            first.set()
+
+    async def main() -> None:
+        task = asyncio.create_task(consume())
+        await first.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(source.closed.wait, SOON)
+
+    run(main)
+
+
 # ---- functions around
 
 

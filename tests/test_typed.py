@@ -8,7 +8,7 @@ import copy
 import pickle
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -223,6 +223,46 @@ def test_connect_async(uri: broker.URI) -> None:
     class Clock:
         def now(self) -> float:
             return 0.0
+
+    asyncio.run(main())
+
+
+class Clock:
+    """Ticks, for those who loop over the call without `await`."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+
+    async def ticks(self) -> AsyncIterator[int]:
+        try:
+            for number in range(1_000_000):
+                yield number
+        finally:
+            self.stopped.set()
+
+
+class Ticking(Protocol):
+    def ticks(self) -> AsyncIterator[int]: ...
+
+
+@pytest.mark.parametrize("interface", [Clock, Ticking])
+@pytest.mark.parametrize("connects_async", [False, True])
+def test_what_is_an_async_iterator_in_the_interface_is_one(
+    daemon: broker.Daemon, interface: Any, connects_async: bool
+) -> None:
+    clock = Clock()
+    uri = daemon.register(clock)
+
+    async def main() -> None:
+        ticking: Ticking
+        if connects_async:
+            ticking = await broker.connect_async(uri, interface)
+        else:
+            ticking = await asyncio.to_thread(broker.connect, uri, interface)
+        async with contextlib.aclosing(ticking.ticks()) as ticks:  # type: ignore[type-var]  # it has an aclose
+            assert await anext(ticks) == 0
+            assert await anext(ticks) == 1
+        assert await asyncio.to_thread(clock.stopped.wait, SOON)
 
     asyncio.run(main())
 

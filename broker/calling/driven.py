@@ -117,15 +117,16 @@ class DrivenCall(Invocation):
         if self.__dict__.setdefault("ending", ending) is not ending:  # atomic, without a lock for each call
             return False
         request = self.request
-        request.on_outcome = None  # no cycle: what holds a stream is to go with its last holder
         if self._expected:
             chains.no_longer_expect(request.chain, alone=request.depth == 1)
         if self._timer is not None:
             self._timer.cancel()
         if self._belongs_to is not None:
             self._belongs_to.unwatch(self._caller_gave_up)
-        arguments = request.arguments
-        if isinstance(ending, Outcome) and (arguments.buffers or len(arguments.payload) > _LARGE):
-            request.arguments = Encoded(arguments.codec, b"")
+        if isinstance(ending, Outcome):
+            request.on_outcome = None  # no cycle: what holds a stream is to go with its last holder
+            arguments = request.arguments
+            if arguments.buffers or len(arguments.payload) > _LARGE:
+                request.arguments = Encoded(arguments.codec, b"")
         self.completed()
         return True

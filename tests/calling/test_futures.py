@@ -230,6 +230,25 @@ def test_the_newest_asyncio_asks_for_everything_at_once(connected: Any, worker: 
     assert future._get_snapshot() == (True, False, True, None)
 
 
+def test_a_stream_in_a_future_is_held_by_who_takes_its_items(daemon: broker.Daemon) -> None:
+    closed = threading.Event()
+
+    class Source:
+        def count(self) -> Iterator[int]:
+            try:
+                yield from range(1_000_000)
+            finally:
+                closed.set()
+
+    future = broker.Proxy(daemon.register(Source())).count.future()
+    items = future.result(SOON)
+    assert next(items) == 0
+    del future
+    assert next(items) == 1
+    del items
+    assert closed.wait(SOON)
+
+
 # ---- callbacks
 
 
