@@ -17,7 +17,19 @@ from typing import Any
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-FEATURES = ["attributes", "autoproxy", "batch", "callback", "exceptions", "instancemodes", "oneway", "pickle-optin"]
+FEATURES = [
+    "attributes",
+    "autoproxy",
+    "batch",
+    "callback",
+    "cancellation",
+    "exceptions",
+    "instancemodes",
+    "instrument",
+    "oneway",
+    "pickle-optin",
+    "telemetry",
+]
 
 # What tests get from the fixture: run(None, script, arguments…, environment={…}) starts a program.
 Run = Callable[..., Any]
@@ -190,6 +202,16 @@ EXPECTED: dict[str, list[str]] = {
         "on the shelf: Persuasion, a Proxy with 1 note",
         "thank you for 'Emma', with what was written into it: badly done, indeed",
     ],
+    "cancellation": [
+        "done: a crystal of salt",
+        "timeout: 'grow' of 'example.laboratory' at ",
+        "in the diary: quartz: thrown away, nobody waits for it",
+        "cancelled: True",
+        "in the diary: sand: stopped before the end",
+        "in the diary: tea: poured away",
+        "in the diary of the annex: ruby: thrown away, nobody waits for it",
+        "in the diary: jade: thrown away, nobody waits for it (the helper ended with 9)",
+    ],
     "exceptions": [
         "ValueError: the amount is -5: it must be above 0",
         "InsufficientFunds: 30 short and .missing is 30",
@@ -197,6 +219,13 @@ EXPECTED: dict[str, list[str]] = {
         "TypeError: withdraw() missing 1 required positional argument: 'amount'",
         " +--- This exception occurred remotely (broker) - Remote traceback:",
         "in withdraw",
+    ],
+    "instrument": [
+        "measured 20 times, from 20.5 to 30.0 degrees",
+        "each reading is its own: True",
+        "counted at the instrument: 20",
+        "the driver was used by driver_0",
+        "not on that thread: 3 … 1 on broker-loop",
     ],
     "instancemodes": [
         "    Henry: session basket 2 holds pear",
@@ -227,6 +256,11 @@ EXPECTED: dict[str, list[str]] = {
         "Janet gets one pie, no salt",
         "it came back through the kitchen: I ordered no fruitcake",
     ],
+    "telemetry": [
+        "20 loaves of 10 kg of flour",
+        "no bread: 1000 kg are too much for this mill",
+        "INTERNAL breakfast is ",
+    ],
     "pickle-optin": [
         "the default codec: 55",
         "json refuses: args[0]: an instance of functools.partial cannot travel",
@@ -244,6 +278,38 @@ def test_feature(run_program: Run, feature: str) -> None:
     end(server)
     if feature == "oneway":
         assert "ValueError: an empty page" in server.errors
+    if feature == "telemetry":
+        check_trace(printed.splitlines() + server.output)
+
+
+def check_trace(lines: list[str]) -> None:
+    """What both programs printed is one trace, and each span but the first is below another."""
+    found = [re.match(r"trace (\w{32}): (\w+) (\S+) is (\w{16}) (?:below (\w{16})|at the top)", line) for line in lines]
+    spans = {span[4]: span for span in found if span is not None}
+    assert len(spans) == 9
+    assert len({span[1] for span in spans.values()}) == 1
+    above = {f"{span[2]} {span[3]}": f"{spans[span[5]][2]} {spans[span[5]][3]}" for span in spans.values() if span[5]}
+    assert above == {
+        "CLIENT example.bakery.bake": "INTERNAL breakfast",
+        "SERVER example.bakery.bake": "CLIENT example.bakery.bake",
+        "CLIENT example.mill.grind": "SERVER example.bakery.bake",
+        "SERVER example.mill.grind": "CLIENT example.mill.grind",
+    }
+
+
+def test_worker_pool(run_program: Run) -> None:
+    dispatcher = serve(run_program, "worker-pool/dispatcher.py")
+    killed = start(run_program, "worker-pool/worker.py", *uris(dispatcher), "one")
+    client = start(run_program, "worker-pool/factorize.py", *uris(dispatcher))
+    killed.wait_for_lines(3)
+    killed.send_signal(signal.SIGKILL)  # what it is at is done by the other
+    worker = start(run_program, "worker-pool/worker.py", *uris(dispatcher), "two")
+    printed = output_of(client)
+    assert "40 numbers factorized, and every product is right\n" in printed
+    assert "one did some of them\ntwo did some of them\n" in printed
+    end(dispatcher)
+    worker.send_signal(signal.SIGINT)
+    assert output_of(worker).endswith("The dispatcher has gone home.\n")
 
 
 def test_chat(run_program: Run) -> None:
@@ -340,7 +406,7 @@ def test_the_demonstration_cleans_up_on_ctrl_c(run_program: Run) -> None:
 def test_every_example_is_run() -> None:
     """A folder that is added has to be added above."""
     folders = {folder.name for folder in EXAMPLES.iterdir() if folder.is_dir() and folder.name != "__pycache__"}
-    assert folders == {"warehouse", "stockquotes", "tags", "grpcurl", "chat", *FEATURES}
+    assert folders == {"warehouse", "stockquotes", "tags", "grpcurl", "chat", "worker-pool", *FEATURES}
     programs = {path.parent for path in EXAMPLES.rglob("*.py")} - {EXAMPLES, EXAMPLES / "stockquotes"}
     assert all((folder / "README.md").is_file() for folder in programs)
 

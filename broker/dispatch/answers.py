@@ -18,7 +18,7 @@ from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.statistics import Tally
 from broker.dispatch.under_way import UnderWay
-from broker.errors import CodecError, MessageTooLargeError, ProtocolError
+from broker.errors import CodecError, CommunicationError, MessageTooLargeError, ProtocolError
 
 _RAISED = "what it raised"
 _log = logging.getLogger("broker")
@@ -26,9 +26,16 @@ _log = logging.getLogger("broker")
 
 def log_unheard(job: Job, member: str, error: BaseException, *, oneway: bool) -> None:
     """Logs what a member raised if no caller can receive it."""
-    if (oneway or job.cancelled is not None) and not isinstance(error, asyncio.CancelledError):
-        what = "oneway call" if oneway else f"call that nobody waits for ({job.cancelled})"
-        _log.warning("%s of %s.%s failed", what, job.call.request.object, member, exc_info=error)
+    if not (oneway or job.cancelled is not None) or isinstance(error, asyncio.CancelledError):
+        return
+    what, object_id = (
+        "oneway call" if oneway else f"call that nobody waits for ({job.cancelled})",
+        job.call.request.object,
+    )
+    if job.cancelled is not None and isinstance(error, CommunicationError):  # a call inside it, which ended with it
+        _log.info("%s of %s.%s ended: %s", what, object_id, member, error)
+    else:
+        _log.warning("%s of %s.%s failed", what, object_id, member, exc_info=error)
 
 
 class Answers:
