@@ -22,6 +22,7 @@ from broker.connection.channels import server_options
 from broker.connection.client import CONNECT_METHOD
 from broker.connection.engine import Settings
 from broker.connection.frames import MESSAGE_LIMIT
+from broker.connection.local import Entrance, entrances
 from broker.connection.server import ConnectService, DaemonThreads
 from broker.connection.workers import Workers, start_thread
 from broker.context import CallContext
@@ -122,6 +123,7 @@ class Daemon:
         self._server.start()
         self._connects.started(self._server)
         leases.announce(self.location, self._leases)
+        self._entrance = self._open_entrance()
 
     # ---- where it is
 
@@ -143,10 +145,22 @@ class Daemon:
             return listen_unix(self._make_server, self._unix_path, self._credentials)
         if self._credentials is None:
             check_bind(host, resolve_host(host, port), insecure=self._insecure)
-        server, bound = listen(self._make_server, host, port, self._credentials)
+        server, addresses, bound = listen(self._make_server, host, port, self._credentials)
+        self._bound = (frozenset(addresses), bound)
         self._address = published_address(host, bound, advertise)
         self._place = URI.direct("x", *self._address).location or ""
         return server
+
+    def _open_entrance(self) -> Entrance | None:
+        """Lets clients of this process in past the socket; not past TLS, where the socket tells who calls."""
+        if self._credentials is not None:
+            return None
+        if self._unix_path is not None:
+            entrance = Entrance(self._connects.accept, socket_path=self._unix_path)
+        else:
+            entrance = Entrance(self._connects.accept, self._address, *self._bound)
+        entrances.add(entrance)
+        return entrance
 
     def _make_server(self) -> grpc.Server:
         size = max(MAX_REQUEST_SIZE, MESSAGE_LIMIT) + (1 << 20)
@@ -308,6 +322,8 @@ class Daemon:
         try:
             reason = f"the daemon at {self.location} is shutting down"
             leases.forget(self.location)
+            if self._entrance is not None:
+                entrances.remove(self._entrance)
             self._inspection.not_serving()
             self._leases.withdraw_all()
             self._connects.go_away(reason)

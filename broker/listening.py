@@ -49,8 +49,10 @@ def listen(
     host: str,
     port: int,
     credentials: grpc.ServerCredentials | None,
-) -> tuple[grpc.Server, int]:
-    """A gRPC server that listens on every address of the host, all with the same port. Raises PortInUse, DaemonError.
+) -> tuple[grpc.Server, list[str], int]:
+    """A gRPC server that listens on every address of the host, and these addresses and their one port.
+
+    Raises PortInUse and DaemonError.
 
     Each address is bound by number: grpcio would bind `localhost` to ::1 alone where 127.0.0.1 is taken, and succeed.
     """
@@ -69,7 +71,7 @@ def listen(
             if port or attempt == _ATTEMPTS - 1:
                 raise _in_use(host, chosen) from error
         else:
-            return server, chosen
+            return server, addresses, chosen
     raise AssertionError("the last attempt raises")
 
 

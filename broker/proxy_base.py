@@ -136,6 +136,11 @@ class ControlBase:
         """Whether the proxy has used a connection that is still open."""
         return self._remote.connected
 
+    @property
+    def transport(self) -> str | None:
+        """What carries the calls: `tcp`, `unix` (a Unix socket) or `process` (no socket); None while not connected."""
+        return self._remote.transport
+
     timeout = property(lambda self: self._remote.options.timeout, doc="Seconds that a call may take; None: no limit.")
     connect_timeout = property(
         lambda self: self._remote.options.connect_timeout, doc="Seconds that connecting may take."
@@ -145,7 +150,7 @@ class ControlBase:
     metadata = property(lambda self: self._remote.options.metadata, doc="What travels with every call.")
     retries = property(lambda self: self._remote.options.retries, doc="How often a call that may have run is repeated.")
     credentials = property(lambda self: self._remote.options.credentials, doc="The TLS credentials, if any.")
-    local = property(lambda self: self._remote.options.local, doc="Whether the in-process short cut may be taken.")
+    local = property(lambda self: self._remote.options.local, doc="Whether short cuts may be taken.")
     around = property(lambda self: [*self._remote.options.around], doc="The functions around every call.")
 
     def set(self, name: str, value: object) -> None:

@@ -25,6 +25,18 @@ def default_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     config.reset()
 
 
+@pytest.fixture
+def on_the_wire() -> None:
+    """Calls to a daemon of the same process go over TCP."""
+    config.local = False
+
+
+@pytest.fixture(params=["tcp", "process"])
+def either_way(request: pytest.FixtureRequest) -> None:
+    """The test runs twice: calls to a daemon of the same process go over TCP, and by the short cut within it."""
+    config.local = request.param == "process"
+
+
 class Program:
     """A Python program in a process of its own, whose printed lines a test waits for."""
 

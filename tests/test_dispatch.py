@@ -445,7 +445,9 @@ def test_an_async_method_is_stopped_when_its_time_is_over(world: World) -> None:
     call = world.call.send("wait_for_ever", deadline=time.monotonic() + 0.03)
     until(lambda: wild.results.get("ended"))
     until(lambda: world.under_way == 0)
-    assert outcome(call).raised
+    refused = outcome(call).refused
+    assert refused is not None
+    assert refused.reason == "DEADLINE_EXCEEDED"
 
 
 def test_a_loop_that_is_closed_is_an_error_and_no_hang(make_world: MakeWorld) -> None:

@@ -20,6 +20,8 @@ import broker
 from broker import errors
 from broker.connection.client import pool
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 
 @dataclass
 class Order:

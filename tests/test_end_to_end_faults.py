@@ -18,6 +18,8 @@ from broker._pb.broker_pb2 import Frame, Frames
 from broker.connection.client import CONNECT_METHOD
 from broker.uri import join_host_port
 
+pytestmark = pytest.mark.usefixtures("on_the_wire")
+
 
 class OutOfStock(ValueError):
     pass

@@ -26,6 +26,8 @@ from broker.connection.chains import new_chain
 from broker.connection.client import ClientConnection, Place
 from broker.connection.engine import Settings
 
+pytestmark = pytest.mark.usefixtures("on_the_wire")
+
 
 class Account:
     secret = "s3cret"  # what must not be reached

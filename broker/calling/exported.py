@@ -43,6 +43,10 @@ class ExportedRemote(Remote):
     def connected(self) -> bool:
         return self._held.connection.usable
 
+    @property
+    def transport(self) -> str | None:
+        return self._held.connection.transport if self.connected else None
+
     def open_place(self) -> tuple[URI, Route] | None:
         return (self.uri, _route(self._held)) if self._held.connection.usable else None
 

@@ -222,8 +222,10 @@ class Invocation:
 
     def too_late(self, pending: PendingCall | None) -> CallTimeout:
         """The error of a call whose time is over."""
+        return self._too_late(taken=pending is not None and pending.taken)
+
+    def _too_late(self, *, taken: bool) -> CallTimeout:
         timeout = self.remote.options.timeout
-        taken = pending is not None and pending.taken
         error = CallTimeout(
             f"{self._what} of {self.remote.where()} took longer than its time"
             + (f" of {timeout:g} s" if timeout is not None else "")
@@ -231,6 +233,12 @@ class Invocation:
         )
         error.may_have_run = taken
         return error
+
+    def _error_of(self, outcome: Outcome) -> Exception:
+        refused = outcome.refused
+        if refused is not None and refused.reason == Reason.DEADLINE_EXCEEDED and outcome.may_have_run:
+            return self._too_late(taken=True)  # its answer has come just after that
+        return error_of(outcome)
 
     @property
     def _what(self) -> str:
@@ -247,7 +255,7 @@ class Invocation:
         if value is None:
             if self.request.oneway and outcome.refused is None and outcome.lost is None:
                 return None
-            raise error_of(outcome)
+            raise self._error_of(outcome)
         asked = self.request.arguments.codec
         if value.codec != asked:
             raise ProtocolError(f"the answer came in codec {value.codec!r} to a call in {asked!r}; it was not read")

@@ -60,7 +60,13 @@ class Remote:
     def connected(self) -> bool:
         """Whether the object was called over a connection that is still open."""
         connection = self.session.connection
-        return connection is not None and connection.engine.usable
+        return connection is not None and connection.usable
+
+    @property
+    def transport(self) -> str | None:
+        """What carries the calls; None while there is no connection."""
+        connection = self.session.connection
+        return connection.engine.transport if connection is not None and self.connected else None
 
     # ---- descriptions
 
@@ -217,7 +223,7 @@ class Remote:
         """Resolves the URI afresh and connects; with several candidates, to the first that can be reached."""
         found = candidates(self.uri, wait=0, patience=min(PATIENCE, self._connect_timeout(deadline)))
         for number, uri in enumerate(found, 1):
-            place = Place.of(uri, self.options.credentials)
+            place = Place.of(uri, self.options.credentials, local=self.options.local)
             try:
                 connection = pool.get(place, self._connect_timeout(deadline))
             except CannotConnect:

@@ -25,4 +25,8 @@ On gRPC:
     statuses      a refusal as a gRPC status with details
     client        the end that connects
     server        the end that is connected to
+
+Without it:
+
+    local         both ends in one process
 """

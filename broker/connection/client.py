@@ -18,6 +18,7 @@ from broker.connection.calls import IncomingCall
 from broker.connection.channels import open_channel
 from broker.connection.engine import Connection, Handler, Settings
 from broker.connection.frames import MESSAGE_LIMIT
+from broker.connection.local import Entrance, entrances
 from broker.connection.probe import describe_peer
 from broker.connection.refusals import Reason, Refused
 from broker.connection.room import Room
@@ -42,19 +43,30 @@ class Place(NamedTuple):
     port: int
     socket_path: str | None
     credentials: grpc.ChannelCredentials | None
+    local: bool = False
+    """Whether short cuts may be taken: within the process, and within the host."""
 
     def __str__(self) -> str:
         return f"./u:{self.socket_path}" if self.socket_path is not None else join_host_port(self.host, self.port)
 
     @classmethod
-    def of(cls, uri: URI, credentials: grpc.ChannelCredentials | None = None) -> Place:
+    def of(cls, uri: URI, credentials: grpc.ChannelCredentials | None = None, *, local: bool = False) -> Place:
         """The place in a BROKER URI. Raises CommunicationError for that of an exported object."""
         if uri.connection is not None:
             raise CommunicationError(
                 f"{uri} leads to an exported object, and only the proxy that arrived for it knows the way: use that, "
                 "or register the object with a daemon"
             )
-        return cls(uri.host or "", uri.port or 0, uri.socket_path, credentials)
+        return cls(uri.host or "", uri.port or 0, uri.socket_path, credentials, local)
+
+    def entrance(self) -> Entrance | None:
+        """The daemon of this process that is there, if the socket may be left out.
+
+        With credentials the socket is part of what was asked for: who answers has to prove who it is.
+        """
+        if not self.local or self.credentials is not None:
+            return None
+        return entrances.find(self.host, self.port, self.socket_path)
 
 
 class Stream(Protocol):
@@ -119,6 +131,13 @@ class Route:
         self.place = place
         self.descriptions: dict[str, Any] = {}
         """What the other side said about objects, by object; a stale one is refreshed by the proxy that notices."""
+        self.orphaned = False
+        """Whether this is a child process, and the connection that of its parent."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether this process can make calls on it."""
+        return self.engine.usable and not self.orphaned
 
     @property
     def room(self) -> Room:
@@ -147,38 +166,58 @@ class ClientConnection(Route):
         super().__init__(engine, place)
         self.users = 0  # sessions; under _Pool.lock
         self.idle_since = time.monotonic()
+        engine.transport = "unix" if place.socket_path is not None else "tcp"
         self._sessions = 0
         self._watchers: WeakSet[Watcher] = WeakSet()  # under _Pool.lock
         self._failure: grpc.StatusCode | None = None
 
     def open(self, timeout: float | None) -> None:
         """Connects and introduces itself. Raises CannotConnect, or ProtocolError for another version."""
-        host, port, path, credentials = self.place
+        entrance = self.place.entrance()
+        if entrance is not None:
+            self._enter(entrance, timeout)
+        else:
+            self._open_stream(timeout)
+
+    def _enter(self, entrance: Entrance, timeout: float | None) -> None:
+        self.engine.transport = "process"
+        self.engine.on_end = lambda _: self._ended()
+        entrance.accept(self.engine)
+        self._wait_opened(timeout, lambda: self.engine.lost("the attempt to connect was given up"))
+
+    def _open_stream(self, timeout: float | None) -> None:
+        host, port, path, credentials, _ = self.place
         channel = open_channel(
             host, port, unix_socket=path, credentials=credentials, max_message_size=MESSAGE_LIMIT + (1 << 20)
         )
         stream = _open_stream(channel, self.engine)
         threading.Thread(target=self._read, args=(channel, stream), name=f"broker-{self.place}", daemon=True).start()
-        self.engine.on_end = lambda _: self._ended(stream)
+        self.engine.on_end = lambda _: self._stream_ended(stream)
+        self._wait_opened(timeout, stream.cancel)
+
+    def _wait_opened(self, timeout: float | None, give_up: Callable[[], object]) -> None:
         try:
             opened = self.engine.opened.wait(timeout)
         except BaseException:  # Ctrl-C
-            stream.cancel()
+            give_up()
             raise
         if self.engine.peer is None or self.engine.ended_because is not None:
             reason = self.engine.ended_because if opened else f"no answer within {timeout:g} s"
             self.engine.lost(f"{reason}")
-            stream.cancel()
+            give_up()
             raise CannotConnect(f"cannot connect to {self.place}: {self._explain(reason or 'no answer', opened)}")
 
-    def _ended(self, stream: Stream) -> None:
+    def _stream_ended(self, stream: Stream) -> None:
+        self._ended()
+        timers.call_later(_LAST_WORDS_SECONDS, stream.cancel)
+
+    def _ended(self) -> None:
         pool.forget(self)
         with pool.lock:
             watchers = [] if pool.closed else list(self._watchers)
             self._watchers.clear()
         for watcher in watchers:
             watcher.lost()
-        timers.call_later(_LAST_WORDS_SECONDS, stream.cancel)
 
     def begin_session(self) -> int:
         with pool.lock:
@@ -214,7 +253,7 @@ class ClientConnection(Route):
             return "nothing listens there (connection refused). Is the daemon running?"
         if "DNS" in reason or "not known" in reason or "resolution" in reason:
             return f"the host {self.place.host!r} is not known"
-        if self.place.socket_path is None:
+        if self.engine.transport == "tcp":
             peer = describe_peer(self.place.host, self.place.port, 1.0 if in_time else _OVERTIME_SECONDS)
             if peer is not None:
                 return f"what listens there is no broker: it {peer}"
@@ -306,7 +345,8 @@ class _Pool:
                 return
             with self.lock:
                 connection.users -= 1
-            connection.engine.close_session(session)
+            if not connection.orphaned:
+                connection.engine.close_session(session)
 
     def _sweep(self) -> None:
         """Ends sessions whose proxies are gone, and connections that nobody has used for a while."""
@@ -331,7 +371,8 @@ class _Pool:
         """Ends every connection in order; at interpreter exit. What was queued, oneway calls say, still goes out."""
         with self.lock:
             self.closed = True
-            connections = list(self._connections.values())
+            # Those within the process end with it: telling its threads that wait would have them print.
+            connections = [known for known in self._connections.values() if known.engine.transport != "process"]
             self._connections.clear()
         for connection in connections:
             connection.engine.close("the process ends")
@@ -340,7 +381,10 @@ class _Pool:
             connection.engine.flushed.wait(max(0.0, give_up - time.monotonic()))
 
     def forget_after_fork(self) -> None:
-        used, handler = self.forked or bool(self._connections), self.handler
+        handler = self.handler
+        used = self.forked or any(known.engine.transport != "process" for known in self._connections.values())
+        for connection in self._connections.values():
+            connection.orphaned = True  # what its sessions hold is the parent's
         self.__init__()  # type: ignore[misc]
         self.forked, self.handler = used, handler
         chains.forget_after_fork()

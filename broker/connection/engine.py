@@ -67,6 +67,8 @@ class Connection:
     def __init__(self, settings: Settings, handler: Handler, *, accepts: bool, peer_name: str = "the peer") -> None:
         self.settings = settings
         self.peer_name = peer_name
+        self.transport = ""
+        """What carries it: `tcp`, `unix` (a Unix socket) or `process` (nothing: both ends are in one process)."""
         self.opened = threading.Event()
         """Set when the other side has introduced itself, or the connection has ended."""
         self.on_end: Callable[[Connection], None] | None = None

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections import deque
 from functools import partial
@@ -245,7 +246,12 @@ class Outgoing:
         kept = result.kept
         if kept and pending.request.on_kept is not None:
             pending.request.on_kept()
-        if result.HasField("failed"):
+        request = pending.request
+        if request.deadline is not None and time.monotonic() >= request.deadline:
+            # Its caller has just given up, or is about to; a method that was told so may have returned what it had.
+            late = f"{request.member!r} of {request.object!r} took longer than its time"
+            pending.finish(Outcome(refused=Refused(Reason.DEADLINE_EXCEEDED, late), may_have_run=True, kept=kept))
+        elif result.HasField("failed"):
             pending.finish(Outcome(refused=Refused.from_wire(result.failed), may_have_run=True, kept=kept))
         else:
             metadata = metadata_from_wire(result.metadata) if result.metadata else NO_METADATA

@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from broker.connection import completion
+from broker.connection import completion, local
 from broker.connection.engine import Connection, Handler, Settings
 from broker.connection.leading import Leading
 from broker.connection.timers import timers
@@ -76,27 +76,39 @@ class ConnectService:
 
     def _connect(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
         """The method on the public API: its thread sends, another one of ours reads."""
-        connection = self._new_connection(context)
+        connection = self._connected(context)
         threading.Thread(target=_read, args=(connection, requests), name="broker-reader", daemon=True).start()
         return iter(connection.next_message, None)
 
     def _connect_without_thread(
         self, requests: Iterator[bytes], context: grpc.ServicerContext, send: Callable[[bytes | None], None]
     ) -> None:
-        connection = self._new_connection(context)
+        connection = self._connected(context)
         stream = completion.ServerStream(context, send, connection, self._leading)
         connection.hand_to(stream)
         stream.receive()
 
-    def _new_connection(self, context: grpc.ServicerContext) -> Connection:
-        connection = Connection(self._settings, self._handler, accepts=True, peer_name=context.peer())
+    def _connected(self, context: grpc.ServicerContext) -> Connection:
+        connection = self._new_connection(context.peer())
+        connection.transport = "unix" if connection.peer_name.startswith("unix:") else "tcp"
         connection.on_end = lambda connection: self._ended(connection, context)
+        context.add_callback(lambda: connection.transport_ended(f"{connection.peer_name} is gone"))
+        return connection
+
+    def accept(self, client: Connection) -> None:
+        """Takes in a client of the same process."""
+        connection = self._new_connection(local.peer_name())
+        connection.transport = "process"
+        connection.on_end = self._forget
+        local.join(client, connection, self._leading)
+
+    def _new_connection(self, peer_name: str) -> Connection:
+        connection = Connection(self._settings, self._handler, accepts=True, peer_name=peer_name)
         with self._lock:
             self._connections.add(connection)
             closing = self._closing
         if closing is not None:
             connection.close(closing)
-        context.add_callback(lambda: connection.transport_ended(f"{connection.peer_name} is gone"))
         return connection
 
     @property
@@ -117,10 +129,13 @@ class ConnectService:
             connection.close(reason)
 
     def _ended(self, connection: Connection, context: grpc.ServicerContext) -> None:
-        with self._lock:
-            self._connections.discard(connection)
+        self._forget(connection)
         # A peer that takes nothing in would hold the thread that sends; the others get the last words before that.
         timers.call_later(_LAST_WORDS_SECONDS, lambda: _end(context))
+
+    def _forget(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.discard(connection)
 
 
 def _end(context: grpc.ServicerContext) -> None:

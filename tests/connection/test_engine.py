@@ -322,6 +322,20 @@ def test_a_time_that_is_over_is_not_negative(pair: Pair) -> None:
     call.cancel("over")
 
 
+def test_an_answer_after_the_deadline_does_not_count(pair: Pair) -> None:
+    """A method that is told that its time is over may return at once, with what it has."""
+    kept: list[bool] = []
+    call = make_call(pair.client, deadline=time.monotonic() - 1, on_kept=lambda: kept.append(True))
+    pair.settle()
+    answer(pair.served.calls[0], b"1", kept=True)
+    pair.settle()
+    assert call.outcome is not None
+    assert call.outcome.refused is not None
+    assert call.outcome.refused.reason == "DEADLINE_EXCEEDED"
+    assert call.outcome.may_have_run
+    assert kept == [True]
+
+
 @pytest.mark.parametrize("deadline", [1e12, 1e300, float("inf"), float("nan")])
 def test_a_time_without_end_is_no_deadline(pair: Pair, deadline: float) -> None:
     call = make_call(pair.client, deadline=deadline)
