@@ -7,7 +7,8 @@ from typing import Any, Literal, NoReturn, overload
 
 from broker._pb.broker_pb2 import Batch as WireBatch
 from broker._pb.broker_pb2 import Call
-from broker.calling import Invocation, Remote
+from broker.around import Call as AroundCall
+from broker.calling import Invocation, Remote, as_call, surround
 from broker.calling.results import BatchResults
 from broker.codecs import Encoded, codec
 from broker.connection.calls import MAX_BATCH
@@ -52,6 +53,29 @@ class _Gathered:
             getattr(self, name).clear()
         taken.members = self.members.copy()  # these stay: each recorder knows its place
         return taken
+
+    def listed(self) -> tuple[tuple[str, tuple[object, ...], dict[str, object]], ...]:
+        """The calls, each as (member, args, kwargs)."""
+        return tuple(
+            (self.members[member], args, self.kwargs.get(place, {}))
+            for place, (member, args) in enumerate(zip(self.calls, self.args, strict=True))
+        )
+
+    @classmethod
+    def of(cls, calls: tuple[Any, ...]) -> _Gathered:
+        """The opposite. Raises TypeError for anything else."""
+        gathered = cls()
+        recorders: dict[str, Callable[..., None]] = {}
+        for call in calls:
+            try:
+                member, args, kwargs = call
+                record = recorders.get(member) or recorders.setdefault(member, gathered.recorder(member))
+                record(*args, **kwargs)
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"the calls of a batch are (member, args, kwargs), and next was given {call!r}"
+                ) from None
+        return gathered
 
     def where(self, place: int) -> str:
         return f"call {place} of the batch, {self.members[self.calls[place]]}(): "
@@ -140,10 +164,24 @@ class Batch:
         gathered = self._gathered.take()
         if not gathered.calls:
             return None if oneway else BatchResults.none()
-        call = self._invocation(gathered, oneway=oneway)
-        outcome, _ = call.wait()
-        results: BatchResults | None = call.result_of(outcome)
+        results: BatchResults | None
+        if self._remote.options.around:
+            results = self._call_around(gathered, oneway=oneway)
+        else:
+            call = self._invocation(gathered, oneway=oneway)
+            outcome, _ = call.wait()
+            results = call.result_of(outcome)
         return results
+
+    def _call_around(self, gathered: _Gathered, *, oneway: bool) -> Any:
+        """The functions of the proxy run once, around the whole batch."""
+        asked = as_call(self._remote, "", gathered.listed(), {}, "batch", oneway=oneway)
+
+        def begin(call: AroundCall) -> Invocation:
+            given = gathered if call.args is asked.args else _Gathered.of(call.args)
+            return self._invocation(given, oneway=oneway)
+
+        return surround(self._remote, asked, begin)
 
     def _invocation(self, gathered: _Gathered, *, oneway: bool) -> Invocation:
         if len(gathered.calls) > MAX_BATCH:

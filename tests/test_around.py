@@ -9,7 +9,7 @@ import dataclasses
 import pickle
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -648,3 +648,116 @@ def test_a_function_of_a_future_may_make_futures(proxy: Any, monkeypatch: pytest
     proxy._broker.set("around", [ask_first])
     futures = [proxy.sell.future("lamp") for _ in range(10)]
     assert [future.result(SOON) for future in futures] == ["1 chair and 1 lamp"] * 10
+
+
+# ---- streams and batches
+
+
+class Press:
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def pages(self, count: int) -> Iterator[int]:
+        try:
+            yield from range(count)
+        finally:
+            self.closed.set()
+
+    async def pages_later(self, count: int) -> AsyncIterator[int]:
+        for number in range(count):
+            yield number
+
+    def price(self, pages: int) -> int:
+        if pages < 0:
+            raise ValueError(f"{pages} pages")
+        return pages * 2
+
+
+def doubling(call: broker.Call, next: Next) -> Any:
+    """Lets pass what is no stream, and doubles the items of one."""
+    result = next(call)
+    return (2 * item for item in result) if isinstance(result, Iterator) else result
+
+
+@pytest.mark.parametrize("side", ["daemon", "proxy"])
+def test_next_returns_the_iterator_of_a_stream(serve: MakeProxy, side: str) -> None:
+    press = Press()
+    proxy = serve([doubling] if side == "daemon" else [], press)
+    if side == "proxy":
+        proxy._broker.set("around", [doubling])
+    assert list(proxy.pages(3)) == [0, 2, 4]
+    assert list(proxy.pages_later(3)) in ([0, 2, 4], [0, 1, 2])  # the daemon's function sees an asynchronous iterator
+    press.closed.clear()
+    pages = proxy.pages(10**6)
+    assert [next(pages), next(pages)] == [0, 2]
+    pages.close()
+    del pages
+    assert press.closed.wait(SOON)
+    assert list(proxy.pages.future(2).result(SOON)) == [0, 2]
+
+
+def test_a_daemons_functions_see_each_call_of_a_batch(serve: MakeProxy) -> None:
+    def check(call: broker.Call, next: Next) -> Any:
+        call.metadata["seen"] = "yes"
+        if call.args == (13,):
+            raise AccessDenied("not thirteen")
+        return next(call)
+
+    seen = Recorder()
+    proxy = serve([check, seen], Press())
+    batch = broker.Batch(proxy, stop_on_error=False)
+    for pages in (1, 13, -1, 2):
+        batch.price(pages)
+    results = batch()
+    assert next(results) == 2
+    with pytest.raises(AccessDenied, match="not thirteen") as caught:
+        next(results)
+    assert not caught.value.may_have_run
+    with pytest.raises(ValueError, match="-1 pages"):
+        next(results)
+    assert next(results) == 4
+    assert [(str(call), call.kind, call.args) for call in seen.calls] == [
+        ("shop.price", "method", (1,)),
+        ("shop.price", "method", (-1,)),
+        ("shop.price", "method", (2,)),
+    ]
+
+
+def test_a_proxys_functions_see_a_batch_once(serve: MakeProxy) -> None:
+    def dearer(call: broker.Call, next: Next) -> Any:
+        calls = [(member, (args[0] + 1,), kwargs) for member, args, kwargs in call.args]
+        return next(dataclasses.replace(call, args=(*calls, ("price", (), {"pages": 50}))))
+
+    there, here = Recorder(), Recorder()
+    proxy = serve([there], Press())
+    proxy._broker.set("metadata", {"who": "Janet"})
+    proxy._broker.set("around", [here, dearer])
+    batch = broker.Batch(proxy)
+    batch.price(1)
+    batch.price(pages=2)
+    batch.price(3)
+    assert here.calls == []
+    with pytest.raises(IndexError):
+        batch()
+    (call,) = here.calls
+    assert (call.kind, call.member, str(call)) == ("batch", "", "shop")
+    assert call.args == (("price", (1,), {}), ("price", (), {"pages": 2}), ("price", (3,), {}))
+    batch.price(1)
+    batch.price(3)
+    assert list(batch()) == [4, 8, 100]
+    assert [call.metadata for call in there.calls] == [{"who": "Janet"}] * 3
+    assert {call.correlation_id for call in there.calls} == {here.calls[1].correlation_id}
+    batch.price(1)
+    assert batch(oneway=True) is None
+    assert here.calls[-1].oneway
+
+
+def test_the_calls_of_a_batch_have_a_form(serve: MakeProxy) -> None:
+    proxy = serve([], Press())
+    proxy._broker.set("around", [lambda call, next: next(dataclasses.replace(call, args=("price", 3)))])
+    batch = broker.Batch(proxy)
+    batch.price(1)
+    with pytest.raises(
+        TypeError, match=r"the calls of a batch are \(member, args, kwargs\), and next was given 'price'"
+    ):
+        batch()

@@ -13,6 +13,7 @@ around        the functions around it; around_futures has them for futures
 """
 
 from broker.calling import serving
+from broker.calling.around import as_call, surround
 from broker.calling.edge import Edge, ServingEdge
 from broker.calling.exported import ExportedRemote
 from broker.calling.invocation import Invocation
@@ -27,7 +28,9 @@ __all__ = [
     "Options",
     "Remote",
     "ServingEdge",
+    "as_call",
     "in_thread",
     "invoke_async",
     "serving",
+    "surround",
 ]

@@ -89,9 +89,11 @@ class Dispatcher:
 
     def stats(self, *, connections: int, sessions: int, exports: int) -> Stats:
         """What came of the calls so far, and what is under way."""
+        under_way, waiting, streams = self._under_way.count()
         return self._tally.stats(
-            under_way=len(self._under_way),
-            waiting=self._under_way.count_waiting(),
+            under_way=under_way,
+            waiting=waiting,
+            streams=streams,
             connections=connections,
             sessions=sessions,
             exports=exports,

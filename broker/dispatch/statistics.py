@@ -41,6 +41,8 @@ class Stats:
     """Calls that are not answered now."""
     waiting: int
     """How many of them have not started: they wait for the daemon's start, their turn, their object or a thread."""
+    streams: int
+    """How many of them send items."""
     connections: int
     """Connections of clients now."""
     sessions: int
@@ -118,7 +120,9 @@ class Tally:
     def refused(self, reason: str) -> None:
         self._refused.add(reason)
 
-    def stats(self, *, under_way: int, waiting: int, connections: int, sessions: int, exports: int) -> Stats:
+    def stats(
+        self, *, under_way: int, waiting: int, streams: int, connections: int, sessions: int, exports: int
+    ) -> Stats:
         """The counts with what is now."""
         counts = {Call.Kind.Name(kind).lower(): counter.value for kind, counter in self._kinds.items() if kind}
         return Stats(
@@ -130,6 +134,7 @@ class Tally:
             refused=self._refused.values,
             under_way=under_way,
             waiting=waiting,
+            streams=streams,
             connections=connections,
             sessions=sessions,
             exports=exports,

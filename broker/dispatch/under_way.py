@@ -39,11 +39,11 @@ class UnderWay:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def count_waiting(self) -> int:
-        """How many calls have not started."""
+    def count(self) -> tuple[int, int, int]:
+        """How many calls there are, how many of them have not started, and how many send items."""
         with self._lock:
             jobs = list(self._jobs)
-        return sum(not job.started for job in jobs)
+        return len(jobs), sum(not job.started for job in jobs), sum(job.streams for job in jobs)
 
     # ---- calls
 

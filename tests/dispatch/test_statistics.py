@@ -67,7 +67,7 @@ class Shop:
         return value
 
     def fail(self, builtin: bool) -> None:
-        raise ValueError if builtin else OutOfStockError
+        raise ValueError("no more") if builtin else OutOfStockError
 
     def stay(self) -> None:
         self.entered.release()
@@ -79,6 +79,11 @@ class Shop:
 
     def call_back(self, other: Any) -> Any:
         return other.echo("nested")
+
+    def count_up(self, end: int) -> Iterator[int]:
+        if end < 0:
+            raise ValueError(end)
+        yield from range(end)
 
     def track(self) -> None:
         broker.current_context.track(Resource())
@@ -119,7 +124,8 @@ def proxy(daemon: broker.Daemon) -> Any:
 def test_calls_are_counted_by_kind(daemon: broker.Daemon, proxy: Any) -> None:
     assert dataclasses.asdict(daemon.stats()) == {
         "calls": {}, "errors": {}, "refused": {}, "uptime": pytest.approx(0, abs=SOON),
-        **dict.fromkeys(("oneway", "unary", "under_way", "waiting", "connections", "sessions", "exports"), 0),
+        "oneway": 0, "unary": 0, "under_way": 0, "waiting": 0, "streams": 0,
+        "connections": 0, "sessions": 0, "exports": 0,
     }  # fmt: skip
     proxy._broker.bind()
     assert proxy.echo(1) == proxy.echo(1) == 1
@@ -151,6 +157,37 @@ def test_unary_calls_are_counted_with_the_others(daemon: broker.Daemon) -> None:
     stats = daemon.stats()
     assert (stats.calls, stats.unary, stats.connections) == ({"method": 1, "get": 1, "describe": 1}, 3, 0)
     assert stats.refused == {"MEMBER_NOT_FOUND": 1}
+
+
+def test_streams_are_counted_while_they_send_items(daemon: broker.Daemon, proxy: Any) -> None:
+    assert list(proxy.count_up(2)) == [0, 1]
+    items = proxy.count_up(10**9)
+    assert next(items) == 0
+    assert (daemon.stats().streams, daemon.stats().under_way) == (1, 1)
+    items.close()
+    until(lambda: daemon.stats().under_way == daemon.stats().streams == 0)
+    with pytest.raises(ValueError, match="-1"):
+        next(proxy.count_up(-1))
+    stats = daemon.stats()
+    assert (stats.calls["method"], stats.errors) == (3, {"ValueError": 1})
+    assert stats.refused in ({}, {"CANCELLED": 1})
+
+
+def test_batches_are_counted_with_their_calls(daemon: broker.Daemon, proxy: Any) -> None:
+    batch = broker.Batch(proxy, stop_on_error=False)
+    batch.echo(1)
+    batch.fail(True)
+    batch.steal()
+    results = batch()
+    assert next(results) == 1
+    with pytest.raises(ValueError, match="no more"):
+        next(results)
+    with pytest.raises(AttributeError, match="steal"):
+        next(results)
+    until(lambda: daemon.stats().under_way == 0)
+    stats = daemon.stats()
+    assert {kind: count for kind, count in stats.calls.items() if kind != "describe"} == {"batch": 1, "method": 3}
+    assert (stats.errors, stats.refused) == ({"ValueError": 1}, {"MEMBER_NOT_FOUND": 1})
 
 
 def test_errors_are_counted_by_class_and_refusals_by_reason(daemon: broker.Daemon, proxy: Any) -> None:
