@@ -7,6 +7,7 @@ import functools
 import inspect
 import itertools
 import os
+import re
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
@@ -29,6 +30,7 @@ EXPORTED_TYPES = TypeRegistry(GLOBAL_TYPES)
 
 _PREFIX = "@"
 """Begins the id of an exported object in a call. No id of a registered object holds it."""
+_ID = re.compile(rf"{_PREFIX}([0-9]{{1,20}})")
 
 
 class ExportedObject(Exported):
@@ -119,8 +121,8 @@ class _Registration(Registration):
 
 def number_of(object_id: str) -> int | None:
     """The number in the id of an exported object; None if it is the id of anything else."""
-    digits = object_id.removeprefix(_PREFIX)
-    return int(digits) if digits != object_id and digits.isascii() and digits.isdecimal() else None
+    found = _ID.fullmatch(object_id)
+    return int(found[1]) if found is not None else None
 
 
 _numbers = itertools.count(1)

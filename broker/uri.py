@@ -33,7 +33,7 @@ _HOST = re.compile(r"[\w.-]+")
 _SOCKET_PATH = re.compile(r"\0?[^:\x00-\x1f\x7f]+")
 _UNIX = "./u:"
 _CONNECTION = "./c:"
-_EXPORTED = re.compile(r"BROKER:(?P<object>@[0-9]+)@\./c:(?P<connection>[0-9a-f]+)")
+_EXPORTED = re.compile(r"BROKER:(?P<object>@[0-9]{1,20})@\./c:(?P<connection>[0-9a-f]+)")
 _META_FORM = "BROKERMETA:<tag>,<tag>[@<host>[:<port>]]"
 _FORMS = f"BROKER:<object id>@<host>:<port>, BROKERNAME:<name>[@<host>[:<port>]] or {_META_FORM}"
 

@@ -19,7 +19,12 @@ import pytest
 
 import broker
 from broker import errors
-from broker.connection.client import pool
+from broker._pb.broker_pb2 import Call
+from broker.codecs import Encoded
+from broker.connection.calls import CallRequest
+from broker.connection.chains import new_chain
+from broker.connection.client import ClientConnection, Place, pool
+from broker.connection.engine import Connection, Settings
 
 Run = Callable[..., Any]
 SOON = 20.0
@@ -350,6 +355,118 @@ def test_calls_back_and_forth_nest(daemon: broker.Daemon) -> None:
         climb(100, ladder.climb)
 
 
+# ---- with all other kinds of calls
+
+
+class Mixer:
+    """Calls its callers back in every way there is, and gives exports of its own in all kinds of results."""
+
+    def __init__(self) -> None:
+        self.made = [Thing(), Thing()]
+
+    def send_and_submit(self, callback: Any) -> list[Any]:
+        broker.send(callback, "sent")
+        return [broker.submit(callback, number).result(SOON) for number in range(3)]
+
+    def batch(self, thing: Any) -> list[Any]:
+        batch = broker.Batch(thing)
+        batch.add(1, 2)
+        batch.add(3, 4)
+        return list(batch())
+
+    async def awaiting(self, uri: str) -> Any:
+        hub = broker.AsyncProxy(uri)
+        return await hub.call_now(broker.export(self.later), 4)
+
+    async def later(self, value: int) -> int:
+        await asyncio.sleep(0.001)
+        return 3 * value
+
+    def stream(self) -> Iterator[Any]:
+        for thing in self.made:
+            yield broker.export(thing)
+
+    def countdown(self, callback: Any) -> list[int]:
+        return list(callback(3))
+
+
+@pytest.fixture
+def mixer(daemon: broker.Daemon) -> Any:
+    return broker.Proxy(daemon.register(Mixer(), "mixer"))
+
+
+def test_exported_functions_can_be_sent_and_submitted(mixer: Any) -> None:
+    got = []
+    sent = threading.Event()
+
+    def callback(value: Any) -> Any:
+        got.append(value)
+        if value == "sent":
+            sent.set()
+        return value
+
+    assert mixer.send_and_submit(broker.export(callback)) == [0, 1, 2]
+    assert sent.wait(SOON)
+
+
+def test_batches_hold_exports_and_are_of_exports(mixer: Any, hub: Any, daemon: broker.Daemon) -> None:
+    assert mixer.batch(broker.export(Thing())) == [3, 7]
+    batch = broker.Batch(hub)
+    batch.call_now(broker.export(double), 1)
+    batch.echo([broker.export(double)])
+    batch.keep(broker.export(double))
+    assert list(batch()) == [2, [double], 1]
+    assert references(daemon) == 1
+
+
+def test_a_generator_gives_exports(mixer: Any, daemon: broker.Daemon) -> None:
+    things = list(mixer.stream())
+    assert [thing.add(2, 2) for thing in things] == [4, 4]
+    assert references(daemon) == 2
+    del things
+    eventually(lambda: references(daemon) == 0)
+    for thing in mixer.stream():
+        assert thing.add(1, 1) == 2
+        break
+    del thing
+    eventually(lambda: references(daemon) == 0)
+
+
+def test_an_exported_generator_streams(mixer: Any) -> None:
+    def countdown(start: int) -> Iterator[int]:
+        yield from range(start, 0, -1)
+
+    assert mixer.countdown(broker.export(countdown)) == [3, 2, 1]
+
+
+def test_a_coroutine_exports_and_is_called_back(mixer: Any, hub: Any) -> None:
+    assert mixer.awaiting(str(hub._broker.uri)) == 12
+
+    async def program() -> list[Any]:
+        loop, seen = asyncio.get_running_loop(), []
+
+        async def callback(value: int) -> int:
+            seen.append(asyncio.get_running_loop() is loop)
+            return value + 1
+
+        proxy = broker.AsyncProxy(hub._broker.uri)
+        results = await asyncio.gather(*(proxy.call_now(broker.export(callback), n) for n in range(20)))
+        await proxy.keep(broker.export(callback))
+        return [results, set(seen), await proxy.call(5)]
+
+    assert asyncio.run(program()) == [list(range(1, 21)), {True}, [6]]
+
+
+def test_pickle_carries_exports_as_json_does() -> None:
+    with broker.Daemon(codecs=("json", "pickle")) as daemon:
+        hub: Any = broker.Proxy(daemon.register(Hub()), codec="pickle")
+        assert hub.call_now(broker.export(double), 4) == 8
+        assert hub.echo({"deep": broker.export(double)}) == {"deep": double}
+        hub.keep(broker.export(double))
+        assert hub.call(3) == [6]
+        assert hub.drop(broker.export(double)) == 0
+
+
 # ---- what it is on the other side
 
 
@@ -492,6 +609,38 @@ def test_used_here_an_export_is_the_object_itself() -> None:
         _ = exported._level
     with pytest.raises(errors.CodecError, match="cannot be pickled"):
         pickle.dumps(exported)
+
+
+def test_a_number_counts_on_the_connection_that_it_was_passed_on_and_nowhere_else(
+    hub: Any, daemon: broker.Daemon
+) -> None:
+    class Maker:
+        def make(self) -> Any:
+            return broker.export(double)
+
+    maker: Any = broker.Proxy(daemon.register(Maker()))
+    made = maker.make()
+    number = made._broker.uri.object
+    hub.keep(broker.export(Thing()))
+    (served,) = daemon._connects.connections
+    stranger = ClientConnection(Place("localhost", daemon.address[1], None, None), Settings())
+    stranger.open(10)
+    exported = [f"@{n}" for n in range(int(number[1:]) + 10)]
+    for engine, own in ((stranger.engine, None), (served, 1), (hub._broker._remote.session.connection.engine, 1)):
+        found = [
+            name for name in [*exported, "@", "@-1", "@1x", "@" + "9" * 20, "@" + "9" * 5_000] if _answers(engine, name)
+        ]
+        assert len(found) == (own or 0)
+    stranger.engine.close("the test is over")
+    assert made(2) == 4
+
+
+def _answers(engine: Connection, object_id: str) -> bool:
+    request = CallRequest(object_id, "", Call.DESCRIBE, Encoded("json", b""), chain=new_chain())
+    outcome = engine.call(request).wait(time.monotonic() + SOON)
+    assert outcome is not None
+    assert outcome.value is not None or (outcome.refused is not None and outcome.refused.reason == "OBJECT_NOT_FOUND")
+    return outcome.value is not None
 
 
 # ---- how long it lives

@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from broker._pb.broker_pb2 import Call, Frame, Ping, Release
 from broker._pb.broker_pb2 import Encoded as WireEncoded
 from broker._pb.broker_pb2 import Reference as WireReference
 from broker.codecs import MAX_REFERENCES, Encoded, Reference
+from broker.connection.calls import IncomingCall
 from broker.connection.engine import Connection, Settings
 from broker.connection.exports import Exported, Held, Unknown, sweeper
 from broker.connection.refusals import Reason, Refused
@@ -459,3 +463,105 @@ def test_as_many_references_as_may_be_fit_into_their_message(pair: Pair) -> None
     assert len(call.request.arguments.references) == MAX_REFERENCES
     assert call.request.kind == Call.METHOD
     pending.cancel("enough")
+
+
+# ---- every order
+
+
+class Both(RuleBasedStateMachine):
+    """Two ends that pass, send back and drop references, whose messages travel when the machine says so.
+
+    Whatever the order, no side may find the other breaking the rules, no object may be gone that is held or on its way,
+    and in the end nothing is left.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = Pair(Settings(), Settings())
+        self.pair.settle()
+        self.things = {end: [Thing(number) for number in range(1, 4)] for end in self.ends}
+        self.held: dict[Connection, list[tuple[Reference, ...]]] = {end: [] for end in self.ends}
+        # What arrives gives back first what nobody holds; another thread may have let go of it a moment later.
+        self.give_back = {end: end.exports.release_unheld for end in self.ends}
+        for end in self.ends:
+            setattr(end.exports, "release_unheld", lambda: None)  # noqa: B010 - it is a method
+        for recorder in (self.pair.served, self.pair.called_back):
+            recorder.on_call = self._arrived
+
+    @property
+    def ends(self) -> tuple[Connection, Connection]:
+        return self.pair.client, self.pair.server
+
+    def all_held(self) -> list[tuple[Connection, int]]:
+        """Where what is held lies."""
+        return [(end, place) for end in self.ends for place in range(len(self.held[end]))]
+
+    def _arrived(self, call: IncomingCall) -> None:
+        self.held[call.connection].append(call.request.arguments.references)
+        call.started()
+        call.refuse(Refused(Reason.UNIMPLEMENTED, "no"), ran=True)
+        self.pair.served.calls.clear()
+        self.pair.called_back.calls.clear()
+
+    @rule(side=st.integers(0, 1), numbers=st.lists(st.integers(0, 2), min_size=1, max_size=3), at_once=st.booleans())
+    def passes(self, side: int, numbers: list[int], at_once: bool) -> None:
+        end = self.ends[side]
+        things = [self.things[end][number] for number in numbers]
+        end.call(request_with(*things, on_outcome=lambda outcome: None))
+        if at_once:
+            self.travels(side)
+
+    @precondition(lambda self: self.all_held())
+    @rule(which=st.integers(0, 99))
+    def sends_back(self, which: int) -> None:
+        held = self.all_held()
+        end, place = held[which % len(held)]
+        back = [reference for reference in self.held[end][place] if isinstance(reference, Held)]
+        end.call(request_with(*back, on_outcome=lambda outcome: None))
+
+    @precondition(lambda self: self.all_held())
+    @rule(which=st.integers(0, 99))
+    def drops(self, which: int) -> None:
+        held = self.all_held()
+        end, place = held[which % len(held)]
+        del self.held[end][place]
+
+    @rule(side=st.integers(0, 1))
+    def drops_all(self, side: int) -> None:
+        self.held[self.ends[side]].clear()
+
+    @rule(side=st.integers(0, 1))
+    def gives_back(self, side: int) -> None:
+        self.give_back[self.ends[side]]()
+
+    @rule(side=st.integers(0, 1))
+    def travels(self, side: int) -> None:
+        sender, receiver = self.ends[side], self.ends[1 - side]
+        sent = sender.next_message(timeout=0)
+        if sent is not None:
+            receiver.receive(sent)
+
+    @invariant()
+    def nothing_held_is_gone(self) -> None:
+        for end, other in (self.ends, self.ends[::-1]):
+            assert end.ended_because is None
+            for references in self.held[end]:
+                for reference in references:
+                    assert not isinstance(reference, Unknown)
+                    if isinstance(reference, Held):
+                        assert other.exports.find(reference.number) is not None
+
+    def teardown(self) -> None:
+        self.pair.settle()
+        for kept in self.held.values():
+            kept.clear()
+        for end in self.ends:
+            self.give_back[end]()
+        self.pair.settle()
+        for end in self.ends:
+            assert (end.exports.given, end.exports.held) == (0, 0)
+        self.pair.stop()
+
+
+def test_in_any_order_of_frames_no_reference_is_lost_or_left() -> None:
+    run_state_machine_as_test(Both, settings=settings(max_examples=100, stateful_step_count=40, deadline=None))
