@@ -142,7 +142,10 @@ class Codec(Protocol):
         """Whether `join` also takes what `encode` has written."""
 
     def join(self, items: Sequence[object]) -> Encoded:
-        """Items of a stream, written together: exact None, bools, ints, floats and texts, and payloads as bytes."""
+        """Items of a stream, written together: exact None, bools, ints, floats, texts and bytes, at most MAX_BUFFERS.
+
+        Where the codec `joins_texts`, an item may also be what `encode` made of it, with nothing beside its payload.
+        """
 
     def split(self, encoded: Encoded, count: int, edge: Edge) -> list[object]:
         """The items, of which there must be so many."""

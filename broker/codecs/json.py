@@ -26,6 +26,7 @@ from broker.errors import CodecError
 __all__ = ["JsonCodec"]
 
 _MARK = b'"$type"'
+_TEXT = frozenset({str})
 _LIST = frozenset({list})
 _EXACT = 2**53 - 1
 """The largest whole number that every JSON reader keeps."""
@@ -43,7 +44,12 @@ class JsonCodec:
     name = "json"
 
     def encode(self, value: object, edge: Edge, where: str = "value") -> Encoded:
-        if type(value) in PLAIN or is_plain((value,)):
+        if type(value) in PLAIN:
+            return Encoded("json", _write(value))
+        flat = _flat(value)
+        if flat is not None:
+            return Encoded("json", _write(flat))
+        if is_plain((value,)):
             return Encoded("json", _write(value))
         with _paths_from(where):
             encoder = Encoder(edge)
@@ -118,16 +124,24 @@ class JsonCodec:
     joins_texts = True
 
     def join(self, items: Sequence[object]) -> Encoded:
-        """The payload is the array of the items, each as `encode` writes it; none of them has buffers."""
-        if bytes not in set(map(type, items)):
-            return Encoded("json", _write_scalars(items))
+        """The payload is the array of the items, each as `encode` writes it."""
+        kinds = set(map(type, items))
+        encoder = Encoder(PlainEdge())
+        if Encoded not in kinds:
+            return Encoded("json", self._joined(encoder, items, kinds), tuple(encoder.buffers))
         texts: list[bytes] = []
-        for is_text, run in groupby(items, _is_text):
-            if is_text:
-                texts += run  # type: ignore[arg-type]
+        for encoded, run in groupby(items, _is_encoded):
+            if encoded:
+                texts += [item.payload for item in run]  # type: ignore[attr-defined]
             else:
-                texts.append(_write_scalars(list(run))[1:-1])
-        return Encoded("json", b"[" + b",".join(texts) + b"]")
+                scalars = list(run)
+                texts.append(self._joined(encoder, scalars, set(map(type, scalars)))[1:-1])
+        return Encoded("json", b"[" + b",".join(texts) + b"]", tuple(encoder.buffers))
+
+    def _joined(self, encoder: Encoder, items: Sequence[object], kinds: set[type]) -> bytes:
+        if kinds <= PLAIN or (bytes not in kinds and is_plain(items)):
+            return _write(items)
+        return _write(encoder.items(items, 0))
 
     def split(self, encoded: Encoded, count: int, edge: Edge) -> list[Any]:
         items, tagged = _structure(encoded, "items", MAX_DEPTH + 1)
@@ -136,7 +150,7 @@ class JsonCodec:
         if not tagged:
             return items
         with _paths_from("items"):
-            rebuilt: list[Any] = Decoder(edge, encoded.buffers).rebuild(items, -1)
+            rebuilt: list[Any] = Decoder(edge, encoded.buffers, encoded.references).rebuild(items, -1)
         return rebuilt
 
     def from_plain(self, value: object, edge: Edge, where: str = "value") -> Any:
@@ -262,12 +276,21 @@ def _arguments(decoder: Decoder, args: list[Any], kwargs: dict[str, Any]) -> tup
     return args, kwargs
 
 
-def _is_text(item: object) -> bool:
-    return type(item) is bytes
+def _is_encoded(item: object) -> bool:
+    return type(item) is Encoded
 
 
-def _write_scalars(items: Sequence[object]) -> bytes:
-    return _write(items if is_plain(items) else Encoder(PlainEdge()).items(items, 0))
+def _flat(value: Any) -> object:
+    """What is written for a container that holds no others, which is what most are; None: look closer."""
+    kind = type(value)
+    if kind is dict:
+        named = _TEXT.issuperset(map(type, value)) and TAG not in value
+        return value if named and PLAIN.issuperset(map(type, value.values())) else None
+    if kind is list:
+        return value if PLAIN.issuperset(map(type, value)) else None
+    if kind is tuple and PLAIN.issuperset(map(type, value)):
+        return {TAG: "tuple", "items": value}
+    return None
 
 
 class _paths_from:  # noqa: N801 - reads as a statement

@@ -24,11 +24,13 @@ MAX_BYTES_AHEAD = 4 << 20
 """A producer stops when so many bytes were not taken up by the consumer, whatever its credit."""
 _FRAME_BYTES = 64 << 10  # about what one frame of joined items holds
 _ACCOUNT_BYTES = 16 << 10  # what one stream may hold that the outbox does not know of
-_LONGEST_TEXT = 1_024  # a longer text is encoded when it is put
+_LONGEST = 4_096  # longer texts and bytes are encoded when they are put
 _LONGEST_JOINED = 16 << 10
+_ESCAPED = 8  # what is written of a value takes at most so many times its size
 _LARGEST_INT = 1 << 63
 _SCALAR_SIZE = 8
-_SCALARS = frozenset({int, float, bool, type(None), str})
+_SCALARS = frozenset({int, float, bool, type(None), str, bytes})
+_SIZED = frozenset({str, bytes})
 
 
 class _Alone:
@@ -68,8 +70,12 @@ class ItemSender:
         self._id = call_id
         self._codec: Codec = codec(codec_name)
         self._on_end = on_end
-        self._waiting: deque[object] = deque()  # scalars, joined texts (as bytes), and _Alone
-        self._queued = False  # a frame of ours is in the outbox, or chunks of an item are to follow first
+        largest = (line.peer.max_message_size if line.peer is not None else 0) or _FRAME_BYTES * _ESCAPED
+        self._frame_bytes = min(_FRAME_BYTES, largest // _ESCAPED)
+        self._longest = min(_LONGEST, largest // _ESCAPED)
+        self._waiting: deque[object] = deque()  # scalars, Encoded that can be joined, and _Alone
+        self._queued = False  # a frame is in the outbox, or chunks of an item have to go out first
+        self._in_outbox = False  # this is that frame
         self._dropped = False  # nobody takes items any more
         self._ended = False
         self._produced = 0  # by the producer
@@ -92,12 +98,13 @@ class ItemSender:
         kind = type(item)
         if kind not in _SCALARS:
             self._unaccounted += self._put_encoded(item, edge)
-        elif kind is str:
-            if len(item) > _LONGEST_TEXT:  # type: ignore[arg-type]
+        elif kind in _SIZED:
+            size = len(item)  # type: ignore[arg-type]
+            if size > self._longest:
                 self._unaccounted += self._put_encoded(item, edge)
             else:
                 self._waiting.append(item)
-                self._unaccounted += _SCALAR_SIZE + len(item)  # type: ignore[arg-type]
+                self._unaccounted += _SCALAR_SIZE + size
         elif kind is int and not -_LARGEST_INT <= item < _LARGEST_INT:  # type: ignore[operator]
             self._unaccounted += self._put_encoded(item, edge)
         else:
@@ -114,7 +121,7 @@ class ItemSender:
         value = self._codec.encode(item, edge, "item")
         size = value.size
         if self._codec.joins_texts and not (value.buffers or value.references) and size <= _LONGEST_JOINED:
-            self._waiting.append(value.payload)
+            self._waiting.append(value)
             return size
         self._check(value, "an item takes")
         self._waiting.append(_Alone(Frame(id=self._id, reply=True, item=Item(value=wire_value(value))), value))
@@ -169,7 +176,7 @@ class ItemSender:
     def _account_locked(self) -> None:
         added, self._unaccounted = self._unaccounted, 0
         self._unframed += added
-        if self._queued:
+        if self._in_outbox:
             self.cost += added
             self._line.outbox.bytes += added
         self._look_locked()
@@ -214,6 +221,7 @@ class ItemSender:
                 self._send_big_locked(head)
             else:
                 self.cost = FRAME_COST + self._unframed
+                self._in_outbox = True
                 self._line.send_locked(self, None)
 
     def _send_big_locked(self, entry: _Alone) -> None:
@@ -235,7 +243,7 @@ class ItemSender:
         self._queue_locked()
 
     def to_bytes(self) -> bytes | None:
-        self._queued = False
+        self._queued = self._in_outbox = False
         frame = self._next_frame_locked()
         self._queue_locked()
         return frame
@@ -260,14 +268,7 @@ class ItemSender:
             self._framed_locked(entry.count, entry.value.size)
 
     def _joined_locked(self) -> bytes | None:
-        items = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if self._unframed > _FRAME_BYTES or _Alone in set(map(type, items)):
-            fitting, size = _fitting(items)
-            self._waiting.extendleft(reversed(items[fitting:]))
-            self._unframed = max(0, self._unframed - size)
-            del items[fitting:]
-        else:
-            self._unframed = 0
+        items = self._items_of_a_frame_locked()
         value = self._codec.join(items)
         frame = Frame(id=self._id, reply=True, item=Item(value=wire_value(value), count=len(items)))
         if not is_inline(value):  # texts that take more bytes than characters
@@ -275,6 +276,21 @@ class ItemSender:
             return None
         self._framed_locked(len(items), value.size)
         return encode_frame(frame)
+
+    def _items_of_a_frame_locked(self) -> list[object]:
+        take = self._waiting.popleft
+        if self._unframed <= self._frame_bytes:
+            items = [take() for _ in range(len(self._waiting))]
+            if _Alone not in set(map(type, items)):
+                self._unframed = 0
+                return items
+            self._waiting.extendleft(reversed(items))
+        items, size = [], 0
+        while self._waiting and type(self._waiting[0]) is not _Alone and (size < self._frame_bytes or not items):
+            items.append(take())
+            size += _size(items[-1])
+        self._unframed = max(0, self._unframed - size)
+        return items
 
     def _framed_locked(self, count: int, size: int) -> None:
         self._framed.append((count, size))
@@ -285,11 +301,8 @@ def _is_end(entry: object) -> bool:
     return type(entry) is _Alone and entry.is_end
 
 
-def _fitting(items: list[object]) -> tuple[int, int]:
-    """How many of the first items go into one frame, and how many bytes they are taken for."""
-    size = 0
-    for number, item in enumerate(items):
-        if type(item) is _Alone or size > _FRAME_BYTES:
-            return number, size
-        size += len(item) if type(item) is bytes else _SCALAR_SIZE + (len(item) if type(item) is str else 0)
-    return len(items), size
+def _size(item: object) -> int:
+    """What an item that waits is taken for, in bytes."""
+    if type(item) is Encoded:
+        return len(item.payload)
+    return _SCALAR_SIZE + (len(item) if type(item) in _SIZED else 0)  # type: ignore[arg-type]
