@@ -11,6 +11,7 @@ from typing import Any, Self
 from broker.codecs import Edge, codec
 from broker.connection.calls import Outcome
 from broker.connection.chains import Waiter
+from broker.connection.client import Session
 from broker.connection.item_receiver import ItemReceiver
 from broker.connection.refusals import Reason
 from broker.connection.workers import run_nested_late
@@ -27,18 +28,19 @@ class RemoteItems:
     One thread or task at a time takes items; `close` and the end of the iterator may come from anywhere.
     """
 
-    def __init__(self, stream: ItemReceiver, edge: Edge, where: str, timeout: float | None, keep: object) -> None:
-        """`where` names the object, for messages; `timeout` bounds each wait for an item; `keep` is what has to live
-        as long as the stream: its session."""
+    def __init__(self, stream: ItemReceiver, edge: Edge, where: str, timeout: float | None, session: Session) -> None:
+        """`where` names the object, for messages; `timeout` bounds each wait for an item; the session lives as long as
+        the stream."""
         self.stream = stream
         self.timeout = timeout
         self.value: object = None
         """What the generator returned, once it has ended."""
-        self._keep = keep
+        self._session = session
         self._edge = edge
         self._where = where
         self.decoded: deque[Any] = deque()
         self._over = False
+        session.begin_stream(stream)
 
     # ---- taking
 
@@ -68,6 +70,7 @@ class RemoteItems:
             if outcome is None:
                 return False
             self._over = True
+            self._session.end_stream(self.stream)
             raise self._end(outcome)
         value, count = taken
         asked = self.stream.codec
@@ -117,6 +120,7 @@ class RemoteItems:
             self._over = True
             self.decoded.clear()
             self.stream.cancel(reason)
+            self._session.end_stream(self.stream)
 
     def too_late(self) -> CallTimeout:
         """Ends the stream because an item did not come in time."""

@@ -18,6 +18,7 @@ from broker.connection.calls import IncomingCall
 from broker.connection.channels import open_channel
 from broker.connection.engine import Connection, Handler, Settings
 from broker.connection.frames import MESSAGE_LIMIT
+from broker.connection.item_receiver import ItemReceiver
 from broker.connection.local import Entrance, entrances
 from broker.connection.probe import describe_peer
 from broker.connection.refusals import Reason, Refused
@@ -403,7 +404,7 @@ class Session:
     ConnectionClosedError once, and the use after that starts anew. Where somebody watches, he is told instead.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_kept", "_lock", "_lost", "_number", "_watcher")
+    __slots__ = ("__weakref__", "_connection", "_kept", "_lock", "_lost", "_number", "_streams", "_watcher")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -412,6 +413,7 @@ class Session:
         self._connection: Route | None = None
         self._number = 0
         self._kept = False
+        self._streams: WeakSet[ItemReceiver] | None = None  # open ones; if they are lost nobody was told yet
 
     def on(self, connection: Route) -> int:
         """The number of the session on this connection. Raises ConnectionClosedError once where its state is gone."""
@@ -420,7 +422,7 @@ class Session:
         with self._lock:
             if connection is self._connection:
                 return self._number
-            watcher, kept = self._watcher, self._kept
+            watcher, kept = self._watcher, self._kept or bool(self._streams)
             self._lost = self._lost or self._connection is not None
             self._end()
             if kept and watcher is None:
@@ -440,6 +442,19 @@ class Session:
     def kept(self) -> None:
         """The server keeps something for this session."""
         self._kept = True
+
+    def begin_stream(self, stream: ItemReceiver) -> None:
+        """The server keeps an iterator for it, until `end_stream`."""
+        with self._lock:
+            if self._streams is None:
+                self._streams = WeakSet()
+            self._streams.add(stream)
+
+    def end_stream(self, stream: ItemReceiver) -> None:
+        """The stream is over, and its consumer knows."""
+        with self._lock:
+            if self._streams is not None:
+                self._streams.discard(stream)
 
     @property
     def connection(self) -> Route | None:
@@ -473,6 +488,7 @@ class Session:
 
     def _end(self) -> bool:
         self._kept = False
+        self._streams = None
         connection, self._connection = self._connection, None
         if connection is None:
             return False
