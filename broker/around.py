@@ -41,6 +41,7 @@ class Call:
     args: tuple[Any, ...]
     """Of "set" the value alone; of "batch" its calls, each as (member, args, kwargs)."""
     kwargs: dict[str, Any]
+    """Of "batch" how it goes on: {"stop_on_error": True}."""
     metadata: dict[str, str | bytes]
     """What travels beside the arguments. It belongs to this call: what is put into it before `next` goes to the daemon,
     and on the daemon to `current_context.metadata`."""

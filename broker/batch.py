@@ -2,86 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, NoReturn, overload
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Generic, Literal, NoReturn, TypeVar, overload
 
-from broker._pb.broker_pb2 import Batch as WireBatch
 from broker._pb.broker_pb2 import Call
-from broker.around import Call as AroundCall
-from broker.calling import Invocation, Remote, as_call, surround
+from broker.asynchronous import AsyncProxy
+from broker.calling import Remote, invoke_async
+from broker.calling.gathered import Gathered
 from broker.calling.results import BatchResults
-from broker.codecs import Encoded, codec
-from broker.connection.calls import MAX_BATCH
-from broker.errors import BrokerError
-from broker.proxy import ProxyControl
+from broker.calling.tasks import TaskCall
+from broker.proxy_base import ProxyBase
+
+Results = TypeVar("Results")
+Sent = TypeVar("Sent")
+_NO_PLACE = "have no place in a batch"
 
 
-class _Gathered:
-    """Calls that were gathered: of which method each is, and its arguments."""
-
-    __slots__ = ("args", "calls", "kwargs", "members")
-
-    def __init__(self) -> None:
-        self.members: list[str] = []
-        self.calls: list[int] = []
-        """For each call the place of its method in `members`."""
-        self.args: list[tuple[object, ...]] = []
-        self.kwargs: dict[int, dict[str, object]] = {}
-        """By the place of the call, where there are any."""
-
-    def recorder(self, name: str) -> Callable[..., None]:
-        """A function that gathers a call of a method of that name."""
-        args_of_all, kwargs_of_all = self.args, self.kwargs
-        add_args, add_call = self.args.append, self.calls.append
-        member = len(self.members)
-        self.members.append(name)
-
-        def record(*args: object, **kwargs: object) -> None:
-            if kwargs:
-                kwargs_of_all[len(args_of_all)] = kwargs
-            add_args(args)
-            add_call(member)
-
-        record.__name__ = record.__qualname__ = name
-        return record
-
-    def take(self) -> _Gathered:
-        """The calls, which are gathered here no longer."""
-        taken = _Gathered()
-        for name in ("calls", "args", "kwargs"):
-            setattr(taken, name, getattr(self, name).copy())
-            getattr(self, name).clear()
-        taken.members = self.members.copy()  # these stay: each recorder knows its place
-        return taken
-
-    def listed(self) -> tuple[tuple[str, tuple[object, ...], dict[str, object]], ...]:
-        """The calls, each as (member, args, kwargs)."""
-        return tuple(
-            (self.members[member], args, self.kwargs.get(place, {}))
-            for place, (member, args) in enumerate(zip(self.calls, self.args, strict=True))
-        )
-
-    @classmethod
-    def of(cls, calls: tuple[Any, ...]) -> _Gathered:
-        """The opposite. Raises TypeError for anything else."""
-        gathered = cls()
-        recorders: dict[str, Callable[..., None]] = {}
-        for call in calls:
-            try:
-                member, args, kwargs = call
-                record = recorders.get(member) or recorders.setdefault(member, gathered.recorder(member))
-                record(*args, **kwargs)
-            except (TypeError, ValueError):
-                raise TypeError(
-                    f"the calls of a batch are (member, args, kwargs), and next was given {call!r}"
-                ) from None
-        return gathered
-
-    def where(self, place: int) -> str:
-        return f"call {place} of the batch, {self.members[self.calls[place]]}(): "
-
-
-class Batch:
+class Batch(Generic[Results, Sent]):
     """Gathers calls of a remote object; calling the batch makes them, one after the other, in one round trip::
 
         batch = broker.Batch(warehouse)
@@ -95,20 +34,32 @@ class Batch:
     rest is carried out all the same, and its results follow. To time, order and limits a batch is one call.
 
     Arguments are encoded when the batch is called. Calling it empties it, whatever comes of it: it can be filled again.
-    One thread at a time fills it.
+    One thread at a time fills it. A batch of an AsyncProxy is awaited: `for result in await batch()`.
     """
 
-    def __init__(self, proxy: Any, *, stop_on_error: bool = True) -> None:
-        """`proxy` is any proxy. Raises TypeError for anything else."""
-        control = getattr(proxy, "_broker", None)
-        if not isinstance(control, ProxyControl):
-            raise TypeError(f"a batch is made of a proxy, broker.Batch(proxy), and not of {type(proxy).__name__}")
-        vars(self).update(_proxy=proxy, _remote=control._remote, _go_on=not stop_on_error, _gathered=_Gathered())
+    @overload
+    def __init__(
+        self: Batch[Coroutine[Any, Any, BatchResults], Coroutine[Any, Any, None]],
+        proxy: AsyncProxy,
+        *,
+        stop_on_error: bool = True,
+    ) -> None: ...
+    @overload
+    def __init__(self: Batch[BatchResults, None], proxy: object, *, stop_on_error: bool = True) -> None: ...
 
-    _proxy: Any
+    def __init__(self, proxy: object, *, stop_on_error: bool = True) -> None:
+        """`proxy` is any proxy. Raises TypeError for anything else."""
+        if not isinstance(proxy, ProxyBase):
+            raise TypeError(f"a batch is made of a proxy, broker.Batch(proxy), and not of {type(proxy).__name__}")
+        vars(self).update(
+            _proxy=proxy,
+            _remote=proxy._broker._remote,
+            _gathered=Gathered(stop_on_error=stop_on_error),
+        )
+
+    _proxy: ProxyBase
     _remote: Remote
-    _go_on: bool
-    _gathered: _Gathered
+    _gathered: Gathered
 
     # ---- gathering
 
@@ -117,14 +68,20 @@ class Batch:
             raise AttributeError(
                 f"{type(self).__name__!r} object has no attribute {name!r}: such names are never remote"
             )
-        description = self._remote.known_description() or self._remote.description()
-        member = description.members.get(name)
+        self._check_method(name)
+        recorder = vars(self)[name] = self._gathered.recorder(name)  # next time Python finds it by itself
+        return recorder
+
+    def _check_method(self, name: str) -> None:
+        """Whether there is such a method the daemon says, at the place of the call; but nobody calls a property."""
+        description = self._remote.known_description()
+        if description is None and not isinstance(self._proxy, AsyncProxy):
+            description = self._remote.description()
+        member = description.members.get(name) if description is not None else None
         if member is not None and not member.is_method:
             raise AttributeError(
                 f"the property {name!r} of {self._remote.where()} has no place in a batch: use the proxy"
             )
-        recorder = vars(self)[name] = self._gathered.recorder(name)  # next time Python finds it by itself
-        return recorder
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name!r} cannot be set: attributes {_NO_PLACE}; set them on the proxy")
@@ -140,7 +97,7 @@ class Batch:
 
     def __len__(self) -> int:
         """How many calls are gathered."""
-        return len(self._gathered.calls)
+        return len(self._gathered)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a batch is neither copied nor pickled: make another of the proxy")
@@ -151,56 +108,57 @@ class Batch:
     # ---- calling
 
     @overload
-    def __call__(self) -> BatchResults: ...
+    def __call__(self) -> Results: ...
     @overload
-    def __call__(self, *, oneway: Literal[True]) -> None: ...
+    def __call__(self, *, oneway: Literal[True]) -> Sent: ...
+    @overload
+    def __call__(self, *, future: Literal[True]) -> Future[BatchResults]: ...
 
-    def __call__(self, *, oneway: bool = False) -> BatchResults | None:
-        """Makes the calls, and gives their results; with `oneway` it does not wait, and gives None.
+    def __call__(self, *, oneway: bool = False, future: bool = False) -> Any:
+        """Makes the calls, and gives their results. With `oneway` it does not wait for them, and gives None; with
+        `future` it gives a future for them, which cancels the batch if it is cancelled.
 
         Raises CodecError, naming the call and the argument, if something cannot be encoded, and what any call raises
-        that cannot be made: CommunicationError, CallTimeout for the whole batch.
+        that cannot be made: CommunicationError, and CallTimeout for the whole batch.
         """
-        gathered = self._gathered.take()
-        if not gathered.calls:
-            return None if oneway else BatchResults.none()
-        results: BatchResults | None
-        if self._remote.options.around:
-            results = self._call_around(gathered, oneway=oneway)
-        else:
-            call = self._invocation(gathered, oneway=oneway)
-            outcome, _ = call.wait()
-            results = call.result_of(outcome)
-        return results
-
-    def _call_around(self, gathered: _Gathered, *, oneway: bool) -> Any:
-        """The functions of the proxy run once, around the whole batch."""
-        asked = as_call(self._remote, "", gathered.listed(), {}, "batch", oneway=oneway)
-
-        def begin(call: AroundCall) -> Invocation:
-            given = gathered if call.args is asked.args else _Gathered.of(call.args)
-            return self._invocation(given, oneway=oneway)
-
-        return surround(self._remote, asked, begin)
-
-    def _invocation(self, gathered: _Gathered, *, oneway: bool) -> Invocation:
-        if len(gathered.calls) > MAX_BATCH:
-            raise BrokerError(
-                f"a batch holds at most {MAX_BATCH} calls, and this one has {len(gathered.calls)}: call it more often"
-            )
-        remote = self._remote
-        arguments = codec(remote.options.codec).encode_batch(
-            gathered.args, gathered.kwargs, remote.edge, gathered.where
-        )
-        if oneway:
-            arguments = _snapshot(arguments)
-        batch = WireBatch(members=gathered.members, calls=gathered.calls, go_on=self._go_on)
-        return Invocation(remote, "", arguments, Call.BATCH, oneway=oneway, batch=batch)
+        if oneway and future:
+            raise TypeError("a batch is called either oneway or with a future, and not both")
+        remote, gathered = self._remote, self._gathered.take()
+        if isinstance(self._proxy, AsyncProxy):
+            if future and remote.options.around:  # functions that need a loop
+                return asyncio.run_coroutine_threadsafe(_call_async(remote, gathered), asyncio.get_running_loop())
+            if not future:
+                return _call_async(remote, gathered, oneway=oneway)
+        if future:
+            return remote.batch_future(gathered) if gathered else _done()
+        return remote.batch(gathered, oneway=oneway) if gathered else _nothing(oneway)
 
 
-_NO_PLACE = "have no place in a batch"
+def _nothing(oneway: bool) -> BatchResults | None:
+    """What comes of no calls."""
+    return None if oneway else BatchResults.none()
 
 
-def _snapshot(arguments: Encoded) -> Encoded:
-    """For a caller who goes on, and may change them, before they are sent."""
-    return arguments._replace(buffers=tuple(map(bytes, arguments.buffers)))
+async def _nothing_async(oneway: bool) -> BatchResults | None:
+    return _nothing(oneway)
+
+
+def _done() -> Future[BatchResults]:
+    done: Future[BatchResults] = Future()
+    done.set_result(BatchResults.none())
+    return done
+
+
+def _call_async(remote: Remote, gathered: Gathered, *, oneway: bool = False) -> Coroutine[Any, Any, Any]:
+    """The call of a batch as a coroutine; the arguments are encoded now, unless functions may change them."""
+    if not gathered:
+        return _nothing_async(oneway)
+    if remote.options.around:
+        options = {"stop_on_error": gathered.stop_on_error}
+        return invoke_async(remote, "", gathered.as_calls(), options, Call.BATCH, oneway=oneway)
+    arguments, batch = gathered.pack(remote.options.codec, remote.edge, snapshot=True)
+
+    async def call() -> Any:
+        return await TaskCall(remote, "", arguments, Call.BATCH, oneway=oneway, batch=batch).result()
+
+    return call()

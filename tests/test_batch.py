@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import dataclasses
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -39,6 +42,10 @@ class Account:
     def wait(self) -> None:
         self.entered.set()
         assert self.leave.wait(SOON)
+
+    def until_cancelled(self) -> None:
+        self.entered.set()
+        assert broker.current_context.wait_cancelled(SOON)
 
     def call(self, other: Any, *amounts: int) -> list[Any]:
         batch = broker.Batch(other)
@@ -368,3 +375,248 @@ def test_threads_have_their_batches_on_one_proxy(proxy: Any, account: Account) -
         thread.join(SOON)
     assert sorted(count for counts in results.values() for count in counts) == list(range(1, 801))
     assert all(counts == sorted(counts) for counts in results.values())
+
+
+# ---- futures
+
+
+def test_a_future_for_the_results(proxy: Any, account: Account) -> None:
+    batch = broker.Batch(proxy)
+    batch.wait()
+    batch.add(1)
+    batch.withdraw(2)
+    pending = batch(future=True)
+    assert account.entered.wait(SOON)
+    assert not pending.done()
+    assert repr(pending).startswith("<future of a batch of 3 calls of 'account' at ")
+    with pytest.raises(TimeoutError, match=r"a batch of 3 calls of 'account' at .* has no result yet"):
+        pending.result(timeout=0)
+    account.leave.set()
+    first, count, error = outcomes(pending.result(SOON))
+    assert (first, count) == (None, 1)
+    assert str(error) == "there are no 2"
+    assert list(batch(future=True).result()) == []
+    with pytest.raises(TypeError, match="either oneway or with a future"):
+        batch(oneway=True, future=True)  # type: ignore[call-overload]
+
+
+def test_batches_of_one_thread_are_on_their_way_together_and_start_in_order(proxy: Any) -> None:
+    pending = []
+    batch = broker.Batch(proxy)
+    for number in range(20):
+        for _ in range(50):
+            batch.add(number)
+        pending.append(batch(future=True))
+    counts = [count for each in pending for count in each.result(SOON)]
+    assert sorted(counts) == list(range(1, 1001))
+    assert list(proxy.list_entries()) is not None
+
+
+def until_nothing_is_under_way(daemon: broker.Daemon) -> None:
+    give_up = time.monotonic() + SOON
+    while daemon.stats().under_way:
+        assert time.monotonic() < give_up
+        time.sleep(0.001)
+
+
+def test_cancelling_the_future_stops_the_calls_that_were_not_made(
+    proxy: Any, account: Account, daemon: broker.Daemon
+) -> None:
+    batch = broker.Batch(proxy)
+    batch.until_cancelled()
+    batch.add(1)
+    pending = batch(future=True)
+    assert account.entered.wait(SOON)
+    assert pending.cancel()
+    until_nothing_is_under_way(daemon)
+    assert account.entries == []
+
+
+def test_a_future_whose_arguments_cannot_be_encoded(proxy: Any) -> None:
+    batch = broker.Batch(proxy)
+    batch.add(threading.Lock())
+    with pytest.raises(errors.CodecError, match=r"call 0 of the batch, add\(\): args\[0\]"):
+        batch(future=True)
+
+
+# ---- on an event loop
+
+
+async def all_of_a_batch(proxy: broker.AsyncProxy, account: Account) -> None:
+    batch = broker.Batch(proxy, stop_on_error=False)
+    batch.add(1)
+    batch.withdraw(5)
+    batch.balance()  # nothing is known of the object before the first call: the daemon says that it is a property
+    batch.later([2])
+    assert account.entries == []
+    first, error, no_method, last = outcomes(await batch())
+    assert (first, last) == (1, [2])
+    assert isinstance(error, ValueError)
+    assert isinstance(no_method, TypeError)
+    with pytest.raises(AttributeError, match="the property 'balance'"):
+        broker.Batch(proxy).balance  # noqa: B018
+    assert list(await batch()) == []
+    await batch(oneway=True)
+    batch.add(2)
+    await batch(oneway=True)
+    assert await proxy.list_entries() == [1, 2]
+    batch.add(threading.Lock())
+    with pytest.raises(errors.CodecError, match=r"call 0 of the batch, add\(\)"):
+        batch()
+    batch.add(3)
+    assert list(await asyncio.to_thread(batch(future=True).result)) == [3]
+
+
+def test_batches_of_an_async_proxy_are_awaited(daemon: broker.Daemon, account: Account) -> None:
+    async def main() -> None:
+        async with broker.AsyncProxy(daemon.uri_for(account)) as proxy:
+            await all_of_a_batch(proxy, account)
+
+    asyncio.run(main())
+
+
+def test_many_batches_at_once_on_one_loop(daemon: broker.Daemon, account: Account) -> None:
+    async def use(proxy: broker.AsyncProxy, number: int) -> list[int]:
+        batch = broker.Batch(proxy)
+        for _ in range(10):
+            batch.add(number)
+        return list(await batch())
+
+    async def main() -> list[list[int]]:
+        async with broker.AsyncProxy(daemon.uri_for(account)) as proxy:
+            return await asyncio.gather(*(use(proxy, number) for number in range(50)))
+
+    counts = asyncio.run(main())
+    assert sorted(count for each in counts for count in each) == list(range(1, 501))
+
+
+def test_cancelling_a_task_cancels_its_batch(daemon: broker.Daemon, account: Account) -> None:
+    async def main() -> None:
+        async with broker.AsyncProxy(daemon.uri_for(account)) as proxy:
+            batch = broker.Batch(proxy)
+            batch.until_cancelled()
+            batch.add(1)
+            task = asyncio.create_task(batch())
+            await asyncio.to_thread(account.entered.wait, SOON)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    until_nothing_is_under_way(daemon)
+    assert account.entries == []
+
+
+# ---- functions around a batch
+
+
+def test_functions_see_the_batch_as_one_call(daemon: broker.Daemon, account: Account) -> None:
+    seen: list[broker.Call] = []
+
+    def twice(call: broker.Call, rest: Callable[[broker.Call], Any]) -> Any:
+        seen.append(call)
+        if call.kind != "batch":
+            return rest(call)
+        return rest(dataclasses.replace(call, args=call.args + call.args))
+
+    with broker.Proxy(daemon.uri_for(account), around=[twice]) as proxy:
+        batch = broker.Batch(proxy)
+        batch.add(1)
+        batch.add(2, note="b")
+        assert list(batch()) == [1, 2, 3, 4]
+        batch.add(3)
+        assert list(batch(future=True).result(SOON)) == [5, 6]
+        batch.add(4)
+        assert batch(oneway=True) is None
+        assert len(proxy.list_entries()) == 8
+    kinds = [(call.member, call.kind, call.args, call.kwargs, call.oneway) for call in seen]
+    options = {"stop_on_error": True}
+    assert kinds == [
+        ("", "batch", (("add", (1,), {}), ("add", (2,), {"note": "b"})), options, False),
+        ("", "batch", (("add", (3,), {}),), options, False),
+        ("", "batch", (("add", (4,), {}),), options, True),
+        ("list_entries", "method", (), {}, False),
+    ]
+
+
+@pytest.mark.parametrize("args", [(), (1,), (("add", 1, {}),), (("add", (1,)),), ((1, (), {}),)])
+def test_a_function_that_passes_on_what_is_no_batch(
+    daemon: broker.Daemon, account: Account, args: tuple[Any, ...]
+) -> None:
+    def spoil(call: broker.Call, rest: Callable[[broker.Call], Any]) -> Any:
+        return rest(dataclasses.replace(call, args=args))
+
+    batch = broker.Batch(broker.Proxy(daemon.uri_for(account), around=[spoil]))
+    batch.add(1)
+    with pytest.raises(TypeError, match="the calls of a batch are"):
+        batch()
+    assert account.entries == []
+
+
+def test_functions_around_an_awaited_batch(daemon: broker.Daemon, account: Account) -> None:
+    async def count(call: broker.Call, rest: Callable[[broker.Call], Any]) -> Any:
+        results = await rest(call)
+        return (len(call.args), list(results))
+
+    async def main() -> Any:
+        async with broker.AsyncProxy(daemon.uri_for(account), around=[count]) as proxy:
+            batch = broker.Batch(proxy)
+            batch.add(1)
+            batch.add(2)
+            first = await batch()
+            batch.add(3)
+            return first, await asyncio.wrap_future(batch(future=True))
+
+    assert asyncio.run(main()) == ((2, [1, 2]), (1, [3]))
+
+
+# ---- beside other features
+
+
+def test_exported_objects_go_both_ways_in_a_batch(daemon: broker.Daemon) -> None:
+    class Relay:
+        def keep(self, function: Any) -> Any:
+            self.function = function
+            return function
+
+        def use(self, *args: Any) -> Any:
+            return self.function(*args)
+
+        def batch(self, numbers: Any) -> list[Any]:
+            batch = broker.Batch(numbers)
+            batch.put(1)
+            batch.put(2)
+            batch.get()
+            return list(batch())
+
+    class Numbers:
+        def __init__(self) -> None:
+            self.numbers: list[int] = []
+
+        def put(self, number: int) -> None:
+            self.numbers.append(number)
+
+        def get(self) -> list[int]:
+            return self.numbers
+
+    for codec in ("json", "pickle"):
+        with broker.Proxy(daemon.register(Relay()), codec=codec) as proxy:
+            kept: list[int] = []
+            function = broker.export(kept.append)
+            numbers = Numbers()
+            batch = broker.Batch(proxy)
+            batch.keep(function)
+            batch.use(3)
+            batch.batch(broker.export(numbers))
+            came_back, used, counted = batch()
+            assert (used, kept) == (None, [3])
+            assert came_back == kept.append
+            assert counted == [None, None, [1, 2]]
+
+
+def test_a_batch_over_an_object_of_a_type(daemon: broker.Daemon, account: Account) -> None:
+    typed = broker.connect(daemon.uri_for(account), Account)
+    batch = broker.Batch(typed)
+    batch.add(1)
+    batch.list_entries()
+    assert list(batch()) == [1, [1]]

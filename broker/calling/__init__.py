@@ -13,7 +13,6 @@ around        the functions around it; around_futures has them for futures
 """
 
 from broker.calling import serving
-from broker.calling.around import as_call, surround
 from broker.calling.edge import Edge, ServingEdge
 from broker.calling.exported import ExportedRemote
 from broker.calling.invocation import Invocation
@@ -28,9 +27,7 @@ __all__ = [
     "Options",
     "Remote",
     "ServingEdge",
-    "as_call",
     "in_thread",
     "invoke_async",
     "serving",
-    "surround",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from broker._pb import broker_pb2 as wire
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 turns = Lanes()
 """The calls of each thread that nobody waits for and that have not departed, by their lane."""
-KINDS: dict[int, Kind] = {wire.Call.METHOD: "method", wire.Call.GET: "get", wire.Call.SET: "set"}
+KINDS: dict[int, Kind] = {
+    wire.Call.METHOD: "method",
+    wire.Call.GET: "get",
+    wire.Call.SET: "set",
+    wire.Call.BATCH: "batch",
+}
 
 
 def invoke_around(
@@ -32,24 +37,15 @@ def invoke_around(
     oneway: bool,
 ) -> Any:
     """Calls a member, with the proxy's functions around it. Returns and raises what the outermost does."""
-    asked = as_call(remote, member, args, kwargs, KINDS[kind], oneway=oneway)
-
-    def begin(call: Call) -> Invocation:
-        arguments = remote.encode(call.args, call.kwargs, snapshot=oneway)
-        return Invocation(remote, member, arguments, kind, oneway=oneway)
-
-    return surround(remote, asked, begin)
-
-
-def surround(remote: Remote, asked: Call, begin: Callable[[Call], Invocation]) -> Any:
-    """Makes a call, with the proxy's functions around it: `begin` makes what is sent of what they pass on."""
     if len(turns):
         _wait_for_turn(remote)
+    asked = as_call(remote, member, args, kwargs, KINDS[kind], oneway=oneway)
 
     def innermost(call: Call) -> Any:
         if call is not asked:
             call = same_target(asked, call)
-        invocation = begin(call)
+        arguments, batch = remote.pack(kind, call.args, call.kwargs, snapshot=oneway)
+        invocation = Invocation(remote, member, arguments, kind, oneway=oneway, batch=batch)
         mark(invocation, call)
         outcome, _ = invocation.wait()
         return invocation.result_of(outcome)

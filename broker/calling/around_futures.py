@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from broker._pb import broker_pb2 as wire
 from broker.around import Call, same_target
-from broker.calling.around import as_call, mark, not_awaited, turns
+from broker.calling.around import KINDS, as_call, mark, not_awaited, turns
 from broker.calling.futures import CallFuture, on_a_loop
 from broker.connection.room import Room
 from broker.connection.workers import Workers, start_thread
@@ -41,10 +42,18 @@ _room = Room(lambda: len(_under_way))
 class AroundFuture(Future[Any]):
     """The future of a call with functions around it. Every method may be called from any thread."""
 
-    def __init__(self, remote: Remote, member: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        member: str,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        kind: wire.Call.Kind = wire.Call.METHOD,
+    ) -> None:
         super().__init__()
         self._remote = remote
-        self._asked = as_call(remote, member, args, kwargs, "method", oneway=False)
+        self._kind = kind
+        self._asked = as_call(remote, member, args, kwargs, KINDS[kind], oneway=False)
         self._variables = contextvars.copy_context()
         self._lane = remote.lanes.of_thread(waits=False)
         self._sent: CallFuture | None = None
@@ -102,7 +111,8 @@ class AroundFuture(Future[Any]):
         remote, asked = self._remote, self._asked
         if call is not asked:
             call = same_target(asked, call)
-        sent = CallFuture(remote, asked.member, remote.encode(call.args, call.kwargs, snapshot=False))
+        arguments, batch = remote.pack(self._kind, call.args, call.kwargs, snapshot=False)
+        sent = CallFuture(remote, asked.member, arguments, batch)
         mark(sent, call)
         sent.request.lane = self._lane
         sent.start()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
-from broker._pb.broker_pb2 import Call
+from broker._pb.broker_pb2 import Batch, Call
 from broker.calling.callbacks import callback_threads
 from broker.calling.driven import DrivenCall
 from broker.calling.invocation import Invocation
@@ -64,8 +64,9 @@ class CallFuture(DrivenCall, Future[Any]):
     _waiting: _Waiting | None = None
     _known: tuple[Any, BaseException | None] | None = None  # the result, or the exception, once it was decoded
 
-    def __init__(self, remote: Remote, member: str, arguments: Encoded) -> None:
-        Invocation.__init__(self, remote, member, arguments, Call.METHOD, waits=False)
+    def __init__(self, remote: Remote, member: str, arguments: Encoded, batch: Batch | None = None) -> None:
+        kind = Call.METHOD if batch is None else Call.BATCH
+        Invocation.__init__(self, remote, member, arguments, kind, waits=False, batch=batch)
         self._state = _PENDING
 
     def start(self) -> None:
@@ -135,7 +136,7 @@ class CallFuture(DrivenCall, Future[Any]):
 
     def _outcome(self, timeout: float | None) -> tuple[Any, BaseException | None]:
         if self._state == _PENDING and not self._wait(timeout):
-            raise TimeoutError(f"{self.request.member!r} of {self.remote.where()} has no result yet")
+            raise TimeoutError(f"{self._what} of {self.remote.where()} has no result yet")
         if self._state == _CANCELLED:
             raise CancelledError
         known = self._known
@@ -227,7 +228,7 @@ class CallFuture(DrivenCall, Future[Any]):
 
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else "done" if self.done() else "under way"
-        return f"<future of {self.request.member!r} of {self.remote.where()}; {state}>"
+        return f"<future of {self._what} of {self.remote.where()}; {state}>"
 
 
 def on_a_loop() -> bool:

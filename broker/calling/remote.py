@@ -9,15 +9,17 @@ from concurrent.futures import Future
 from types import MappingProxyType
 from typing import Any
 
-from broker._pb.broker_pb2 import Call
+from broker._pb.broker_pb2 import Batch, Call
 from broker.calling.around import invoke_around
 from broker.calling.around_futures import AroundFuture
 from broker.calling.departures import NO_DEPARTURES, Departing, Departures
 from broker.calling.edge import Edge
 from broker.calling.futures import CallFuture
+from broker.calling.gathered import Gathered
 from broker.calling.invocation import Invocation, Lanes, earlier, error_of
 from broker.calling.options import Options
 from broker.calling.reconnecting import Reconnecting
+from broker.calling.results import BatchResults
 from broker.codecs import Encoded, Reference, codec
 from broker.connection.client import Place, Route, Session, pool
 from broker.context import CallContext
@@ -147,6 +149,36 @@ class Remote:
         call.start()
         return call
 
+    def batch(self, gathered: Gathered, *, oneway: bool) -> BatchResults | None:
+        """Makes the calls of a batch, and waits for their results, unless `oneway`. Raises BrokerErrors."""
+        results: BatchResults | None
+        if self.options.around:
+            results = invoke_around(self, "", *_as_arguments(gathered), Call.BATCH, oneway=oneway)
+        else:
+            arguments, batch = gathered.pack(self.options.codec, self.edge, snapshot=oneway)
+            call = Invocation(self, "", arguments, Call.BATCH, oneway=oneway, batch=batch)
+            outcome, _ = call.wait()
+            results = call.result_of(outcome)
+        return results
+
+    def batch_future(self, gathered: Gathered) -> Future[BatchResults]:
+        """Makes the calls of a batch, and does not wait for their results. Raises CodecError at once."""
+        call: AroundFuture | CallFuture
+        if self.options.around:
+            call = AroundFuture(self, "", *_as_arguments(gathered), Call.BATCH)
+        else:
+            call = CallFuture(self, "", *gathered.pack(self.options.codec, self.edge, snapshot=True))
+        call.start()
+        return call
+
+    def pack(
+        self, kind: Call.Kind, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, snapshot: bool
+    ) -> tuple[Encoded, Batch | None]:
+        """What a call sends as the functions of `around` passed it on. Raises TypeError for calls that are none."""
+        if kind == Call.BATCH:
+            return Gathered.of(args, kwargs).pack(self.options.codec, self.edge, snapshot=snapshot)
+        return self.encode(args, kwargs, snapshot=snapshot), None
+
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object], *, snapshot: bool) -> Encoded:
         """The arguments of a call; a snapshot for a caller who goes on, and may change them, before they are sent."""
         arguments = codec(self.options.codec).encode_call(args, dict(kwargs), self.edge)
@@ -251,3 +283,8 @@ class Remote:
         timeout = self._connect_timeout(deadline)
         if not connection.engine.ping(timeout):
             raise CommunicationError(f"{connection.place} did not answer a ping within {timeout:g} s")
+
+
+def _as_arguments(gathered: Gathered) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A batch as the functions of `around` see it."""
+    return gathered.as_calls(), {"stop_on_error": gathered.stop_on_error}

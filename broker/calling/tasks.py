@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakKeyDictionary
 
-from broker._pb.broker_pb2 import Call
+from broker._pb.broker_pb2 import Batch, Call
 from broker.around import Call as AroundCall
 from broker.around import same_target
 from broker.calling.around import KINDS, as_call, mark
@@ -167,9 +167,18 @@ class TaskCall(DrivenCall):
 
     _iterator = AsyncRemoteIterator
 
-    def __init__(self, remote: Remote, member: str, arguments: Encoded, kind: Call.Kind, *, oneway: bool) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        member: str,
+        arguments: Encoded,
+        kind: Call.Kind,
+        *,
+        oneway: bool,
+        batch: Batch | None = None,
+    ) -> None:
         self._task = asyncio.current_task()
-        super().__init__(remote, member, arguments, kind, oneway=oneway)
+        super().__init__(remote, member, arguments, kind, oneway=oneway, batch=batch)
         self._mailbox, self._waiter = _mailbox()
 
     def _lane(self, *, waits: bool) -> int:
@@ -254,8 +263,8 @@ async def invoke_async(
     async def innermost(call: AroundCall) -> Any:
         if call is not asked:
             call = same_target(asked, call)
-        arguments = remote.encode(call.args, call.kwargs, snapshot=oneway)
-        invocation = TaskCall(remote, member, arguments, kind, oneway=oneway)
+        arguments, batch = remote.pack(kind, call.args, call.kwargs, snapshot=oneway)
+        invocation = TaskCall(remote, member, arguments, kind, oneway=oneway, batch=batch)
         mark(invocation, call)
         return await invocation.result()
 

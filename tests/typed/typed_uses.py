@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar, assert_type, overload
 
 import broker
+from broker.calling.results import BatchResults
 
 T = TypeVar("T")
 URI = "BROKERNAME:example.warehouse"
@@ -170,3 +171,22 @@ async def in_coroutines() -> None:
         pass
     w = await broker.connect_async(URI, Warehouse)
     await w.take("Janet")  # wrong
+
+
+# ---- batches
+
+
+async def batches(warehouse: Warehouse, proxy: broker.Proxy, asynchronous: broker.AsyncProxy) -> None:
+    for _ in broker.Batch(proxy)():
+        pass
+    for _ in broker.Batch(warehouse)():
+        pass
+    for _ in broker.Batch(asynchronous)():  # wrong
+        pass
+    for _ in await broker.Batch(asynchronous)():
+        pass
+    assert_type(broker.Batch(asynchronous)(future=True).result(), BatchResults)
+    assert_type(broker.Batch(proxy, stop_on_error=False)(future=True), Future[BatchResults])
+    await broker.Batch(proxy)()  # wrong
+    broker.Batch(proxy)(oneway=True, future=True)  # wrong
+    broker.Batch(proxy, 3)  # wrong
