@@ -462,7 +462,7 @@ async def all_of_a_batch(proxy: broker.AsyncProxy, account: Account) -> None:
     assert await proxy.list_entries() == [1, 2]
     batch.add(threading.Lock())
     with pytest.raises(errors.CodecError, match=r"call 0 of the batch, add\(\)"):
-        batch()
+        await batch()
     batch.add(3)
     assert list(await asyncio.to_thread(batch(future=True).result)) == [3]
 
