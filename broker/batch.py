@@ -13,6 +13,7 @@ from broker.calling import Remote, invoke_async
 from broker.calling.gathered import Gathered
 from broker.calling.results import BatchResults
 from broker.calling.tasks import TaskCall
+from broker.proxy import Proxy
 from broker.proxy_base import ProxyBase
 
 Results = TypeVar("Results")
@@ -37,6 +38,8 @@ class Batch(Generic[Results, Sent]):
     One thread at a time fills it. A batch of an AsyncProxy is awaited: `for result in await batch()`.
     """
 
+    @overload
+    def __init__(self: Batch[BatchResults, None], proxy: Proxy, *, stop_on_error: bool = True) -> None: ...
     @overload
     def __init__(
         self: Batch[Coroutine[Any, Any, BatchResults], Coroutine[Any, Any, None]],
