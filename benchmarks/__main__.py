@@ -27,7 +27,7 @@ FULL = {"rounds": 3, "seconds": 1.0}
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     contestants = [CONTESTANTS[name] for name in options.contestants or CONTESTANTS]
-    works = [WORKS[name] for name in options.only or WORKS]
+    works = chosen(options)
     if options.profile:
         profiled = works if options.only else works[:1]
         for contestant in contestants if options.contestants else contestants[:1]:
@@ -36,10 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.read is not None:
         results = Results.from_dict(json.loads(options.read.read_text(encoding="utf-8")))
     else:
-        results = measure(works, contestants, options.rounds, options.seconds)
+        results = measure(works, contestants, options)
     print(report.text(results))
     write(results, options)
     return 0
+
+
+def chosen(options: argparse.Namespace) -> list[Work]:
+    """The works that were named, or all; in a hurry without those that need a thousand connections or proxies."""
+    if options.only:
+        return [WORKS[name] for name in options.only]
+    return [work for work in WORKS.values() if not (options.quick and work.fresh)]
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -50,7 +57,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help=f"how often each work is done ({FULL['rounds']})")
     parser.add_argument("--seconds", type=float, help=f"how long it is done ({FULL['seconds']})")
-    parser.add_argument("--quick", action="store_true", help="one short round: whether it works, not how fast it is")
+    parser.add_argument("--quick", action="store_true", help="one short round, without memory: whether it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes every figure there")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draws them there, as SVG")
     parser.add_argument("--report", type=Path, metavar="FILE", help="writes the tables into this page of the manual")
@@ -69,7 +76,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def measure(works: Sequence[Work], contestants: Sequence[Contestant], rounds: int, seconds: float) -> Results:
+def measure(works: Sequence[Work], contestants: Sequence[Contestant], options: argparse.Namespace) -> Results:
     """Says on stderr what goes on, and what failed."""
     for contestant in contestants:
         if not contestant.installed:
@@ -77,14 +84,14 @@ def measure(works: Sequence[Work], contestants: Sequence[Contestant], rounds: in
     if cores()[0] == "-":
         print("processes cannot be pinned to two cores here: these figures are not to be compared", file=sys.stderr)
     load = os.getloadavg()
-    cells = Runner(works, contestants, rounds, seconds, tell).run()
+    cells = Runner(works, contestants, options.rounds, options.seconds, tell, options.quick).run()
     about: dict[str, Any] = {
         "when": time.strftime("%Y-%m-%d %H:%M"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "cores": cores(),
-        "rounds": rounds,
-        "seconds": seconds,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
         "versions": {each.name: each.version for each in contestants if each.installed},
         "load before": load,
         "load after": os.getloadavg(),

@@ -54,7 +54,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, **contestant.environment, "PYTHONPATH": str(ROOT), MODE: profile},
+            env={**_defaults(), **contestant.environment, "PYTHONPATH": str(ROOT), MODE: profile},
         )
 
     @property
@@ -96,6 +96,12 @@ class Process:
         for stream in (self.process.stdin, self.process.stdout, self._errors):
             if stream is not None:
                 stream.close()
+
+
+def _defaults() -> dict[str, str]:
+    """The environment without what would change how somebody runs."""
+    settings = ("BROKER_", "GRPC_", "PYRO_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(settings)}
 
 
 def _read(stream: IO[str], beginning: str, found: list[str]) -> None:

@@ -22,8 +22,8 @@ Tell = Callable[[Work, int, list[Cell]], None]
 class Runner:
     """Does each work with each contestant, `rounds` times, `seconds` long; `tell` gets the cells of a work in a round.
 
-    Servers live for a round: one that waits costs the others nothing. What failed, or cannot be done, is not tried
-    again.
+    `hurry` runs one client for a figure, where a work would have the median of several. Servers live for a round: one
+    that waits costs the others nothing. What failed, or cannot be done, is not tried again.
     """
 
     works: Sequence[Work]
@@ -31,6 +31,7 @@ class Runner:
     rounds: int
     seconds: float
     tell: Tell
+    hurry: bool = False
     _given_up: set[tuple[str, str]] = field(default_factory=set)
 
     def run(self) -> list[Cell]:
@@ -68,7 +69,8 @@ class Runner:
                 server = None if work.bare else self._server(work, contestant, servers, stack)
             except Failed as failed:
                 return {"error": f"its server {failed}"}
-            return together(run_client(contestant, work, core, self.seconds, server) for _ in range(work.processes))
+            clients = 1 if self.hurry else work.processes
+            return together(run_client(contestant, work, core, self.seconds, server) for _ in range(clients))
 
     def _server(self, work: Work, contestant: Contestant, servers: _Servers, stack: ExitStack) -> Server:
         """That of the round, or one for this work alone, which ends with the stack."""

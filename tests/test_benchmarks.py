@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from math import inf
 from pathlib import Path
@@ -203,7 +204,19 @@ def test_a_rate_counts_what_was_done_while_the_clock_ran() -> None:
         calls += 1
 
     assert clocks.rate(work, 10, 0.02) > 0
-    assert clocks.done == 10 * (calls - clocks.WARM_UP_CALLS)
+    assert clocks.done == 10 * (calls - clocks.WARM_UP_CALLS - 1)
+
+
+def test_a_call_that_takes_longer_than_the_clock_is_made_once() -> None:
+    calls: list[float] = []
+
+    def work() -> None:
+        calls.append(time.perf_counter())
+        while time.perf_counter() < calls[0] + 0.02:
+            pass
+
+    assert clocks.latency(work, 0.01) >= 20_000
+    assert len(calls) == 1
 
 
 def test_threads_are_counted_together_and_one_that_fails_ends_all() -> None:
