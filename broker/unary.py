@@ -244,7 +244,7 @@ class UnaryService:
     def _call(self, message: wire.InvokeRequest, context: grpc.ServicerContext, *, takes_items: bool) -> UnaryCall:
         if message.ByteSize() > self._max_size:
             what = f"the request takes {message.ByteSize()} bytes and a unary call holds {self._max_size}"
-            _abort(context, Refused(Reason.MESSAGE_TOO_LARGE, what))
+            self._turn_away(context, Refused(Reason.MESSAGE_TOO_LARGE, what))
         encoded = message.encoded
         arguments = Encoded(encoded.codec, encoded.payload, tuple(encoded.buffers))
         if not message.HasField("encoded"):
@@ -270,11 +270,16 @@ class UnaryService:
         member = registration.table.members.get(message.method) if registration is not None else None
         return wire.Call.GET if member is not None and member.kind == "property" else wire.Call.METHOD
 
+    def _turn_away(self, context: grpc.ServicerContext, refused: Refused) -> NoReturn:
+        self._dispatcher.turned_away(refused)
+        _abort(context, refused)
+
     @contextmanager
     def _place(self, context: grpc.ServicerContext) -> Iterator[None]:
         """One of the calls that may be under way."""
         if not self._places.acquire(blocking=False):
-            _abort(context, Refused(Reason.OVERLOADED, f"{MAX_UNDER_WAY} unary calls are under way: call again later"))
+            what = f"{MAX_UNDER_WAY} unary calls are under way: call again later"
+            self._turn_away(context, Refused(Reason.OVERLOADED, what))
         try:
             yield
         finally:

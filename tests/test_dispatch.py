@@ -17,7 +17,7 @@ from broker.codecs import Encoded, JsonCodec, PlainEdge, TypeRegistry
 from broker.connection import chains
 from broker.connection.calls import CallRequest, IncomingCall, Outcome, PendingCall
 from broker.connection.engine import Connection, Settings
-from broker.connection.refusals import Reason
+from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import Workers
 from broker.context import CallContext, Client, current_context
 from broker.decorators import behavior, expose, oneway
@@ -49,6 +49,9 @@ class Side:
     def incoming(self, call: IncomingCall) -> None:
         client = Client(call.peer, codec=call.request.arguments.codec)
         self.dispatcher.dispatch(call, client, call.connection)
+
+    def turned_away(self, refused: Refused) -> None:
+        self.dispatcher.turned_away(refused)
 
     def session_closed(self, connection: Connection, session: int) -> None:
         self.dispatcher.session_closed(connection, session)

@@ -10,6 +10,7 @@ from broker.config import Config
 from broker.connection.calls import IncomingCall
 from broker.connection.client import pool
 from broker.connection.engine import Connection
+from broker.connection.refusals import Refused
 from broker.connection.workers import Workers
 from broker.dispatch import Arrivals, Dispatcher
 from broker.exports import EXPORTED_TYPES
@@ -26,6 +27,10 @@ class Callbacks:
 
     def incoming(self, call: IncomingCall) -> None:
         self._arrivals().incoming(call)
+
+    def turned_away(self, refused: Refused) -> None:
+        if self._made is not None:
+            self._made.turned_away(refused)
 
     def session_closed(self, connection: Connection, session: int) -> None:
         if self._made is not None:

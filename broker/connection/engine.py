@@ -53,6 +53,9 @@ class Handler(Protocol):
 
     def incoming(self, call: IncomingCall) -> None: ...
 
+    def turned_away(self, refused: Refused) -> None:
+        """A call was refused here, and is not handed on."""
+
     def session_closed(self, connection: Connection, session: int) -> None: ...
 
     def connection_ended(self, connection: Connection) -> None: ...
@@ -81,7 +84,9 @@ class Connection:
         self.exports = Exports(self, self._line)
         """The exported objects that passed here, in both directions."""
         self._outgoing = Outgoing(self._line, self._assemblies, self.exports)
-        self._incoming = Incoming(self, self._line, self._assemblies, self.exports, handler.incoming)
+        self._incoming = Incoming(
+            self, self._line, self._assemblies, self.exports, handler.incoming, handler.turned_away
+        )
         self.room = Room(self.unanswered)
         self._pongs: dict[int, threading.Event] = {}
         self._takers: dict[str | None, Callable[[Frame], None]] = {

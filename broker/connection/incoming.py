@@ -45,12 +45,14 @@ class Incoming:
         assemblies: Assemblies,
         exports: Exports,
         hand_on: Callable[[IncomingCall], None],
+        turned_away: Callable[[Refused], None],
     ) -> None:
         self.connection = connection
         self._line = line
         self._assemblies = assemblies
         self._exports = exports
         self._hand_on = hand_on
+        self._turned_away = turned_away
         self._calls: dict[int, IncomingCall] = {}
         self._highest = 0
         self._unstarted = 0  # calls that spent credit and have not started
@@ -90,7 +92,7 @@ class Incoming:
             self._calls[frame.id] = incoming
         refused = self._refusal(call, arguments)
         if refused is not None:
-            incoming.refuse(refused)
+            self._turn_away(incoming, refused)
         elif call.arguments.sizes:
             references = incoming.request.arguments.references
             key = (frame.id, False)
@@ -112,6 +114,10 @@ class Incoming:
         if call.arguments.sizes or self._assemblies.is_too_large(arguments):
             return self._assemblies.refusal(call.arguments, "the arguments take")
         return None
+
+    def _turn_away(self, incoming: IncomingCall, refused: Refused) -> None:
+        incoming.refuse(refused)
+        self._turned_away(refused)
 
     def _arrived(self, incoming: IncomingCall, arguments: Encoded) -> None:
         incoming.request.arguments = arguments
@@ -135,7 +141,8 @@ class Incoming:
         if function is not None:
             function(reason)
         if incoming is not None and unfinished:
-            incoming.refuse(Refused(Reason.CANCELLED, "the call was cancelled before its arguments had arrived"))
+            what = "the call was cancelled before its arguments had arrived"
+            self._turn_away(incoming, Refused(Reason.CANCELLED, what))
         run_all(runnable)
 
     def grant_items_locked(self, frame: Frame) -> Job | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from broker.connection.calls import IncomingCall
 from broker.connection.engine import Connection
+from broker.connection.refusals import Refused
 from broker.context import Client
 from broker.dispatch.dispatcher import Dispatcher
 
@@ -16,6 +17,9 @@ class Arrivals:
 
     def incoming(self, call: IncomingCall) -> None:
         self._dispatcher.dispatch(call, self._client(call), call.connection)
+
+    def turned_away(self, refused: Refused) -> None:
+        self._dispatcher.turned_away(refused)
 
     def session_closed(self, connection: Connection, session: int) -> None:
         self._dispatcher.session_closed(connection, session)

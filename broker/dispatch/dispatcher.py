@@ -99,6 +99,10 @@ class Dispatcher:
             exports=exports,
         )
 
+    def turned_away(self, refused: Refused) -> None:
+        """A call was refused before it came here."""
+        self._tally.refused(refused.reason)
+
     def session_closed(self, connection: Connection, number: int) -> None:
         """A session is over: what is kept for it goes, and what its calls under way still leave behind."""
         self._under_way.session_closed(connection, number)

@@ -27,7 +27,7 @@ class Stats:
     """Seconds since the daemon was made."""
     calls: Mapping[str, int]
     """The calls that arrived, refused ones included, by kind: "method", "get", "set", "describe", "batch"; the calls
-    of a batch count as well."""
+    of a batch count as well. What a connection turns away, as too large or too many, is counted under `refused`."""
     oneway: int
     """How many of them nobody waits for."""
     unary: int

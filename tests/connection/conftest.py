@@ -15,6 +15,7 @@ from broker.connection import chains
 from broker.connection.calls import CallRequest, IncomingCall, PendingCall
 from broker.connection.engine import Connection, Settings
 from broker.connection.frames import ChunkFrame, decode_frames
+from broker.connection.refusals import Refused
 
 FrameOrChunk = Frame | ChunkFrame
 
@@ -24,6 +25,7 @@ class Recorder:
     """The side that serves: keeps what arrives, for the test to answer."""
 
     calls: list[IncomingCall] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     closed_sessions: list[int] = field(default_factory=list)
     ended: list[Connection] = field(default_factory=list)
     on_call: Callable[[IncomingCall], None] = lambda call: None
@@ -31,6 +33,9 @@ class Recorder:
     def incoming(self, call: IncomingCall) -> None:
         self.calls.append(call)
         self.on_call(call)
+
+    def turned_away(self, refused: Refused) -> None:
+        self.refused.append(refused.reason)
 
     def session_closed(self, connection: Connection, session: int) -> None:
         self.closed_sessions.append(session)

@@ -422,6 +422,7 @@ def test_too_many_nested_calls_are_refused(monkeypatch: pytest.MonkeyPatch, pair
     pair.settle()
     assert [call.outcome is not None for call in calls] == [False, False, False, True, True]
     assert outcome(calls[4]).refused.reason == Reason.OVERLOADED  # type: ignore[union-attr]
+    assert pair.served.refused == [Reason.OVERLOADED] * 2
     answer(pair.served.calls[0])
     pair.settle()
     make_call(pair.client, nested=True).cancel("over")

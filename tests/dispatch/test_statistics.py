@@ -202,6 +202,19 @@ def test_errors_are_counted_by_class_and_refusals_by_reason(daemon: broker.Daemo
     assert daemon.stats().refused == {"WRONG_ARGUMENTS": 1, "CODEC_NOT_ACCEPTED": 1}
 
 
+def test_what_a_connection_turns_away_is_counted(shop: Shop) -> None:
+    with broker.Daemon(max_message_size=1_000) as daemon:
+        proxy = broker.Proxy(daemon.register(shop, "shop"), local=False)
+        assert proxy.echo(1) == 1
+        with grpc.insecure_channel(f"127.0.0.1:{daemon.address[1]}") as channel:
+            invoke = channel.unary_unary(
+                "/broker.v1.ObjectBroker/Invoke", InvokeRequest.SerializeToString, InvokeResponse.FromString
+            )
+            with pytest.raises(grpc.RpcError, match="holds 1000"):
+                invoke(InvokeRequest(object="shop", method="x" * 1_000), timeout=SOON)
+        assert daemon.stats().refused == {"MESSAGE_TOO_LARGE": 1}
+
+
 def test_what_is_under_way_and_what_waits(shop: Shop) -> None:
     with broker.Daemon(max_workers=2) as daemon, ThreadPoolExecutor(4) as threads:
         proxy: Any = broker.Proxy(daemon.register(shop), local=False)
