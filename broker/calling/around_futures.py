@@ -115,7 +115,7 @@ class AroundFuture(Future[Any]):
         sent = CallFuture(remote, asked.member, arguments, batch)
         mark(sent, call)
         sent.request.lane = self._lane
-        sent.start()
+        sent.submit()
         self._sent = sent
         if self.cancelled():
             sent.cancel()

@@ -40,8 +40,11 @@ class DrivenCall(Invocation):
         """The call is over."""
         raise NotImplementedError
 
-    def start(self) -> None:
-        """Sends the call: at once if there is a connection, else aside. Raises CodecError and MessageTooLargeError."""
+    def start(self, place: tuple[URI, Route] | None) -> None:
+        """Sends the call: at once if there is a connection (what `open_place` gave just now), else aside.
+
+        Raises CodecError and MessageTooLargeError.
+        """
         request = self.request
         request.on_outcome = self._answered
         chains.expect(request.chain, alone=request.depth == 1)
@@ -52,8 +55,7 @@ class DrivenCall(Invocation):
             self._belongs_to = CallContext.active()
             if self._belongs_to is not None:
                 self._belongs_to.watch(self._caller_gave_up)
-        place = None if self.remote.departures or self.needs_description else self.remote.open_place()
-        if place is None:
+        if place is None or self.needs_description or self.remote.departures:
             self.remote.put_aside(self)
             return
         try:

@@ -19,7 +19,9 @@ from broker.calling.driven import DrivenCall
 from broker.calling.invocation import Invocation
 from broker.codecs import Encoded
 from broker.connection.chains import Waiter
+from broker.connection.client import Route
 from broker.connection.workers import run_nested_late
+from broker.uri import URI
 
 if TYPE_CHECKING:
     from broker.calling.remote import Remote
@@ -69,23 +71,22 @@ class CallFuture(DrivenCall, Future[Any]):
         Invocation.__init__(self, remote, member, arguments, kind, waits=False, batch=batch)
         self._state = _PENDING
 
-    def start(self) -> None:
+    def submit(self) -> None:
         """Sends the call; waits if thousands are unanswered. Raises CodecError and MessageTooLargeError."""
-        if self._wait_for_room():
-            super().start()
+        place = self.remote.open_place()
+        is_full = self.remote.departures.is_full if place is None else place[1].room.is_full
+        if not is_full or on_a_loop() or self._wait_for_room(place):
+            self.start(place)
         else:
             self.ending = self.too_late(None)
             self.completed()
 
-    def _wait_for_room(self) -> bool:
-        """Waits until the call may be made; False if its time comes first. On an event loop nobody waits."""
+    def _wait_for_room(self, place: tuple[URI, Route] | None) -> bool:
+        """Waits until the call may be made; False if its time comes first."""
         deadline = self.request.deadline
-        place = self.remote.open_place()
-        if place is not None:
-            room = place[1].room
-            return not room.is_full or on_a_loop() or room.wait(deadline)
-        departures = self.remote.departures
-        return not departures.is_full or on_a_loop() or departures.wait(self.remote, deadline)
+        if place is None:
+            return self.remote.departures.wait(self.remote, deadline)
+        return place[1].room.wait(deadline)
 
     # ---- what ends it
 

@@ -101,7 +101,7 @@ class Invocation:
         options = remote.options
         metadata: Metadata = options.metadata
         deadline = None if options.timeout is None else time.monotonic() + options.timeout
-        chain, depth, correlation = b"", 1, b""
+        depth = 1
         if context is None:
             chain, correlation = chains.new_chain(), correlation_outside.get()
         else:
@@ -112,21 +112,17 @@ class Invocation:
             deadline = earlier(deadline, context.deadline)
             if context.metadata:
                 metadata = {**context.metadata, **metadata}
-        self.request = CallRequest(
-            object=remote.uri.object,  # a name, until it is sent
-            member=member,
-            kind=kind,
-            arguments=arguments,
-            chain=chain,
-            depth=depth,
-            deadline=deadline,
-            oneway=oneway,
-            lane=self._lane(waits=waits and not oneway),
-            metadata=metadata,
-            correlation_id=correlation,
-            batch=batch,
-            on_kept=remote.session.kept,
-        )
+        request = self.request = CallRequest("", member, kind, arguments, chain, depth, oneway=oneway, batch=batch)
+        request.on_kept = remote.session.kept
+        if deadline is not None:
+            request.deadline = deadline
+        if metadata:
+            request.metadata = metadata
+        if correlation:
+            request.correlation_id = correlation
+        lane = self._lane(waits=waits and not oneway)
+        if lane:
+            request.lane = lane
 
     def _lane(self, *, waits: bool) -> int:
         return self.remote.lanes.of_thread(waits=waits)

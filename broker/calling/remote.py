@@ -44,6 +44,7 @@ class Remote:
         self.lanes = Lanes()
         self.departures = NO_DEPARTURES
         self._place: tuple[URI, Place] | None = None  # where the name led to last
+        self._open: tuple[URI, Route] | None = None  # the connection that was found there last
 
     def twin(self, options: Options, session: Session | None = None) -> Remote:
         """The same object for another proxy; with a session of its own unless one is given."""
@@ -146,7 +147,7 @@ class Remote:
             surrounded.start()
             return surrounded
         call = CallFuture(self, member, self.encode(args, kwargs, snapshot=True))
-        call.start()
+        call.submit()
         return call
 
     def batch(self, gathered: Gathered, *, oneway: bool) -> BatchResults | None:
@@ -181,7 +182,9 @@ class Remote:
 
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object], *, snapshot: bool) -> Encoded:
         """The arguments of a call; a snapshot for a caller who goes on, and may change them, before they are sent."""
-        arguments = codec(self.options.codec).encode_call(args, dict(kwargs), self.edge)
+        arguments = codec(self.options.codec).encode_call(
+            args, kwargs if type(kwargs) is dict else dict(kwargs), self.edge
+        )
         if snapshot and arguments.buffers:
             return arguments._replace(buffers=tuple(bytes(buffer) for buffer in arguments.buffers))
         return arguments
@@ -217,7 +220,7 @@ class Remote:
         """The object is not where the name led to. False if it is no name: then there is nowhere else to look."""
         if self.uri.protocol == "BROKER":
             return False
-        self._place = None
+        self._place = self._open = None
         return True
 
     def put_aside(self, call: Departing) -> None:
@@ -230,11 +233,15 @@ class Remote:
 
     def open_place(self) -> tuple[URI, Route] | None:
         """Where the object is, and the connection to it, if there is one that takes calls; no I/O."""
+        known = self._open
+        if known is not None and known[1].usable:
+            return known
         place = self._place
-        if place is None:
+        connection = pool.find(place[1]) if place is not None else None
+        if place is None or connection is None:
             return None
-        connection = pool.find(place[1])
-        return (place[0], connection) if connection is not None else None
+        self._open = known = (place[0], connection)
+        return known
 
     def connect(self, deadline: float | None) -> tuple[URI, Route]:
         """Where the object is, and the connection to it; connects if need be, until the deadline at the latest."""

@@ -209,7 +209,7 @@ class TaskCall(DrivenCall):
             self.needs_description = True
         else:
             self._take_from_description()
-        self.start()
+        self.start(self.remote.open_place())
 
     async def _wait_for_room(self) -> None:
         place = self.remote.open_place()

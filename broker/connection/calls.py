@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from broker._pb.broker_pb2 import Batch, Call, Frame, InvokeResponse, MetadataValue, Result
 from broker.codecs import Edge, Encoded, codec
@@ -37,25 +36,24 @@ def metadata_from_wire(metadata: Mapping[str, MetadataValue]) -> dict[str, str |
     return {key: value.data if value.WhichOneof("kind") == "data" else value.text for key, value in metadata.items()}
 
 
-@dataclass(slots=True)
 class CallRequest:
-    """What a caller asks of the other side."""
+    """What a caller asks of the other side.
 
-    object: str
-    member: str
-    kind: Call.Kind
-    arguments: Encoded
-    chain: bytes
-    depth: int = 1
+    What is rare in a call is an attribute of the class until it is set: most calls are made of little.
+    """
+
+    depth = 1
     deadline: float | None = None
     """A time of `time.monotonic`."""
-    session: int = 0
-    oneway: bool = False
-    lane: int = 0
-    metadata: Metadata = field(default_factory=lambda: NO_METADATA)
-    correlation_id: bytes = b""
+    session = 0
+    oneway = False
+    lane = 0
+    metadata: Metadata = NO_METADATA
+    correlation_id = b""
     batch: Batch | None = None
     """The calls of a BATCH; `arguments` has the arguments of all."""
+    is_nested = False
+    """Whether somebody of its chain waits for it, so that it spends no call credit."""
     on_outcome: Callable[[Outcome], None] | None = None
     """Called once with how the call ended, instead of a thread that waits; by whichever thread ends it, often the one
     that reads: it must neither wait nor run code of users. After `cancel` it may or may not be called. Of a oneway
@@ -64,11 +62,51 @@ class CallRequest:
     """Called when the answer says that the server keeps something for the session, also if nobody waits for it any
     more; by the thread that reads."""
 
-    is_nested: bool = field(init=False)
-    """Whether somebody of its chain waits for it, so that it spends no call credit."""
-
-    def __post_init__(self) -> None:
-        self.is_nested = self.depth > 1 and not self.oneway
+    def __init__(
+        self,
+        object: str,  # noqa: A002 - that is what it is
+        member: str,
+        kind: Call.Kind,
+        arguments: Encoded,
+        chain: bytes,
+        depth: int = 1,
+        *,
+        deadline: float | None = None,
+        session: int = 0,
+        oneway: bool = False,
+        lane: int = 0,
+        metadata: Metadata = NO_METADATA,
+        correlation_id: bytes = b"",
+        batch: Batch | None = None,
+        on_outcome: Callable[[Outcome], None] | None = None,
+        on_kept: Callable[[], None] | None = None,
+    ) -> None:
+        self.object = object
+        self.member = member
+        self.kind = kind
+        self.arguments = arguments
+        self.chain = chain
+        if session:
+            self.session = session
+        if lane:
+            self.lane = lane
+        if depth > 1:
+            self.depth = depth
+            self.is_nested = not oneway
+        if oneway:
+            self.oneway = True
+        if deadline is not None:
+            self.deadline = deadline
+        if metadata:
+            self.metadata = metadata
+        if correlation_id:
+            self.correlation_id = correlation_id
+        if batch is not None:
+            self.batch = batch
+        if on_outcome is not None:
+            self.on_outcome = on_outcome
+        if on_kept is not None:
+            self.on_kept = on_kept
 
     def to_wire(self) -> bytes:
         """The Call as it stands in its frame, but for its time.
@@ -76,23 +114,28 @@ class CallRequest:
         Raises CodecError for text that is no Unicode, and for metadata that is neither text nor bytes.
         """
         try:
-            call = write_call(self.object, self.member, self.kind, self.session, self.chain, self.depth, self.arguments)
-            if self.depth > 1 or self.oneway or self.lane or self.metadata or self.correlation_id or self.batch:
+            call = write_call(
+                (self.object, self.member, self.kind, self.session, self.depth, self.lane, self.oneway, self.is_nested),
+                self.chain,
+                self.arguments,
+            )
+            if self.metadata or self.correlation_id or self.batch is not None:
                 call += self._rare_fields().SerializeToString()
         except (TypeError, ValueError) as error:
             raise CodecError(f"the call of {self.object!r}.{self.member!r} cannot be written: {error}") from error
         return call
 
     def _rare_fields(self) -> Call:
-        call = Call(
-            oneway=self.oneway, lane=self.lane, nested=self.is_nested, correlation_id=self.correlation_id,
-            batch=self.batch,
-        )  # fmt: skip
+        call = Call(correlation_id=self.correlation_id, batch=self.batch)
         put_metadata(call, self.metadata)
         return call
 
     def header_size(self) -> int:
-        """The bytes of names and metadata. Raises MessageTooLargeError beyond HEADER_LIMIT."""
+        """The bytes of names and metadata, about. Raises MessageTooLargeError beyond HEADER_LIMIT."""
+        if self.batch is None and not self.metadata:
+            size = len(self.object) + len(self.member)
+            if size < HEADER_LIMIT // 4:  # which holds it, whatever the characters
+                return size
         names = (self.object, self.member, *(self.batch.members if self.batch is not None else ()))
         what = "the names and metadata of " + (repr(self.member) if self.batch is None else "the batch")
         return header_size(self.metadata, what, *names) + (3 * len(self.batch.calls) if self.batch is not None else 0)
@@ -126,8 +169,7 @@ def _size(text: str | bytes) -> int:
     return len(text) if isinstance(text, bytes) or text.isascii() else len(text.encode())
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a call, or a stream, ended, for its caller: at most one of value, refused, lost and stream is set."""
 
     value: Encoded | None = None
@@ -136,7 +178,7 @@ class Outcome:
     lost: str | None = None
     may_have_run: bool = False
     kept: bool = False
-    metadata: Metadata = field(default_factory=lambda: NO_METADATA)
+    metadata: Metadata = NO_METADATA
     stream: ItemReceiver | None = None
     """The result is a stream, which is cancelled when nobody holds it any more."""
 
@@ -156,7 +198,7 @@ class PendingCall:
         self.cost = FRAME_COST + inline_cost(arguments) + request.header_size()
         self.is_small = not request.oneway and not arguments.references and is_inline(arguments)
         self.outcome: Outcome | None = None
-        self.waiter = Waiter(request.chain, request.depth)
+        self.waiter = Waiter(request.chain, request.depth) if request.on_outcome is None else None
         self.abandoned = False
         self.taken = False
 
@@ -173,13 +215,14 @@ class PendingCall:
         """Sets the outcome, once. From any thread."""
         if self.outcome is None:
             self.outcome = outcome
-            if self.request.on_outcome is not None:
-                self.request.on_outcome(outcome)
-            else:
+            if self.waiter is not None:
                 self.waiter.finish()
+            elif self.request.on_outcome is not None:
+                self.request.on_outcome(outcome)
 
     def wait(self, deadline: float | None) -> Outcome | None:
         """Waits for the outcome; None if the deadline comes first. Runs the nested calls of its chain meanwhile."""
+        assert self.waiter is not None
         self.waiter.wait(deadline, run_nested_late)
         return self.outcome
 

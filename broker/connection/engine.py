@@ -127,7 +127,7 @@ class Connection:
     @property
     def usable(self) -> bool:
         """Whether new calls can be made."""
-        return self._outgoing.closed_because is None
+        return self._line.takes_calls
 
     @property
     def busy(self) -> bool:

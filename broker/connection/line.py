@@ -48,6 +48,7 @@ class Line:
         self.peer: Hello | None = None
         self.ended_because: str | None = None
         self.closing = False  # the transport ends when the outbox is empty
+        self.takes_calls = True  # until the connection is closed or has ended, or the other side takes no more
         self.flushed = threading.Event()
         self.outbox = Outbox()
         self.admit_locked: Callable[[], None] = lambda: None
@@ -114,6 +115,11 @@ class Line:
         self._taken_bytes += size
         return transport
 
+    @property
+    def will_send_locked(self) -> bool:
+        """Whether what is put now goes out without anybody doing something about it: with what is just being sent."""
+        return self._sending
+
     def put(self, frame: Frame) -> None:
         with self:
             self.put_locked(frame)
@@ -139,6 +145,7 @@ class Line:
         """Ends the line when all that is queued has gone out."""
         with self:
             self.closing = True
+            self.takes_calls = False
             self._output.notify_all()
 
     # ---- what comes out
@@ -208,6 +215,7 @@ class Line:
         """Drops all but the last words; the caller runs the jobs that waited for room, without the lock."""
         self.ended_because = reason
         self.closing = True
+        self.takes_calls = False
         self.outbox = Outbox()
         if last_words is not None:
             self.put_locked(last_words)

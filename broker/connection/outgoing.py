@@ -75,14 +75,14 @@ class Outgoing:
         if request.arguments.references:
             self.exports.check(request.arguments.references)
         pending = PendingCall(self, request)
-        if not request.oneway and request.on_outcome is None:
+        if pending.waiter is not None and not request.oneway:
             pending.waiter.register()
-        if not (pending.is_small and self._send_at_once(pending)):
+        if not (pending.is_small and self._send_small(pending)):
             self._queue(pending)
         return pending
 
-    def _send_at_once(self, pending: PendingCall) -> bool:
-        """Sends a call if the line is free and nothing else has to go before it."""
+    def _send_small(self, pending: PendingCall) -> bool:
+        """Sends a call if nothing else has to go before it: at once, or with what comes next where that is sure to."""
         line = self._line
         with line.lock:
             if pending.request.is_nested:
@@ -91,13 +91,17 @@ class Outgoing:
             else:
                 credit = 1
                 free = self._credit > 0 and not self._parked
-            transport = line.seize_locked(pending.cost) if free and self.draining_because is None else None
-            if transport is None:
+            if not (free and line.takes_calls):
+                return False
+            transport = line.seize_locked(pending.cost)
+            if transport is None and not line.will_send_locked:
                 return False
             self._credit -= credit
-            self._last_id += 1
-            pending.id = self._last_id
-            self._pending[pending.id] = pending
+            call_id = self._last_id = pending.id = self._last_id + 1
+            self._pending[call_id] = pending
+            if transport is None:
+                line.send_locked(pending, None)
+                return True
             message = pending.to_bytes()
         assert message is not None
         transport.send(message)
@@ -161,7 +165,8 @@ class Outgoing:
             if pending.outcome is None and not pending.abandoned:
                 self._cancel_locked(pending, reason)
             runnable = self._line.use_room_locked()
-        pending.waiter.leave(run_nested_late)
+        if pending.waiter is not None:
+            pending.waiter.leave(run_nested_late)
         run_all(runnable)
 
     def _cancel_locked(self, pending: PendingCall, reason: str) -> None:
@@ -361,6 +366,7 @@ class Outgoing:
         """The other side takes no further call, and executes none above `last_call`."""
         with self._line:
             self.draining_because = reason
+            self._line.takes_calls = False
             beyond = [call for number, call in self._pending.items() if number > last_call]
             calls = {id(call): call for call in (*self._parked, *self._unsent_locked(), *beyond)}.values()
             self._parked.clear()

@@ -26,13 +26,14 @@ _ENCODED_CODEC = b"\x0a"
 _ENCODED_PAYLOAD = b"\x12"
 
 
-def write_call(
-    object_id: str, member: str, kind: Call.Kind, session: int, chain: bytes, depth: int, arguments: Encoded
-) -> bytes:
-    """The fields of a Call that every call has. Raises ValueError for text that is no Unicode."""
+Head = tuple[str, str, Call.Kind, int, int, int, bool, bool]
+"""What many calls have in common: object, member, kind, session, depth, lane, oneway, nested."""
+
+
+def write_call(head: Head, chain: bytes, arguments: Encoded) -> bytes:
+    """A Call without what is rare. Raises ValueError for text that is no Unicode."""
     value = write_value(arguments)
-    head = _target(object_id, member, kind, session, depth)
-    return b"".join((head, _CALL_CHAIN, chain, _CALL_ARGUMENTS, varint(len(value)), value))
+    return b"".join((_head(head), _CALL_CHAIN, chain, _CALL_ARGUMENTS, varint(len(value)), value))
 
 
 def write_call_frame(call_id: int, call: bytes, timeout_us: int | None) -> bytes:
@@ -64,8 +65,13 @@ def write_value(value: Encoded) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _target(object_id: str, member: str, kind: Call.Kind, session: int, depth: int) -> bytes:
-    return Call(object=object_id, member=member, kind=kind, session=session, depth=depth).SerializeToString()
+def _head(head: Head) -> bytes:
+    object_id, member, kind, session, depth, lane, oneway, nested = head
+    call = Call(
+        object=object_id, member=member, kind=kind, session=session, depth=depth, lane=lane, oneway=oneway,
+        nested=nested,
+    )  # fmt: skip
+    return call.SerializeToString()
 
 
 @lru_cache(maxsize=16)

@@ -49,7 +49,7 @@ class Stream:
         assert outcome is not None
         assert outcome.stream is not None
         self.receiver: ItemReceiver | None = outcome.stream
-        outcome.stream = None  # as one who waits for the call takes it, and lets go of the call
+        self.pending.outcome = outcome._replace(stream=None)  # as one who waits takes it, and lets go of the call
 
     def put(self, *items: object) -> list[bool]:
         return [self.sender.put(item, EDGE) for item in items]
