@@ -60,7 +60,7 @@ class AroundFuture(Future[Any]):
         self._may_end = threading.Lock()  # taken by what ends it, and never left
         self._may_depart = threading.Lock()  # taken by its departure
 
-    def start(self) -> None:
+    def submit(self) -> None:
         """Begins as soon as the calls that this thread made before have departed; waits if thousands are unanswered."""
         if _room.is_full and not (_local.is_ours or on_a_loop()):
             _room.wait(None)

@@ -144,7 +144,7 @@ class Remote:
         """Calls a method, and does not wait for its result. Raises CodecError and MessageTooLargeError at once."""
         if self.options.around:
             surrounded = AroundFuture(self, member, args, kwargs)
-            surrounded.start()
+            surrounded.submit()
             return surrounded
         call = CallFuture(self, member, self.encode(args, kwargs, snapshot=True))
         call.submit()
@@ -169,7 +169,7 @@ class Remote:
             call = AroundFuture(self, "", *_as_arguments(gathered), Call.BATCH)
         else:
             call = CallFuture(self, "", *gathered.pack(self.options.codec, self.edge, snapshot=True))
-        call.start()
+        call.submit()
         return call
 
     def pack(
