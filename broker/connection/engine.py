@@ -231,9 +231,9 @@ class Connection:
         """The next message to send; waits for one. None when there will be none any more, or the timeout passed."""
         return self._line.next_message(timeout)
 
-    def hand_to(self, transport: Transport) -> None:
+    def hand_to(self, transport: Transport, aside: Callable[[Job], None] | None = None) -> None:
         """Hands messages to a transport as they are ready, instead of `next_message`."""
-        self._line.hand_to(transport)
+        self._line.hand_to(transport, aside)
 
     def sent(self) -> None:
         """The transport has taken the message that it was handed, and takes the next. From any thread."""

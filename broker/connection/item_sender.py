@@ -112,9 +112,7 @@ class ItemSender:
             self._unaccounted += _SCALAR_SIZE
         self._produced += 1
         if not self._queued or self._unaccounted > _ACCOUNT_BYTES:
-            with self._line:
-                self._account_locked()
-                self._queue_locked()
+            self._bring_out()
         return self._produced < self._granted and not self._full
 
     def _put_encoded(self, item: object, edge: Edge) -> int:
@@ -149,9 +147,21 @@ class ItemSender:
         if not self._ended:
             self._ended = True
             self._waiting.append(_Alone(Frame(id=self._id, reply=True, end=end), value, extra_cost))
-            with self._line:
+            self._bring_out()
+
+    def _bring_out(self) -> None:
+        line = self._line
+        if line.aside is None:
+            with line:
                 self._account_locked()
                 self._queue_locked()
+            return
+        with line.lock:
+            queued = self._queued
+            self._account_locked()
+            self._queue_locked()
+        if not queued:
+            line.aside(line.push)
 
     def when_room(self, job: Job) -> bool:
         """Runs the job, which must not wait, when there is room; False if there is now (and it was not taken)."""

@@ -56,6 +56,8 @@ class Line:
         self._on_stuck = on_stuck
         self._output = threading.Condition(self.lock)  # what a transport waits on that asks
         self._transport: Transport | None = None  # one that is handed its messages
+        self.aside: Callable[[Job], None] | None = None
+        """Has another thread send, for one that is to go on; None: it takes no longer than to ask for it."""
         self._sending = False  # it has not taken the last message
         self._finished = False
         self.reader = 0  # the thread that takes a message in: what it puts goes out together at the end
@@ -164,10 +166,19 @@ class Line:
             if pieces:
                 return b"".join(pieces)
 
-    def hand_to(self, transport: Transport) -> None:
-        """From now on messages are handed to a transport; nobody calls `next_message`."""
+    def hand_to(self, transport: Transport, aside: Callable[[Job], None] | None = None) -> None:
+        """From now on messages are handed to a transport; nobody calls `next_message`.
+
+        `aside` runs a job on another thread, where `send` of the transport takes the message in at the other side.
+        """
         with self:
             self._transport = transport
+            self.aside = aside
+
+    def push(self) -> None:
+        """Hands the transport what is ready."""
+        with self:
+            pass
 
     def sent(self) -> None:
         """The transport has taken its message, and takes the next."""

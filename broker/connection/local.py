@@ -23,7 +23,7 @@ from pathlib import Path
 from broker.connection.channels import addresses_of
 from broker.connection.engine import Connection
 from broker.connection.leading import Leading
-from broker.connection.workers import Workers
+from broker.connection.workers import Job, Workers
 from broker.errors import Overloaded
 
 __all__ = ["Entrance", "entrances", "join", "peer_name"]
@@ -40,8 +40,16 @@ def peer_name() -> str:
 
 def join(client: Connection, server: Connection, leading: Leading) -> None:
     """Joins two ends: from now on each receives what the other has to send, and ends when the other does."""
-    server.hand_to(_ToClient(server, client))
+    server.hand_to(_ToClient(server, client), _aside)
     client.hand_to(_ToServer(client, server, leading))
+
+
+def _aside(job: Job) -> None:
+    """Who makes the items of a stream goes on while a courier takes them in: what is made meanwhile goes together."""
+    try:
+        _couriers.submit(job)
+    except Overloaded:  # no thread but this one can be had
+        job()
 
 
 class _Way:
