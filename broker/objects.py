@@ -67,6 +67,8 @@ class Registration:
     """Keeps the order in which calls go to the executor."""
     paces: dict[str, float] = field(default_factory=dict, repr=False)
     """How many seconds the calls of each member hold their thread, on average."""
+    targets: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What `dispatch.express` knows of each member."""
     _single: Maker = field(default_factory=Maker, repr=False)
 
     @property

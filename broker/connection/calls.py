@@ -234,7 +234,9 @@ class PendingCall:
 class ServedCall(Protocol):
     """A call that arrived, as the side that serves it sees it. Every method may be called from any thread."""
 
-    request: CallRequest
+    @property
+    def request(self) -> CallRequest:
+        """What is asked."""
 
     @property
     def peer(self) -> str:
@@ -294,10 +296,21 @@ class ItemSink(Protocol):
 class IncomingCall:
     """A call that arrived on a connection."""
 
-    __slots__ = ("_cancelled", "_incoming", "_lock", "_on_cancel", "_replied", "_started", "id", "items", "request")
+    __slots__ = (
+        "_arguments", "_cancelled", "_incoming", "_lock", "_on_cancel", "_replied", "_request", "_started", "chain",
+        "codec", "id", "is_nested", "items", "oneway", "wire",
+    )  # fmt: skip
 
     def __init__(self, incoming: Incoming, call_id: int, call: Call, arguments: Encoded) -> None:
         self._incoming = incoming
+        self._arguments = arguments
+        self._request: CallRequest | None = None
+        self.wire = call
+        """The call as it arrived. `request` has it in full."""
+        self.codec = arguments.codec
+        self.chain = call.chain or new_chain()
+        self.is_nested = call.nested
+        self.oneway = call.oneway
         self._lock = threading.Lock()
         self._cancelled: str | None = None
         self._on_cancel: Callable[[str], None] | None = None
@@ -306,16 +319,26 @@ class IncomingCall:
         self.id = call_id
         self.items: ItemSender | None = None
         """Where they go, if the answer is a stream."""
-        self.request = CallRequest(
+
+    @property
+    def request(self) -> CallRequest:
+        """What is asked. It is made as somebody wants it."""
+        if self._request is None:
+            self._request = self._read_request()
+        return self._request
+
+    def _read_request(self) -> CallRequest:
+        call = self.wire
+        return CallRequest(
             object=call.object,
             member=call.member,
             kind=call.kind,
-            arguments=arguments,
-            chain=call.chain or new_chain(),
+            arguments=self._arguments,
+            chain=self.chain,
             depth=max(1, call.depth),
             deadline=_deadline_of(call),
             session=call.session,
-            oneway=call.oneway,
+            oneway=self.oneway,
             lane=call.lane,
             metadata=metadata_from_wire(call.metadata) if call.metadata else NO_METADATA,
             correlation_id=call.correlation_id,
@@ -339,21 +362,26 @@ class IncomingCall:
             self._incoming.started(self)
 
     def arguments(self, edge: Edge) -> tuple[tuple[object, ...], dict[str, object]]:
-        arguments = self.request.arguments
-        return codec(arguments.codec).decode_call(arguments, edge)
+        return codec(self.codec).decode_call(self._arguments, edge)
+
+    def arrived(self, arguments: Encoded) -> None:
+        """The big arguments have come that were announced."""
+        self._arguments = arguments
+        if self._request is not None:
+            self._request.arguments = arguments
 
     def answer(self, value: object, edge: Edge, *, raised: bool, kept: bool, metadata: Metadata) -> None:
-        if self.request.oneway:
+        if self.oneway:
             self._incoming.done(self)
             return  # nothing is encoded that nobody waits for
-        self.reply(codec(self.request.arguments.codec).encode(value, edge, "result"), raised, kept, metadata)
+        self.reply(codec(self.codec).encode(value, edge, "result"), raised, kept, metadata)
 
     def answer_bytes(self, data: bytes) -> None:
         self.reply(Encoded("", data, ()), False, False, {})
 
     def reply(self, value: Encoded, raised: bool, kept: bool, metadata: Metadata) -> None:
         """Answers with a value that is encoded. Raises MessageTooLargeError and CodecError, having answered nothing."""
-        if self.request.oneway:
+        if self.oneway:
             self._incoming.done(self)
             return
         self._incoming.check(value)
@@ -363,6 +391,10 @@ class IncomingCall:
             cost += _add_metadata(rest, metadata)
         if self._first("_replied"):
             self._incoming.reply(self, value, rest, cost)
+
+    def reply_small(self, value: Encoded) -> bool:
+        """Answers with a value that fits into its frame, and nothing else; False if it does not."""
+        return self._incoming.reply_small(self, value)
 
     def answer_stream(self, *, kept: bool, metadata: Metadata) -> ItemSender:
         self._incoming.check_takes_streams()
@@ -374,7 +406,7 @@ class IncomingCall:
 
     def refuse(self, refused: Refused, *, ran: bool = False, kept: bool = False) -> None:
         self.started()
-        if self.request.oneway:
+        if self.oneway:
             self._incoming.done(self)
         elif self.items is not None:
             self.items.fail(refused)

@@ -146,7 +146,8 @@ class Connection:
     @property
     def congested(self) -> bool:
         """Whether so much waits to be sent that no further call should start."""
-        return self._line.congested
+        line = self._line
+        return line.outbox.bytes > line.settings.outbox_limit
 
     @property
     def flushed(self) -> threading.Event:

@@ -16,10 +16,10 @@ from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import IncomingCall, check_chain
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
-from broker.connection.frames import encode_frame
+from broker.connection.frames import INLINE_LIMIT, encode_frame
 from broker.connection.item_sender import ItemSender
 from broker.connection.line import Line
-from broker.connection.outbox import ReadyFrame, is_inline, snapshot
+from broker.connection.outbox import FRAME_COST, ReadyFrame, is_inline, snapshot
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_all
 from broker.connection.writing import write_result_frame
@@ -57,6 +57,7 @@ class Incoming:
         self._highest = 0
         self._unstarted = 0  # calls that spent credit and have not started
         self._credit_to_return = 0
+        self._credit_step = max(1, line.settings.call_credit // 2)
         self._nested = 0
         self._last_call: int | None = None  # what we said in a GoAway
         self._ending_because: str | None = None  # the other side has left in order, and oneway calls of its are left
@@ -94,9 +95,9 @@ class Incoming:
         if refused is not None:
             self._turn_away(incoming, refused)
         elif call.arguments.sizes:
-            references = incoming.request.arguments.references
             key = (frame.id, False)
-            self._assemblies.begin(key, call.arguments, references, lambda value: self._arrived(incoming, value))
+            done = partial(self._arrived, incoming)
+            self._assemblies.begin(key, call.arguments, arguments.references, done)
         else:
             self._hand_on(incoming)
 
@@ -120,7 +121,7 @@ class Incoming:
         self._turned_away(refused)
 
     def _arrived(self, incoming: IncomingCall, arguments: Encoded) -> None:
-        incoming.request.arguments = arguments
+        incoming.arrived(arguments)
         self._hand_on(incoming)
 
     def on_cancel(self, frame: Frame) -> None:
@@ -166,13 +167,18 @@ class Incoming:
 
     def started(self, call: IncomingCall) -> None:
         """Gives the credit of a call back."""
-        if call.request.is_nested:
+        if call.is_nested:
             return
-        with self._line:
+        with self._line.lock:
             self._unstarted -= 1
             self._credit_to_return += 1
-            enough = self._credit_to_return >= max(1, self._line.settings.call_credit // 2)
-            if enough and self._line.ended_because is None:
+            enough = self._credit_to_return >= self._credit_step
+        if enough:
+            self._return_credit()
+
+    def _return_credit(self) -> None:
+        with self._line:
+            if self._credit_to_return and self._line.ended_because is None:
                 self._line.put_locked(Frame(credit=Credit(calls=self._credit_to_return)))
                 self._credit_to_return = 0
 
@@ -215,6 +221,27 @@ class Incoming:
             transfer = None if inline else self._line.outbox.transfer(call.id, True, value)
             self._line.send_locked(ReadyFrame(frame, cost), transfer)
 
+    def reply_small(self, call: IncomingCall, value: Encoded) -> bool:
+        """Queues, or sends, a result that goes into its frame; False if it does not."""
+        line = self._line
+        payload, buffers, references = value.payload, value.buffers, value.references
+        size, limit = len(payload), line.peer.max_message_size if line.peer is not None else 0
+        if buffers or references or size > INLINE_LIMIT or size > limit > 0:
+            return False
+        frame = write_result_frame(call.id, value, None)
+        with line.lock:
+            if self._calls.pop(call.id, None) is None:
+                return True  # the connection has ended
+            self._nested -= call.is_nested
+            transport = line.seize_locked(len(frame))
+            if transport is None:
+                line.send_locked(ReadyFrame(frame, FRAME_COST + size), None)
+        if transport is not None:
+            transport.send(frame)
+        else:
+            line.push()
+        return True
+
     def refuse(self, call: IncomingCall, frame: Frame, cost: int) -> None:
         """Queues the answer to a call that has no result."""
         with self._line:
@@ -230,7 +257,7 @@ class Incoming:
     def begin_stream(self, call: IncomingCall, frame: Frame, cost: int) -> ItemSender:
         """Queues the answer that items follow; the call is over as the end of the stream goes out."""
         credit = self._line.peer.item_credit if self._line.peer is not None else 0
-        codec_name = call.request.arguments.codec
+        codec_name = call.codec
         forget = partial(self._forget_locked, call)
         sender = ItemSender(self._line, self._exports, call.id, codec_name, credit, forget)
         with self._line:
@@ -242,7 +269,7 @@ class Incoming:
         return sender
 
     def _forget_locked(self, call: IncomingCall) -> None:
-        if self._calls.pop(call.id, None) is not None and call.request.is_nested:
+        if self._calls.pop(call.id, None) is not None and call.is_nested:
             self._nested -= 1
 
     # ---- the end
@@ -266,10 +293,10 @@ class Incoming:
         if not self._has_oneways_locked():
             return None
         self._ending_because = reason
-        return [call for call in self._calls.values() if not call.request.oneway]
+        return [call for call in self._calls.values() if not call.oneway]
 
     def _has_oneways_locked(self) -> bool:
-        return any(call.request.oneway for call in self._calls.values())
+        return any(call.oneway for call in self._calls.values())
 
     def end_locked(self) -> list[IncomingCall]:
         """Forgets all calls, and returns them to be cancelled."""

@@ -188,7 +188,15 @@ class Line:
     def taken_in(self) -> None:
         """The thread that read has taken its message in: what it has put goes out."""
         self.reader = 0
-        if self._transport is not None and (self.outbox.frames or self.outbox.in_turn or self.closing):
+        self.push()
+
+    def push(self) -> None:
+        """Sends what is ready, if the line is free."""
+        if (
+            self._transport is not None
+            and not self._sending
+            and (self.outbox.frames or self.outbox.in_turn or self.closing)
+        ):
             with self:
                 pass
 

@@ -32,6 +32,10 @@ class Admission:
         """Whether `refusal` has to be asked on a worker."""
         return self._authorize is not None
 
+    def accepts(self, codec: str) -> bool:
+        """Whether calls may come in that codec."""
+        return codec in self._codecs
+
     def refusal(self, job: Job) -> Refused | None:
         """Why the call is not carried out; else the job knows its object and its member."""
         request = job.call.request

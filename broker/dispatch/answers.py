@@ -83,7 +83,7 @@ class Answers:
         if job.call.request.oneway:
             run_aside(lambda: _log.warning("oneway call refused: %s", refused.message))
         self._refuse(job, refused, ran=ran)
-        self._done(job)
+        self.done(job)
 
     def _refuse(self, job: Job, refused: Refused, *, ran: bool, kept: bool = False) -> None:
         self._tally.refused(refused.reason)
@@ -149,9 +149,10 @@ class Answers:
             refused = Refused(Reason.INTERNAL, f"the answer failed: {type(error).__name__}: {error}")
             self._refuse(job, refused, ran=True, kept=kept)
         finally:
-            self._done(job)
+            self.done(job)
 
-    def _done(self, job: Job) -> None:
+    def done(self, job: Job) -> None:
+        """The call is answered: lets go of it."""
         if job.timer is not None:
             job.timer.cancel()
             if job.context is not None and job.context.cancelled:  # the method saw its time end before the timer did

@@ -16,7 +16,9 @@ class Arrivals:
         self._dispatcher = dispatcher
 
     def incoming(self, call: IncomingCall) -> None:
-        self._dispatcher.dispatch(call, self._client(call), call.connection)
+        client = self._client(call)
+        if not self._dispatcher.express.takes(call, client):
+            self._dispatcher.dispatch(call, client, call.connection)
 
     def turned_away(self, refused: Refused) -> None:
         self._dispatcher.turned_away(refused)
@@ -28,7 +30,7 @@ class Arrivals:
         self._dispatcher.connection_ended(connection)
 
     def _client(self, call: IncomingCall) -> Client:
-        codec, connection = call.request.arguments.codec, call.connection
+        codec, connection = call.codec, call.connection
         client: Client | None = connection.known.get(codec)
         if client is None:
             peer = connection.peer

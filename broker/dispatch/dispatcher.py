@@ -23,6 +23,7 @@ from broker.dispatch.admission import Admission, Authorize
 from broker.dispatch.answers import Answers
 from broker.dispatch.around import AroundCalls
 from broker.dispatch.execution import Execution
+from broker.dispatch.express import Express
 from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.statistics import Stats, Tally
@@ -67,6 +68,10 @@ class Dispatcher:
         self._execution = Execution(
             self._under_way, self._scheduler, self._answers, edge, loop, around_calls, self._admission, self._tally
         )
+        self.express = Express(
+            objects, self._under_way, self._execution, self._answers, self.leading, self._tally, edge,
+            self._admission, around_calls,
+        )  # fmt: skip
 
     # ---- the daemon's life
 

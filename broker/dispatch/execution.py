@@ -33,7 +33,7 @@ from broker.exposure import Member, bind_arguments
 from broker.loop import run_on
 from broker.objects import Registration, SessionState
 
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})  # surely no awaitables
+PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})  # surely no awaitables
 _log = logging.getLogger("broker")
 
 
@@ -131,13 +131,20 @@ class Execution:
         variables = contextvars.copy_context()
         try:
             result = variables.run(self._carry_out, registration, member, job, args, kwargs)
-            if type(result) not in _PLAIN and inspect.isawaitable(result):
-                self._await(job, result, variables, partial(self._awaited, job, variables))
-                return
         except BaseException as error:  # whatever a method raises is its result
             self._answers.finish(job, error, raised=True)
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise  # Ctrl-C, in a nested call: it was meant for the program that waits
+        else:
+            self.conclude(job, result, variables)
+
+    def conclude(self, job: Job, result: object, variables: contextvars.Context) -> None:
+        """Answers with what a member returned, or with what comes of it."""
+        if type(result) not in PLAIN and inspect.isawaitable(result):
+            try:
+                self._await(job, result, variables, partial(self._awaited, job, variables))
+            except RuntimeError as error:  # the loop is closed
+                self._answers.finish(job, error, raised=True)
         else:
             self._finish(job, result, variables)
 
@@ -164,8 +171,7 @@ class Execution:
     def _begin(self, job: Job) -> CallContext:
         """From now on the call has a context, and its time runs out."""
         context = job.context = self._context(job)
-        if job.cancelled is not None:
-            context.cancel()
+        job.tell(context)
         if context.deadline is not None:
             job.timer = timers.call_at(context.deadline, lambda: job.cancel("the time of the call is over"))
         return context
@@ -281,12 +287,12 @@ class Execution:
             chain=request.chain,
             depth=request.depth,
             deadline=request.deadline,
-            session=_SessionResources(self._under_way, job) if job.caller is not None else None,
+            session=SessionOfJob(self._under_way, job) if job.caller is not None else None,
             oneway=request.oneway,
         )
 
 
-class _SessionResources:
+class SessionOfJob:
     """What `current_context` tracks: the session keeps something from the first resource on."""
 
     __slots__ = ("_job", "_under_way")

@@ -55,6 +55,11 @@ class Job:
         for stop in self.stops:
             stop()
 
+    def tell(self, context: CallContext) -> None:
+        """The call has a context from now on: it is told if the call was cancelled before."""
+        if self.cancelled is not None:
+            context.cancel()
+
     def on_stop(self, stop: Callable[[], None]) -> None:
         """Calls the function when the job is cancelled; at once if it is. It must not wait; twice is harmless."""
         self.stops.append(stop)

@@ -27,6 +27,17 @@ _QUICK = 0.0003
 _WEIGHT = 0.1  # of the last call in that average
 
 
+def is_quick(registration: Registration, member: str) -> bool:
+    """Whether calls of a member take so little time that the thread that brings them may run them."""
+    return registration.paces.get(member, 0.0) < _QUICK
+
+
+def remember_pace(registration: Registration, member: str, took: float) -> None:
+    """Remembers how long a call took, in seconds. Of two at once one may be forgotten."""
+    before = registration.paces.get(member, 0.0)
+    registration.paces[member] = before + (took - before) * _WEIGHT
+
+
 class _Task:
     """A step of a call, as a worker runs it. Callers get busy workers in turn."""
 
@@ -55,9 +66,7 @@ class _TimedTask(_Task):
         self._step(job)
         took = time.perf_counter() - began
         assert job.registration is not None
-        member, paces = job.call.request.member, job.registration.paces
-        before = paces.get(member, 0.0)
-        paces[member] = before + (took - before) * _WEIGHT
+        remember_pace(job.registration, job.call.request.member, took)
 
 
 class Scheduler:
@@ -188,7 +197,7 @@ class Scheduler:
         if executor is not None:
             registration.handing_over.enter(lambda: self._hand_over_later(job, registration, executor, run))
             return
-        quick = registration.paces.get(job.call.request.member, 0.0) < _QUICK
+        quick = is_quick(registration, job.call.request.member)
         try:
             self._threads.submit(_TimedTask(job, run), quick=quick)
         except Overloaded as error:

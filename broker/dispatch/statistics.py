@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from broker._pb.broker_pb2 import Call
@@ -100,6 +100,11 @@ class Tally:
         self._unary = Counter()
         self._errors = NamedCounters()
         self._refused = NamedCounters()
+
+    @property
+    def count_method(self) -> Callable[[], int]:
+        """Counts a call of a method that somebody waits for."""
+        return self._kinds[Call.METHOD].add
 
     def arrived(self, request: CallRequest, *, unary: bool) -> None:
         kind = self._kinds.get(request.kind)

@@ -58,6 +58,14 @@ class UnderWay:
                 timers.call_later(1.0, self._tell_that_calls_wait)
             return False
 
+    def add_running(self, job: Job) -> bool:
+        """Takes a call that may run at once; False if no call may."""
+        with self._lock:
+            if self._held is not None or self.draining:
+                return False
+            self._jobs.add(job)
+            return True
+
     def _tell_that_calls_wait(self) -> None:
         held, location = len(self._held or ()), self._location
         if held:

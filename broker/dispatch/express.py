@@ -1,0 +1,177 @@
+"""The short road of a plain call: a method of an object, called with arguments and nothing else.
+
+It is what nearly all calls are, and most of what they cost is the steps between their arrival and their answer. So what
+the long road asks of every call (`admission`, `scheduling`, `execution`, `answers`) is asked here of the method, once,
+and of the call in a few lines. Whatever turns out not to be plain, before or after the method has run, takes the long
+road from there.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from broker._pb.broker_pb2 import Call
+from broker.codecs import Edge, codec
+from broker.connection.calls import IncomingCall
+from broker.connection.engine import Connection
+from broker.connection.leading import Leading
+from broker.context import CallContext, Client
+from broker.dispatch.admission import Admission
+from broker.dispatch.answers import Answers
+from broker.dispatch.around import AroundCalls
+from broker.dispatch.execution import PLAIN, Execution, SessionOfJob
+from broker.dispatch.job import Job
+from broker.dispatch.scheduling import is_quick, remember_pace
+from broker.dispatch.statistics import Tally
+from broker.dispatch.under_way import UnderWay
+from broker.errors import CodecError
+from broker.objects import ObjectTable, Registration
+from broker.signatures import Arity
+
+_CODEC = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A method that plain calls may go to."""
+
+    method: Callable[..., Any]
+    arity: Arity
+
+
+def target_of(registration: Registration, name: str) -> Target | None:
+    """The method of that name, if calls of it need nothing that this road does not have."""
+    member = registration.table.members.get(name)
+    if member is None or member.kind != "method" or member.oneway or member.is_async or member.stream:
+        return None
+    plain = registration.gate.is_open and registration.executor is None and not registration.is_class
+    if not plain or member.arity is None:
+        return None
+    return Target(member.bind(registration.target), member.arity)
+
+
+class Express:
+    """The short road of one daemon. Every method may be called from any thread, and none waits."""
+
+    def __init__(
+        self,
+        objects: ObjectTable,
+        under_way: UnderWay,
+        execution: Execution,
+        answers: Answers,
+        leading: Leading,
+        tally: Tally,
+        edge: Edge,
+        admission: Admission,
+        around: AroundCalls,
+    ) -> None:
+        self.under_way = under_way
+        self.execution = execution
+        self.answers = answers
+        self.edge = edge
+        self.codec = codec(_CODEC)
+        self._objects = objects
+        self._leading = leading
+        self._count = tally.count_method
+        # Functions of users are asked about no call here, neither before it nor around it.
+        self._is_open = not admission.runs_user_code and not around and admission.accepts(_CODEC)
+
+    def takes(self, call: IncomingCall, client: Client) -> bool:
+        """Takes a call, if it is plain; called by the thread that reads. The limits for calls are not asked about."""
+        wire = call.wire
+        if not self._is_open or wire.kind != Call.METHOD or wire.depth != 1 or call.codec != _CODEC:
+            return False
+        if wire.oneway or wire.lane or wire.HasField("timeout_us") or wire.metadata or wire.correlation_id:
+            return False
+        registration, name = self._objects.find(wire.object), wire.member
+        if registration is None or not is_quick(registration, name):
+            return False
+        try:
+            target = registration.targets[name]
+        except KeyError:
+            target = target_of(registration, name)
+            if name in registration.table.members:
+                registration.targets[name] = target
+        if target is None:
+            return False
+        job = PlainCall(call, client, call.connection, registration=registration)
+        job.member = registration.table.members[name]
+        job.express, job.target = self, target
+        call.on_cancel(job.cancel)
+        if not self.under_way.add_running(job):
+            return False
+        self._count()
+        self._leading.submit(job, quick=True)
+        return True
+
+
+class PlainCall(Job):
+    """A plain call on its way. To call it is to carry it out."""
+
+    __slots__ = ("express", "target")
+
+    call: IncomingCall
+    express: Express
+    target: Target
+
+    @property
+    def owner(self) -> Connection | None:
+        """In whose turn a worker runs it."""
+        return self.caller
+
+    def __call__(self) -> None:
+        began = time.perf_counter()
+        self._carry_out()
+        assert self.registration is not None
+        remember_pace(self.registration, self.call.wire.member, time.perf_counter() - began)
+
+    def _carry_out(self) -> None:
+        express, target, call = self.express, self.target, self.call
+        try:
+            args, kwargs = call.arguments(express.edge)
+        except CodecError:
+            express.execution.run(self)
+            return
+        if self.cancelled is not None or not target.arity.surely_accepts(args, kwargs):
+            express.execution.run(self)
+            return
+        self.started = True
+        call.started()
+        wire, chain = call.wire, call.chain
+        context = self.context = CallContext(
+            self.client, wire.object, wire.member, chain=chain, correlation=chain,
+            session=SessionOfJob(express.under_way, self),
+        )  # fmt: skip
+        self.tell(context)
+        variables = contextvars.copy_context()
+        try:
+            result = variables.run(_call, context, target.method, args, kwargs)
+        except BaseException as error:  # whatever a method raises is its result
+            express.answers.finish(self, error, raised=True)
+            return
+        if not self._answer(express, context, result):
+            express.execution.conclude(self, result, variables)
+
+    def _answer(self, express: Express, context: CallContext, result: object) -> bool:
+        """Answers with a plain result; False if there is more to it."""
+        if type(result) not in PLAIN or context.outgoing_metadata or express.under_way.keeps(self):
+            return False
+        try:
+            value = express.codec.encode(result, express.edge, "result")
+        except CodecError:
+            return False
+        if not self.call.reply_small(value):
+            return False
+        express.answers.done(self)
+        return True
+
+
+def _call(
+    context: CallContext, method: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> object:
+    context.enter()  # to be left with the context variables of this call
+    return method(*args, **kwargs)
