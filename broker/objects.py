@@ -189,6 +189,10 @@ class Sessions:
         sessions = self._states.get(connection) if self._states else None
         return sessions.get(number) if sessions is not None else None
 
+    def are_there(self, connection: Hashable) -> bool:
+        """Whether any session of a connection has something to keep."""
+        return connection in self._states
+
     def open(self, connection: Hashable, number: int) -> SessionState:
         """The state of a session, made if there is none."""
         with self._lock:

@@ -30,7 +30,7 @@ _FRAME_CHUNK = b"\x82\x01"
 _CHUNK_DATA = 0x0A
 _BY_HAND = 32 << 10
 _MAX_UINT64 = (1 << 64) - 1
-_ONE_BYTE = [bytes((number,)) for number in range(0x80)]
+ONE_BYTE = [bytes((number,)) for number in range(0x80)]
 
 
 class ChunkFrame(NamedTuple):
@@ -127,7 +127,7 @@ def _chunk(body: memoryview) -> ChunkFrame | None:
 def varint(number: int) -> bytes:
     """A number as protobuf writes it. Raises ValueError for a negative one."""
     if 0 <= number < 0x80:
-        return _ONE_BYTE[number]
+        return ONE_BYTE[number]
     if 0 < number < 0x4000:
         return bytes((number & 0x7F | 0x80, number >> 7))
     out = bytearray()

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from broker._pb.broker_pb2 import Call, Result
 from broker.codecs import Encoded
-from broker.connection.frames import INLINE_LIMIT, varint
+from broker.connection.frames import INLINE_LIMIT, ONE_BYTE, varint
 from broker.connection.outbox import wire_value
 
 _FRAMES_FRAME = b"\x0a"
@@ -48,7 +48,8 @@ def write_call_frame(call_id: int, call: bytes, timeout_us: int | None) -> bytes
 def write_result_frame(call_id: int, value: Encoded, rest: Result | None) -> bytes:
     """The frame of a result; `rest` is what the Result has beside its value."""
     written = write_value(value)
-    result = b"".join((_RESULT_VALUE, varint(len(written)), written))
+    size = len(written)
+    result = b"".join((_RESULT_VALUE, ONE_BYTE[size] if size < 0x80 else varint(size), written))
     if rest is not None:
         result += rest.SerializeToString()
     number, length = varint(call_id), varint(len(result))
@@ -61,7 +62,8 @@ def write_value(value: Encoded) -> bytes:
     codec, payload, buffers, references = value
     if buffers or references or len(payload) > INLINE_LIMIT:
         return wire_value(value).SerializeToString()
-    return b"".join((_codec(codec), _ENCODED_PAYLOAD, varint(len(payload)), payload))
+    size = len(payload)
+    return b"".join((_codec(codec), _ENCODED_PAYLOAD, ONE_BYTE[size] if size < 0x80 else varint(size), payload))
 
 
 @lru_cache(maxsize=4096)

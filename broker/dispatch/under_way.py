@@ -124,7 +124,9 @@ class UnderWay:
     def keeps(self, job: Job) -> bool:
         """Whether something is kept for the session of the call."""
         caller = job.caller
-        return caller is not None and self._sessions.find(caller, job.call.request.session) is not None
+        if caller is None or not self._sessions.are_there(caller):
+            return False
+        return self._sessions.find(caller, job.call.request.session) is not None
 
     def session_of(self, job: Job) -> SessionState | None:
         """What is kept for the session of the call, made if there is nothing; None for a unary caller."""
