@@ -48,8 +48,7 @@ def write_call_frame(call_id: int, call: bytes, timeout_us: int | None) -> bytes
 def write_result_frame(call_id: int, value: Encoded, rest: Result | None) -> bytes:
     """The frame of a result; `rest` is what the Result has beside its value."""
     written = write_value(value)
-    size = len(written)
-    result = b"".join((_RESULT_VALUE, ONE_BYTE[size] if size < 0x80 else varint(size), written))
+    result = b"".join((_RESULT_VALUE, varint(len(written)), written))
     if rest is not None:
         result += rest.SerializeToString()
     number, length = varint(call_id), varint(len(result))
