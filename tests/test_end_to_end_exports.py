@@ -26,6 +26,8 @@ from broker.connection.chains import new_chain
 from broker.connection.client import ClientConnection, Place, pool
 from broker.connection.engine import Connection, Settings
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 Run = Callable[..., Any]
 SOON = 20.0
 
@@ -666,14 +668,14 @@ def test_it_lives_while_the_other_side_holds_it_and_no_longer(hub: Any, daemon: 
 def test_passed_and_dropped_they_leave_nothing_behind(hub: Any, daemon: broker.Daemon) -> None:
     for number in range(200):
         hub.call_now(broker.export(lambda number=number: number))
-    eventually(lambda: (references(daemon), given(hub)) == (0, 0))
+    eventually(lambda: (references(daemon), given(hub)) == (0, 0), 5)
     kept = broker.export(double)
     threads = [threading.Thread(target=lambda: [hub.call_now(kept, 1) for _ in range(10)]) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(SOON)
-    eventually(lambda: (references(daemon), given(hub)) == (0, 0))
+    eventually(lambda: (references(daemon), given(hub)) == (0, 0), 5)
 
 
 def test_the_connection_stays_while_an_export_of_either_side_lives(

@@ -41,6 +41,34 @@ VALID = [
     ("PYROMETA:b,a@localhost:9090", "BROKERMETA:a,b@localhost:9090", "BROKERMETA", "a,b", "localhost", 9090, None),
 ]
 
+EXPORTED = "BROKER:@7@./c:0123456789abcdef"
+
+
+def test_the_uri_of_an_exported_object() -> None:
+    uri = URI.exported(7, "0123456789abcdef")
+    assert str(uri) == EXPORTED
+    assert uri == URI(EXPORTED) == pickle.loads(pickle.dumps(uri)) == URI(uri)
+    assert (uri.protocol, uri.object, uri.connection, uri.location) == (
+        "BROKER", "@7", "0123456789abcdef", "./c:0123456789abcdef"
+    )  # fmt: skip
+    assert (uri.host, uri.port, uri.socket_path) == (None, None, None)
+    assert uri != URI.exported(8, "0123456789abcdef")
+    assert uri != URI.exported(7, "0123456789abcdee")
+    with pytest.raises(InvalidURI):
+        uri.with_object("warehouse")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["BROKER:@@./c:0f", "BROKER:@7@./c:", "BROKER:@7@./c:xyz", "BROKER:@7@localhost:1", "BROKER:@7", "BROKER:a@./c:0f",
+     "BROKERNAME:@7@./c:0f", f"BROKER:@{'9' * 21}@./c:0f", "BROKER:@-7@./c:0f", "BROKER:@7@./c:0f\n",
+     "BROKER:@٣@./c:0f"],
+)  # fmt: skip
+def test_what_is_no_uri_of_an_exported_object(text: str) -> None:
+    with pytest.raises(InvalidURI):
+        URI(text)
+
+
 FORMS = "write BROKER:<object id>@<host>:<port>, BROKERNAME:"
 
 INVALID = [

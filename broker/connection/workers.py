@@ -34,7 +34,7 @@ def owner_of(job: Job) -> Hashable:
 
 
 class _Seat:
-    """Where an idle thread waits for its next job."""
+    """Where a thread finds its next job, and waits for it while it is idle."""
 
     __slots__ = ("job", "woken")
 
@@ -42,6 +42,11 @@ class _Seat:
         self.job: Job | None = None
         self.woken = threading.Lock()
         self.woken.acquire()
+
+    def take(self) -> Job | None:
+        """The job; what it holds is not held here as well."""
+        job, self.job = self.job, None
+        return job
 
 
 class Workers:
@@ -111,8 +116,10 @@ class Workers:
         if seat is not None:
             seat.woken.release()
             return
+        seat = _Seat()
+        seat.job = job
         try:
-            threading.Thread(target=self._work, args=(job,), name=f"{self.name}-{self._threads}", daemon=True).start()
+            threading.Thread(target=self._work, args=(seat,), name=f"{self.name}-{self._threads}", daemon=True).start()
         except RuntimeError as error:  # the system's limit, or the interpreter is ending
             self._give_up(job, error)
 
@@ -143,8 +150,8 @@ class Workers:
         """How many threads there are."""
         return self._threads
 
-    def _work(self, job: Job | None) -> None:
-        seat = _Seat()
+    def _work(self, seat: _Seat) -> None:
+        job = seat.take()
         while job is not None:
             run_safely(job)
             del job  # what it holds is not held by an idle thread
@@ -157,7 +164,6 @@ class Workers:
             if self._closed:
                 self._threads -= 1
                 return None
-            seat.job = None
             self._idle.append(seat)
         if not seat.woken.acquire(timeout=IDLE_SECONDS):
             with self._lock:
@@ -166,7 +172,7 @@ class Workers:
                     self._threads -= 1
                     return None
             seat.woken.acquire()  # it was given a job just now
-        return seat.job
+        return seat.take()
 
 
 def run_safely(job: Job) -> None:

@@ -48,6 +48,28 @@ def test_jobs_run_at_the_same_time_up_to_the_limit() -> None:
     assert workers.threads <= 4
 
 
+def test_an_idle_thread_holds_nothing_of_the_job_that_it_ran() -> None:
+    workers = Workers(2, "test")
+    gone = Count(2)
+
+    class Holding:
+        def __init__(self, ran: threading.Event) -> None:
+            self.ran = ran
+
+        def __call__(self) -> None:
+            self.ran.set()
+
+        def __del__(self) -> None:
+            gone()
+
+    for _ in range(2):  # by a new thread, and by one that was idle
+        ran = threading.Event()
+        workers.submit(Holding(ran))
+        assert ran.wait(10)
+    assert gone.reached.wait(5)
+    assert workers.threads
+
+
 def test_jobs_start_in_the_order_given() -> None:
     workers = Workers(1, "test")
     order: list[int] = []
