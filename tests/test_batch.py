@@ -97,6 +97,13 @@ def outcomes(results: Any) -> list[Any]:
             found.append(error)
 
 
+def until_nothing_is_under_way(daemon: broker.Daemon) -> None:
+    give_up = time.monotonic() + SOON
+    while daemon.stats().under_way:
+        assert time.monotonic() < give_up
+        time.sleep(0.001)
+
+
 def test_calls_are_made_when_the_batch_is_called(proxy: Any, account: Account) -> None:
     batch = broker.Batch(proxy)
     assert batch.add(5) is None
@@ -248,14 +255,13 @@ def test_one_deadline_for_all(daemon: broker.Daemon, account: Account) -> None:
         proxy._broker.set("timeout", 0.2)
         batch = broker.Batch(proxy)
         batch.add(1)
-        batch.wait()
+        batch.until_cancelled()
         batch.add(2)
         with pytest.raises(errors.CallTimeout, match=r"a batch of 3 calls of 'account' at .* of 0.2 s") as caught:
             batch()
         assert caught.value.may_have_run
-    account.leave.set()
-    with broker.Proxy(daemon.uri_for(account)) as proxy:
-        assert proxy.list_entries() == [1]
+    until_nothing_is_under_way(daemon)
+    assert account.entries == [1]
 
 
 def test_a_batch_inside_a_call_of_a_batch(proxy: Any, account: Account, daemon: broker.Daemon) -> None:
@@ -410,13 +416,6 @@ def test_batches_of_one_thread_are_on_their_way_together_and_start_in_order(prox
     counts = [count for each in pending for count in each.result(SOON)]
     assert sorted(counts) == list(range(1, 1001))
     assert list(proxy.list_entries()) is not None
-
-
-def until_nothing_is_under_way(daemon: broker.Daemon) -> None:
-    give_up = time.monotonic() + SOON
-    while daemon.stats().under_way:
-        assert time.monotonic() < give_up
-        time.sleep(0.001)
 
 
 def test_cancelling_the_future_stops_the_calls_that_were_not_made(
