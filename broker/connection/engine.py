@@ -293,6 +293,8 @@ class Connection:
 
     def _take(self, frame: Frame | ChunkFrame) -> None:
         if type(frame) is ChunkFrame:
+            if self._line.peer is None:
+                raise ProtocolError("the first frame was chunk, not the introduction")
             self._on_chunk(frame)
             return
         assert isinstance(frame, Frame)

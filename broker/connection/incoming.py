@@ -125,7 +125,7 @@ class Incoming:
         self._hand_on(incoming)
 
     def on_cancel(self, frame: Frame) -> None:
-        if frame.reply or frame.id > self._highest:
+        if frame.reply or not self.has_got(frame.id):
             raise ProtocolError(f"call {frame.id} was cancelled and was never made")
         reason = frame.cancel.reason or "cancelled"
         function = None
