@@ -11,27 +11,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker._pb.broker_pb2 import (
+    Batch,
     Call,
     Cancel,
     Chunk,
     Close,
     Credit,
     Encoded,
+    End,
     Frame,
     GoAway,
     Item,
     Open,
     Opened,
     Ping,
+    Reference,
     Refusal,
     Release,
     Result,
 )
 from broker.codecs import Encoded as Value
+from broker.codecs import PlainEdge
 from broker.connection import chains, engine, incoming
 from broker.connection.calls import IncomingCall, Outcome
 from broker.connection.engine import Connection, Settings
 from broker.connection.frames import MESSAGE_LIMIT, ChunkFrame, decode_frames
+from broker.connection.item_sender import ItemSender
 from broker.connection.refusals import Reason, Refused
 from broker.errors import CodecError, MessageTooLargeError
 from tests.connection.conftest import (
@@ -1195,21 +1200,31 @@ texts = st.text(max_size=5)
 values = st.builds(
     Encoded, codec=st.sampled_from(["json", "", "x"]), payload=st.binary(max_size=20),
     sizes=st.lists(st.sampled_from([0, 1, 3, 2**40, 2**64 - 1]), max_size=3),
+    references=st.lists(st.builds(Reference, number=numbers, returned=st.booleans()), max_size=2),
 )  # fmt: skip
+edges = st.sampled_from([0, 1, 2, 5, 2**32 - 1])
 kinds = st.one_of(
     st.builds(lambda c: {"call": c}, st.builds(
         Call, object=texts, member=texts, arguments=values, oneway=st.booleans(), nested=st.booleans(),
         depth=st.integers(0, 3), chain=st.sampled_from([b"", bytes(16), b"x"]), lane=numbers,
+        kind=st.sampled_from([0, *Call.Kind.values(), 99]),
+        batch=st.builds(Batch, members=st.lists(texts, max_size=2), calls=st.lists(edges, max_size=3)),
         timeout_us=st.sampled_from([None, 0, 1, 2**64 - 1]))),
     st.builds(lambda r: {"result": r}, st.builds(Result, value=values, raised=st.booleans(), kept=st.booleans())),
     st.builds(lambda r: {"result": Result(failed=r)}, st.builds(Refusal, reason=texts)),
+    st.just({"result": Result(stream=True)}),
+    st.builds(lambda v, c: {"item": Item(value=v, count=c)}, values, edges),
+    st.builds(lambda v, r: {"end": End(value=v, raised=r)}, values, st.booleans()),
+    st.just({"end": End(failed=Refusal(reason="CANCELLED"))}),
     st.builds(lambda r: {"refused": r}, st.builds(Refusal, reason=st.sampled_from(["", "DRAINING", "CODEC"]))),
     st.builds(lambda d: {"chunk": Chunk(data=d)}, st.binary(max_size=4)),
     st.builds(lambda c, b: {"credit": Credit(calls=c, bytes=b)}, numbers, numbers),
+    st.builds(lambda i, t: {"credit": Credit(items=i, taken=t)}, edges, edges),
+    st.builds(lambda c: {"release": Release(count=c)}, edges),
     st.builds(lambda n, e: {"goaway": GoAway(last_call=n, protocol_error=e)}, numbers, st.booleans()),
     st.sampled_from([
         {"cancel": Cancel(reason="x")}, {"close": Close()}, {"ping": Ping(nonce=1)}, {"pong": Ping(nonce=1)},
-        {"open": Open()}, {"item": Item()}, {"release": Release()}, {"hello": hello()}, {"welcome": hello()}, {},
+        {"open": Open()}, {"opened": Opened()}, {"hello": hello()}, {"welcome": hello()}, {},
     ]),
 )  # fmt: skip
 frames = st.builds(
@@ -1221,7 +1236,9 @@ steps = st.one_of(
     st.builds(message, frames, frames),
     st.builds(message, frames),
     st.binary(max_size=30),
-    st.sampled_from(["call", "nested", "big", "oneway", "cancel", "take", "answer", "go away", "close"]),
+    st.sampled_from(
+        ["call", "nested", "big", "oneway", "cancel", "take", "answer", "stream", "items", "go away", "close"]
+    ),
 )
 
 
@@ -1230,9 +1247,11 @@ steps = st.one_of(
 def test_whatever_arrives_nothing_is_raised_and_nothing_hangs(arriving: list[bytes | str], accepts: bool) -> None:
     recorder = Recorder()
     connection = Connection(Settings(call_credit=3), recorder, accepts=accepts)
-    introduction = {"hello": hello()} if accepts else {"welcome": hello()}
+    known = hello(item_credit=3, features=["batches", "exports"])
+    introduction = {"hello": known} if accepts else {"welcome": known}
     connection.receive(message(Frame(**introduction)))  # type: ignore[arg-type]
     calls = []
+    senders: list[ItemSender] = []
     for step in arriving:
         if isinstance(step, bytes):
             connection.receive(step)
@@ -1245,6 +1264,11 @@ def test_whatever_arrives_nothing_is_raised_and_nothing_hangs(arriving: list[byt
             connection.next_message(timeout=0)
         elif step == "answer" and recorder.calls:
             answer(recorder.calls.pop())
+        elif step == "stream" and recorder.calls and not recorder.calls[-1].request.oneway:
+            senders.append(recorder.calls.pop().answer_stream(kept=False, metadata={}))
+        elif step == "items":
+            for sender in senders:
+                sender.put(1, PlainEdge())
         elif step == "go away":
             connection.go_away("over")
         elif step == "close":
@@ -1253,6 +1277,8 @@ def test_whatever_arrives_nothing_is_raised_and_nothing_hangs(arriving: list[byt
         assert all(call.outcome is not None or call.abandoned for call in calls)
         assert recorder.ended == [connection]
     connection.lost("the test is over")
+    for sender in senders:
+        sender.fail(Refused(Reason.CANCELLED, ""))
     assert all(call.outcome is not None or call.abandoned for call in calls)
     assert not connection.busy
     for call in calls:
