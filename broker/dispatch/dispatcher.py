@@ -60,7 +60,7 @@ class Dispatcher:
         self._location = objects.location
         self._tally = Tally()
         self._admission = Admission(objects, codecs, authorize)
-        self._under_way = UnderWay(sessions, objects.location)
+        self._under_way = UnderWay(sessions, objects.location, min(max_calls, max_calls_per_connection))
         self.leading = Leading(workers)
         self._scheduler = Scheduler(self.leading, self._refuse)
         self._answers = Answers(self._under_way, self._scheduler, edge, self._tally)

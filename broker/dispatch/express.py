@@ -81,7 +81,7 @@ class Express:
         self._is_open = not admission.runs_user_code and not around and admission.accepts(_CODEC)
 
     def takes(self, call: IncomingCall, client: Client) -> bool:
-        """Takes a call, if it is plain; called by the thread that reads. The limits for calls are not asked about."""
+        """Takes a call, if it is plain; called by the thread that reads."""
         wire = call.wire
         if not self._is_open or wire.kind != Call.METHOD or wire.depth != 1 or call.codec != _CODEC:
             return False

@@ -26,8 +26,10 @@ class UnderWay:
     `_lock` guards all that changes in here. Nothing of a user runs under it: sessions are closed aside.
     """
 
-    def __init__(self, sessions: Sessions, location: str) -> None:
+    def __init__(self, sessions: Sessions, location: str, few: int) -> None:
+        """While fewer than so many calls are under way, no limit is reached."""
         self.draining = False
+        self._few = few
         self._sessions = sessions
         self._location = location
         self._lock = threading.Lock()
@@ -59,9 +61,9 @@ class UnderWay:
             return False
 
     def add_running(self, job: Job) -> bool:
-        """Takes a call that may run at once; False if no call may."""
+        """Takes a call that may run at once; False if no call may, or limits have to be asked about."""
         with self._lock:
-            if self._held is not None or self.draining:
+            if self._held is not None or self.draining or len(self._jobs) >= self._few:
                 return False
             self._jobs.add(job)
             return True
