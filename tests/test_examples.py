@@ -18,17 +18,20 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FEATURES = [
+    "async",
     "attributes",
     "autoproxy",
     "batch",
     "callback",
     "cancellation",
     "exceptions",
+    "futures",
     "instancemodes",
     "instrument",
     "oneway",
     "pickle-optin",
     "telemetry",
+    "webapp",
 ]
 
 # What tests get from the fixture: run(None, script, arguments…, environment={…}) starts a program.
@@ -187,6 +190,32 @@ def test_the_stock_market_runs_on_when_a_viewer_is_killed(run_program: Run) -> N
 # ---- one feature each
 
 EXPECTED: dict[str, list[str]] = {
+    "async": [
+        "served:\n    a pot of Assam\n    a pot of Sencha\n    a pot of Oolong\n",
+        "all in the time of two: True",
+        "the menu: Assam, Sencha, Oolong",
+        "a cup costs 4",
+        "no time for Pu-erh\npoured away: True\n",
+        "5000 calls at once: True with more threads: False",
+        "for a friend: a pot of Sencha",
+    ],
+    "futures": [
+        "the brightest: Sirius with -1.46",
+        "six looks took less than two: True",
+        "Vega: 0.03",
+        "Nemesis: there is no Nemesis tonight",
+        "found: a comet in the south",
+        "cancelled: [True, True, True]",
+        "broken off at the observatory: 3",
+    ],
+    "webapp": [
+        "the page: <h1>The shop</h1><ul><li>3 x kettle</li><li>12 x cup</li></ul>",
+        "a kettle is sold, 2 left",
+        "a cup is sold, 2 left",
+        "no sale: there is no teapot left",
+        "the page: <h1>The shop</h1><ul><li>2 x kettle</li><li>2 x cup</li></ul>",
+        "visits: 11",
+    ],
     "attributes": [
         "target: 20.0",
         "target, once set: 22.5",
