@@ -175,11 +175,6 @@ class Line:
             self._transport = transport
             self.aside = aside
 
-    def push(self) -> None:
-        """Hands the transport what is ready."""
-        with self:
-            pass
-
     def sent(self) -> None:
         """The transport has taken its message, and takes the next."""
         with self:
