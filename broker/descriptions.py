@@ -78,12 +78,14 @@ class RemoteMember:
     doc: str | None
     oneway: bool
     writable: bool
+    stream: bool
     _parameters: bytes = field(repr=False)
 
     def __str__(self) -> str:
         """The member as one reads it in a class: `take(name: str) -> None`, `size -> int`."""
         text = self.signature_text if self.is_method else self.signature_text.removeprefix("()")
-        return f"{self.name}{text}{' (oneway)' if self.oneway else ''}{' (can be set)' if self.writable else ''}"
+        notes = {"oneway": self.oneway, "can be set": self.writable, "stream": self.stream}
+        return self.name + text + "".join(f" ({note})" for note, holds in notes.items() if holds)
 
     def signature(self, types: TypeRegistry = GLOBAL_TYPES) -> Signature | None:
         """The signature with its defaults and hints, as far as their classes are known here; None if there is none.
@@ -130,6 +132,7 @@ class RemoteDescription:
                 doc=member.doc or None,
                 oneway=member.oneway,
                 writable=member.writable,
+                stream=member.stream,
                 _parameters=member.parameters,
             )
             for member in description.members

@@ -224,7 +224,8 @@ def _make_member(cls: type, name: str, target: Any, without_waiting: bool) -> Me
         setter = isinstance(target, property) and target.fset is not None
         getter = not isinstance(target, property) or target.fget is not None
         shown = _signature(function_of(target), has_self=True) if getter else None
-        return Member(name, "property", target, shown, doc, readable=getter, writable=setter)
+        stream = getter and (_is_generator(function_of(target)) or _promises_iterator(shown))
+        return Member(name, "property", target, shown, doc, readable=getter, writable=setter, stream=stream)
     return _make_method(cls, name, target, doc, without_waiting)
 
 

@@ -430,6 +430,7 @@ def test_a_fast_stream_lets_others_go_first(source: Source) -> None:
             proxy.made()
         stop.set()
         consumer.join(SOON)
+        numbers.close()
 
 
 def test_a_nested_call_runs_on_the_thread_that_waits_for_an_item(daemon: broker.Daemon) -> None:

@@ -238,17 +238,26 @@ def test_items_that_become_big_shrink_the_window(stream: Stream) -> None:
     for _ in range(10):
         window_of(stream)
         when_empty(stream)
-    for _ in range(10_000):  # some MiB a round: too much for a window of 4096
-        if not stream.put("x" * 100_000)[0]:
-            break
-    stream.pair.settle()
-    for _ in range(200):
-        when_empty(stream)
-        while stream.put("x" * 100_000)[0]:
+    for _ in range(20):  # 4 MiB each: what was granted before has to be used up
+        while stream.put("x" * 10_000)[0]:
             pass
         stream.pair.settle()
-    when_empty(stream)
-    assert window_of(stream) <= 64
+        when_empty(stream)
+    assert window_of(stream) <= 2 * (4 << 20) // 10_000
+
+
+def test_nothing_is_left_in_the_account_of_the_outbox(stream: Stream) -> None:
+    for number in range(200):
+        stream.put(number, "x" * 200_000, b"y" * 2000, "z" * 3000, [number] * 5000)
+        stream.pair.settle()
+        stream.taken()
+    stream.put("x" * 200_000, b"y" * 2000)
+    assert stream.receiver is not None
+    stream.receiver.cancel("enough")
+    stream.pair.settle()
+    stream.sender.fail(Refused(Reason.CANCELLED, "enough"))
+    stream.pair.settle()
+    assert stream.pair.server._line.outbox.bytes == 0
 
 
 def test_the_bytes_ahead_are_bounded_whatever_the_credit(make_pair: MakePair) -> None:
