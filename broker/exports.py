@@ -21,7 +21,7 @@ from broker.errors import CodecError
 from broker.exposure import Behavior, MemberTable, behavior_of, members_of, members_of_function, types_in_hints
 from broker.objects import PLAIN, Registration, checked_executor, gate_of, nothing_remote
 
-__all__ = ["EXPORTED_TYPES", "Export", "ExportedObject", "export", "number_of"]
+__all__ = ["EXPORTED_TYPES", "Export", "ExportedIterator", "ExportedObject", "export", "number_of", "pass_on"]
 
 T = TypeVar("T")
 
@@ -65,6 +65,35 @@ class ExportedObject(Exported):
 
     def __repr__(self) -> str:
         return f"<export {self.number} of {_name_of(self.target)}>"
+
+
+class _Passed:
+    """An iterator that was passed, as the other side sees it."""
+
+    def __init__(self, iterator: Any) -> None:
+        self._iterator = iterator
+
+    def __iter__(self) -> Any:
+        return self._iterator
+
+
+class ExportedIterator(ExportedObject):
+    """An iterator that was passed: the other side takes its items as a stream."""
+
+    __slots__ = ()
+
+    stream = True
+
+    def __init__(self, iterator: Any) -> None:
+        super().__init__(_Passed(iterator), members_of(_Passed))
+
+    @property
+    def target(self) -> object:
+        passed: Any = self.registration.target
+        return passed._iterator
+
+    def __repr__(self) -> str:
+        return f"<iterator {self.number}, {_name_of(self.target)}>"
 
 
 class Export:
@@ -156,6 +185,19 @@ def export(obj_or_function: T, *, max_concurrency: int | None = None, executor: 
     if max_concurrency not in (None, registration.gate.limit) or executor not in (None, registration.executor):
         raise ValueError(f"{found!r} exists, with another max_concurrency or executor: say them where it is made first")
     return cast("T", Export(found))
+
+
+def pass_on(iterator: object) -> ExportedIterator:
+    """Exports an iterator: the same one however often it is passed."""
+    key = ("iterator", id(iterator))
+    with _lock:
+        found = _exported.get(key)
+    if found is None:
+        made = ExportedIterator(iterator)
+        with _lock:
+            found = _exported.setdefault(key, made)
+    assert isinstance(found, ExportedIterator)
+    return found
 
 
 def _make(target: object, max_concurrency: int | None, executor: Executor | None) -> ExportedObject:

@@ -171,7 +171,8 @@ class RemoteMethod:
     @classmethod
     def special(cls, remote: Remote, name: str) -> RemoteMethod:
         """A special method; no I/O. Whether the object has it is found out by the call."""
-        return cls(remote, RemoteMember(name, True, "(...)", None, oneway=False, writable=False, stream=False, _parameters=b""))
+        member = RemoteMember(name, True, "(...)", None, oneway=False, writable=False, stream=False, _parameters=b"")
+        return cls(remote, member)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         return self._remote.invoke(self._member.name, args, kwargs, oneway=self._member.oneway)

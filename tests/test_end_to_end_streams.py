@@ -475,6 +475,38 @@ def test_arrays_and_big_items(daemon: broker.Daemon) -> None:
     assert [(len(row), row[0]) for row in proxy.rows(50)] == [(300_000, n) for n in range(50)]
 
 
+def test_items_may_be_references(daemon: broker.Daemon) -> None:
+    class Clerk:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def name(self) -> str:
+            return self._name
+
+    class Office:
+        def clerks(self) -> Iterator[Any]:
+            for name in ("Janet", "Henry"):
+                clerk = Clerk(name)
+                daemon.register(clerk)
+                yield clerk
+
+        def exported(self, n: int) -> Iterator[Any]:
+            for number in range(n):
+                yield [broker.export(Clerk(f"clerk {number}")), number]
+
+    office: Any = broker.Proxy(daemon.register(Office()), local=False)
+    assert [clerk.name() for clerk in office.clerks()] == ["Janet", "Henry"]
+    assert [clerk.name() for clerk, _ in office.exported(50)] == [f"clerk {number}" for number in range(50)]
+    left = office.exported(1000)
+    next(left)
+    del left
+    gc.collect()
+    give_up = time.monotonic() + SOON
+    while daemon.stats().exports and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert daemon.stats().exports == 0
+
+
 def test_shutdown_ends_streams(source: Source) -> None:
     daemon = broker.Daemon()
     daemon.start()

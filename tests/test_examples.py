@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ FEATURES = [
     "instrument",
     "oneway",
     "pickle-optin",
+    "streaming",
     "telemetry",
     "webapp",
 ]
@@ -290,6 +292,14 @@ EXPECTED: dict[str, list[str]] = {
         "no bread: 1000 kg are too much for this mill",
         "INTERNAL breakfast is ",
     ],
+    "streaming": [
+        "sighted: ship 3\ncounting while we listen: True\ncounting afterwards: 0\nahead of a slow reader: True\n",
+        "high tide at hour 6 with 2.5 m",
+        "    on the hook: tea\n",
+        "crate 2: silk, 65 kg on the quay\n",
+        "stopped: a bell is too heavy for the crane\n",
+        " ships a second",
+    ],
     "pickle-optin": [
         "the default codec: 55",
         "json refuses: args[0]: an instance of functools.partial cannot travel",
@@ -339,6 +349,23 @@ def test_worker_pool(run_program: Run) -> None:
     end(dispatcher)
     worker.send_signal(signal.SIGINT)
     assert output_of(worker).endswith("The dispatcher has gone home.\n")
+
+
+def test_mandelbrot(run_program: Run, tmp_path: Path) -> None:
+    workers = [serve(run_program, "mandelbrot/worker.py") for _ in range(2)]
+    file = tmp_path / "picture.png"
+    found = [uri for worker in workers for uri in uris(worker)]
+    printed = output_of(start(run_program, "mandelbrot/picture.py", str(file), "64", *found))
+    assert f"[{'#' * 40}] 48 of 48 rows\n" in printed
+    assert [line for line in printed.splitlines() if line.startswith("24 rows from localhost:")]
+    data = file.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x40\0\0\0\x30")
+    size = int.from_bytes(data[33:37], "big")
+    pixels = zlib.decompress(data[41 : 41 + size])
+    assert len(pixels) == 48 * 65
+    assert pixels[24 * 65 + 1 + 40] == 0, "a point of the set is black"
+    for worker in workers:
+        end(worker)
 
 
 def test_chat(run_program: Run) -> None:
@@ -435,7 +462,7 @@ def test_the_demonstration_cleans_up_on_ctrl_c(run_program: Run) -> None:
 def test_every_example_is_run() -> None:
     """A folder that is added has to be added above."""
     folders = {folder.name for folder in EXAMPLES.iterdir() if folder.is_dir() and folder.name != "__pycache__"}
-    assert folders == {"warehouse", "stockquotes", "tags", "grpcurl", "chat", "worker-pool", *FEATURES}
+    assert folders == {"warehouse", "stockquotes", "tags", "grpcurl", "chat", "mandelbrot", "worker-pool", *FEATURES}
     programs = {path.parent for path in EXAMPLES.rglob("*.py")} - {EXAMPLES, EXAMPLES / "stockquotes"}
     assert all((folder / "README.md").is_file() for folder in programs)
 

@@ -140,12 +140,14 @@ class Encoded(_message.Message):
     def __init__(self, codec: _Optional[str] = ..., payload: _Optional[bytes] = ..., buffers: _Optional[_Iterable[bytes]] = ..., sizes: _Optional[_Iterable[int]] = ..., references: _Optional[_Iterable[_Union[Reference, _Mapping]]] = ...) -> None: ...
 
 class Reference(_message.Message):
-    __slots__ = ("number", "returned")
+    __slots__ = ("number", "returned", "stream")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     RETURNED_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
     number: int
     returned: bool
-    def __init__(self, number: _Optional[int] = ..., returned: bool = ...) -> None: ...
+    stream: bool
+    def __init__(self, number: _Optional[int] = ..., returned: bool = ..., stream: bool = ...) -> None: ...
 
 class Frames(_message.Message):
     __slots__ = ("frames",)

@@ -6,13 +6,15 @@ remote        one remote object, as a proxy sees it: place, connection, session,
 reconnecting  what happens when its connection was lost
 departures    calls that wait for a connection, and their order
 exported      a remote for an exported object of the other side
+streams       results that arrive item by item
+passed        iterators that were passed, as an argument or anywhere in a value
 serving       what comes back: calls of the objects that this process exports
 invocation    one call: what is asked, what is sent again, what comes of it
 driven        calls that no thread waits for: futures has futures of them, tasks what coroutines await
 around        the functions around it; around_futures has them for futures
 """
 
-from broker.calling import serving
+from broker.calling import passed, serving
 from broker.calling.edge import Edge, ServingEdge
 from broker.calling.exported import ExportedRemote
 from broker.calling.invocation import Invocation
@@ -29,5 +31,6 @@ __all__ = [
     "ServingEdge",
     "in_thread",
     "invoke_async",
+    "passed",
     "serving",
 ]

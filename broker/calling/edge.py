@@ -9,7 +9,7 @@ import grpc
 from broker.codecs import GLOBAL_TYPES, Reference, TypeRegistry
 from broker.connection.exports import Held
 from broker.errors import CodecError, format_remote_traceback
-from broker.exports import Export, ExportedObject
+from broker.exports import Export, ExportedObject, pass_on
 from broker.references import served
 
 
@@ -21,6 +21,7 @@ class Edge:
 
     proxies: Any = ()  # set by broker.proxy_base: the class of all proxies
     proxy: Any = None  # set by broker.proxy: the class of those that arrive
+    iterator: Any = None  # set by broker.calling.passed: the class of iterators that arrive
 
     def __init__(self, types: TypeRegistry = GLOBAL_TYPES, credentials: grpc.ChannelCredentials | None = None) -> None:
         self.types = types
@@ -32,12 +33,20 @@ class Edge:
             return reference
         if isinstance(value, Export):
             return value._exported
+        if isinstance(value, self.iterator):
+            held: Reference = value.held
+            return held
         uri = served.uri_of(value)
         return str(uri) if uri is not None else None
+
+    def stream(self, iterator: object) -> Reference:
+        return pass_on(iterator)
 
     def resolve(self, reference: str | Reference) -> object:
         if isinstance(reference, str):
             return self.proxy(reference, credentials=self._credentials)
+        if isinstance(reference, Held) and reference.stream:
+            return self.iterator.of(reference, self.types)
         if isinstance(reference, Held):
             return self.proxy._of_held(reference, self._credentials)
         if isinstance(reference, ExportedObject):

@@ -149,15 +149,15 @@ class RemoteIterator(Iterator[Any]):
     stream is over.
     """
 
-    __slots__ = ("__weakref__", "_items", "_taking")
+    __slots__ = ("__weakref__", "items", "_taking")
 
     def __init__(self, items: RemoteItems) -> None:
-        self._items = items
+        self.items = items
         # A nested call that runs on the waiting thread may take from the same iterator.
         self._taking = threading.RLock()
 
     def __next__(self) -> Any:
-        items = self._items
+        items = self.items
         try:
             return items.decoded.popleft()
         except IndexError:
@@ -174,21 +174,21 @@ class RemoteIterator(Iterator[Any]):
 
     def _wait(self, deadline: float | None) -> None:
         """Waits until there is something, and runs nested calls of the chain meanwhile."""
-        stream = self._items.stream
+        stream = self.items.stream
         waiter = Waiter(stream.chain, stream.depth)
         waiter.register()
         stream.when_ready(waiter.finish)
         if not waiter.wait(deadline, run_nested_late):
-            raise self._items.too_late()
+            raise self.items.too_late()
 
     @property
     def value(self) -> Any:
         """What the generator returned; None before its end, and for one that returns nothing."""
-        return self._items.value
+        return self.items.value
 
     def close(self) -> None:
         """Stops the generator, unless it is over. From any thread; does not wait for it."""
-        self._items.close()
+        self.items.close()
 
     def __enter__(self) -> Self:
         return self
@@ -197,7 +197,7 @@ class RemoteIterator(Iterator[Any]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._items}>"
+        return f"<{type(self).__name__}: {self.items}>"
 
 
 def _patience(deadline: float | None) -> float:

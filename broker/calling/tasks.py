@@ -101,14 +101,14 @@ class AsyncRemoteIterator(AsyncIterator[Any]):
     task that waits for an item loses none. The tasks of one loop may share it.
     """
 
-    __slots__ = ("__weakref__", "_decoding", "_items")
+    __slots__ = ("__weakref__", "_decoding", "items")
 
     def __init__(self, items: RemoteItems) -> None:
-        self._items = items
+        self.items = items
         self._decoding: asyncio.Future[None] | None = None
 
     async def __anext__(self) -> Any:
-        items = self._items
+        items = self.items
         deadline: float | None = None
         while True:
             if items.size_ready >= _LARGE or self._decoding is not None:
@@ -125,7 +125,7 @@ class AsyncRemoteIterator(AsyncIterator[Any]):
     async def _decode(self) -> None:
         """Decodes the next item on another thread, which goes on if the task is cancelled."""
         if self._decoding is None:
-            self._decoding = asyncio.ensure_future(in_thread(self._items.decode_ready))
+            self._decoding = asyncio.ensure_future(in_thread(self.items.decode_ready))
             self._decoding.add_done_callback(self._decoded)
         await asyncio.shield(self._decoding)
 
@@ -136,21 +136,21 @@ class AsyncRemoteIterator(AsyncIterator[Any]):
 
     async def _wait(self, deadline: float | None) -> None:
         mailbox, ready = _mailbox()
-        self._items.stream.when_ready(lambda: mailbox.put(ready))
+        self.items.stream.when_ready(lambda: mailbox.put(ready))
         try:
             async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
                 await ready
         except TimeoutError:
-            raise self._items.too_late() from None
+            raise self.items.too_late() from None
 
     @property
     def value(self) -> Any:
         """What the generator returned; None before its end, and for one that returns nothing."""
-        return self._items.value
+        return self.items.value
 
     async def aclose(self) -> None:
         """Stops the generator, unless it is over; does not wait for it."""
-        self._items.close()
+        self.items.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -159,7 +159,7 @@ class AsyncRemoteIterator(AsyncIterator[Any]):
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._items}>"
+        return f"<{type(self).__name__}: {self.items}>"
 
 
 class TaskCall(DrivenCall):

@@ -18,7 +18,7 @@ from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodTyp
 from typing import Any
 
 from broker.codecs import arrays, exceptions, kept
-from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, MAX_REFERENCES, Buffer, Edge, Fault, Reference
+from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, MAX_REFERENCES, Buffer, Edge, Fault, Reference, is_iterator
 from broker.codecs.types import Record, TypeEntry, kind_of, type_name
 from broker.errors import CodecError
 
@@ -220,6 +220,9 @@ class Encoder:
             return self._object(sort, name, _attributes(value, sort), depth)
         if isinstance(value, MappingView):
             return _as_list(self, value, depth)  # type: ignore[arg-type]
+        stream = self._edge.stream(value) if is_iterator(value) else None
+        if stream is not None:
+            return self._beside(stream)
         raise Fault(_refusal(value))
 
     def _fields_of_numpy(self, tagged: dict[str, object], depth: int) -> dict[str, object]:

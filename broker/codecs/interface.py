@@ -51,6 +51,8 @@ class Reference:
     """Given by the process that exports the object."""
     returned: bool
     """Whether it is the receiver of the value that exports the object."""
+    stream: bool
+    """Whether the object is an iterator."""
 
 
 SCALARS = frozenset({str, int, bool, type(None), float})
@@ -92,6 +94,9 @@ class Edge(Protocol):
 
         Asked only for values of no plain kind.
         """
+
+    def stream(self, iterator: object) -> Reference | None:
+        """What goes beside the text for an iterator, of whatever type, that is in no other way to travel."""
 
     def resolve(self, reference: str | Reference) -> object:
         """The value for a reference that arrived."""
@@ -196,6 +201,12 @@ class BatchResults(Protocol):
     def result(self, place: int) -> object: ...
 
 
+def is_iterator(value: object) -> bool:
+    """Whether a value gives its items one by one, blocking or not."""
+    kind = type(value)
+    return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
+
+
 class PlainEdge:
     """An edge without references, which keeps tracebacks at home unless it is given a formatter."""
 
@@ -206,6 +217,9 @@ class PlainEdge:
         self._traceback = traceback
 
     def reference(self, value: object) -> str | Reference | None:
+        return None
+
+    def stream(self, iterator: object) -> Reference | None:
         return None
 
     def resolve(self, reference: str | Reference) -> object:

@@ -26,6 +26,7 @@ from broker.codecs.interface import (
     Fault,
     PlainEdge,
     Reference,
+    is_iterator,
 )
 from broker.codecs.types import GLOBAL_TYPES, TypeRegistry
 from broker.errors import CodecError
@@ -245,8 +246,12 @@ class _Pickler(pickle.Pickler):
         self._sure = sure
         self._levels: dict[int, int] = {}
 
+    def _reference(self, value: object) -> str | Reference | None:
+        reference = self._edge.reference(value)
+        return self._edge.stream(value) if reference is None and is_iterator(value) else reference
+
     def persistent_id(self, value: object) -> str | int | None:
-        reference = None if type(value) in _NEVER_REFERENCES else self._edge.reference(value)
+        reference = None if type(value) in _NEVER_REFERENCES else self._reference(value)
         if not isinstance(reference, Reference):
             return reference
         self.references.append(reference)

@@ -59,7 +59,7 @@ class Waiter:
     It is registered before the call is sent: a nested call may arrive before the thread has come to wait.
     """
 
-    __slots__ = ("_attended", "_jobs", "_ready", "_registered", "_signal", "chain", "depth", "done")
+    __slots__ = ("_attended", "_jobs", "_owner", "_ready", "_registered", "_signal", "chain", "depth", "done")
 
     def __init__(self, chain: bytes, depth: int) -> None:
         self.chain = chain
@@ -68,6 +68,7 @@ class Waiter:
         self._attended = False  # the thread has come to wait
         self._registered = False  # this and the next under _lock
         self._ready = False  # no job was given to it that it has not run
+        self._owner: object = None  # of the job that was given to it last and is not over
         self._jobs: deque[Job] = deque()
         self._signal = threading.Lock()  # a binary semaphore: released by wake()
         self._signal.acquire()
@@ -132,7 +133,7 @@ class Waiter:
         while self._jobs:
             self._jobs.popleft()()
         with _lock:
-            self._ready = self._registered
+            self._ready, self._owner = self._registered, None
 
     def _unregister(self) -> None:
         """Under _lock."""
@@ -142,11 +143,13 @@ class Waiter:
         if not waiters:
             del _waiting[self.chain]
 
-    def _offer(self, depth: int, job: Job) -> bool:
-        """Takes the job if this thread waits for it; under _lock."""
-        if not self._ready or self.depth >= depth or self.done:
+    def _offer(self, depth: int, job: Job, owner: object) -> bool:
+        """Takes the job if this thread waits for it, or runs one of the same owner; under _lock."""
+        if not self._registered or self.depth >= depth or self.done:
             return False
-        self._ready = False
+        if not self._ready and (owner is None or owner is not self._owner):
+            return False
+        self._ready, self._owner = False, owner
         self._jobs.append(job)
         self.wake()
         return True
@@ -182,10 +185,13 @@ def no_longer_expect(chain: bytes, *, alone: bool) -> None:
             _expected[chain] = left
 
 
-def run_nested(chain: bytes, depth: int, job: Job) -> bool:
-    """Gives a nested call to the thread of this process that waits for its chain; False if none is free for it."""
+def run_nested(chain: bytes, depth: int, job: Job, owner: object = None) -> bool:
+    """Gives a nested call to the thread of this process that waits for its chain; False if none is free for it.
+
+    A job with an owner may also follow, on the same thread, one of the same owner that is still running there.
+    """
     with _lock:
-        return any(waiter._offer(depth, job) for waiter in reversed(_waiting.get(chain, ())))
+        return any(waiter._offer(depth, job, owner) for waiter in reversed(_waiting.get(chain, ())))
 
 
 def forget_after_fork() -> None:

@@ -16,7 +16,7 @@ import uuid
 import weakref
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker._pb.broker_pb2 import Frame, Release
 from broker._pb.broker_pb2 import Reference as WireReference
@@ -41,18 +41,22 @@ class Exported(Reference):
     __slots__ = ()
 
     returned = False
+    stream = False
 
 
 class Held(Reference):
     """An object that the other side exports. All proxies to it that came over one connection share this one."""
 
-    __slots__ = ("connection", "number", "route")
+    __slots__ = ("connection", "iterator", "number", "route", "stream")
 
     returned = True
 
-    def __init__(self, connection: Connection, number: int) -> None:
+    def __init__(self, connection: Connection, number: int, stream: bool) -> None:
         self.connection = connection
         self.number = number
+        self.stream = stream
+        self.iterator: weakref.ref[Any] | None = None
+        """What iterates over it, if it is an iterator: one for all values that it arrives in. They put it here."""
         self.route: Route | None = None
         """What its proxies call over, and know of it. They put it here."""
 
@@ -66,6 +70,7 @@ class Unknown(Reference):
     __slots__ = ("number",)
 
     returned = False
+    stream = False
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -186,7 +191,7 @@ class Exports:
         if arrived is not None and held is not None:
             arrived.count += 1
             return held
-        held = Held(self._connection, number)
+        held = Held(self._connection, number, reference.stream)
         count = arrived.count if arrived is not None else 0  # not released yet
         self._arrived[number] = _Arrived(held, count + 1, self._unheld)
         return held

@@ -121,7 +121,7 @@ def wire_value(value: Encoded) -> WireEncoded:
         sizes = [memoryview(part).nbytes for part in (value.payload, *value.buffers)]
         wire = WireEncoded(codec=value.codec, sizes=sizes)
     for reference in value.references:
-        wire.references.add(number=reference.number, returned=reference.returned)
+        wire.references.add(number=reference.number, returned=reference.returned, stream=reference.stream)
     return wire
 
 

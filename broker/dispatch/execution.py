@@ -59,7 +59,7 @@ class Execution:
         self._around = around
         self._admission = admission
         self._tally = tally
-        self._streaming = Streaming(scheduler, answers, edge, loop)
+        self._streaming = Streaming(scheduler, answers, edge, self._loop_of)
 
     def run(self, job: Job) -> None:
         """Carries an admitted call out; its answer may come later, if the method is `async def`."""

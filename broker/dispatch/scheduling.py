@@ -237,7 +237,7 @@ class Scheduler:
 def _run_nested(job: Job, step: Callable[[], None]) -> None:
     """Raises Overloaded."""
     request = job.call.request
-    if not chains.run_nested(request.chain, request.depth, step):
+    if not chains.run_nested(request.chain, request.depth, step, owner=job):
         start_thread(step, "broker-nested")
 
 

@@ -44,7 +44,7 @@ class Streaming:
     """Begins the streams of one daemon. It has no state of its own."""
 
     def __init__(
-        self, scheduler: Scheduler, answers: Answers, edge: Edge, loop: Callable[[], asyncio.AbstractEventLoop]
+        self, scheduler: Scheduler, answers: Answers, edge: Edge, loop: Callable[[Job], asyncio.AbstractEventLoop]
     ) -> None:
         self.scheduler = scheduler
         self.answers = answers
@@ -181,7 +181,7 @@ class AsyncSteps:
         self._scheduler = streaming.scheduler
         self._answers = streaming.answers
         self._edge = streaming.edge
-        self._loop = streaming.loop()
+        self._loop = streaming.loop(job)
         self._job = job
         self._iterator = iterator
         self._variables = variables
