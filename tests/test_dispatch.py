@@ -33,7 +33,8 @@ EDGE = PlainEdge()
 class Side:
     """One process: objects and a dispatcher, without a server."""
 
-    def __init__(self, *, max_workers: int, codecs: tuple[str, ...], authorize: Authorize | None) -> None:
+    def __init__(self, *, max_workers: int, codecs: tuple[str, ...], authorize: Authorize | None, short: bool) -> None:
+        self._short = short
         self.objects = ObjectTable("here:1", require_expose=False, types=TypeRegistry(), published=lambda name: None)
         self.sessions = Sessions()
         self.workers = Workers(max_workers, "test-worker")
@@ -47,8 +48,9 @@ class Side:
         return self.objects.add(target, object_id, **options)[0]
 
     def incoming(self, call: IncomingCall) -> None:
-        client = Client(call.peer, codec=call.request.arguments.codec)
-        self.dispatcher.dispatch(call, client, call.connection)
+        client = Client(call.peer, codec=call.codec)
+        if not (self._short and self.dispatcher.express.takes(call, client)):
+            self.dispatcher.dispatch(call, client, call.connection)
 
     def turned_away(self, refused: Refused) -> None:
         self.dispatcher.turned_away(refused)
@@ -126,16 +128,18 @@ class World(Pair):
 MakeWorld = Callable[..., World]
 
 
-@pytest.fixture
-def make_world() -> Iterator[MakeWorld]:
+@pytest.fixture(params=["long road", "short road"])
+def make_world(request: pytest.FixtureRequest) -> Iterator[MakeWorld]:
+    """Every rule holds on both roads: that of all calls, and that of plain ones."""
     worlds: list[World] = []
+    short = request.param == "short road"
 
     def make(
         *, start: bool = True, max_workers: int = 16, codecs: tuple[str, ...] = ("json",),
         authorize: Authorize | None = None, settings: dict[str, Any] | None = None,
     ) -> World:  # fmt: skip
-        client = Side(max_workers=max_workers, codecs=("json",), authorize=None)
-        server = Side(max_workers=max_workers, codecs=codecs, authorize=authorize)
+        client = Side(max_workers=max_workers, codecs=("json",), authorize=None, short=short)
+        server = Side(max_workers=max_workers, codecs=codecs, authorize=authorize, short=short)
         client.dispatcher.start()
         if start:
             server.dispatcher.start()

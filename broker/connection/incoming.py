@@ -18,6 +18,7 @@ from broker.connection.chains import Job
 from broker.connection.exports import Exports
 from broker.connection.frames import INLINE_LIMIT, encode_frame
 from broker.connection.item_sender import ItemSender
+from broker.connection.leading import hold
 from broker.connection.line import Line
 from broker.connection.outbox import FRAME_COST, ReadyFrame, is_inline, snapshot
 from broker.connection.refusals import Reason, Refused
@@ -233,12 +234,13 @@ class Incoming:
             if self._calls.pop(call.id, None) is None:
                 return True  # the connection has ended
             self._nested -= call.is_nested
-            transport = line.seize_locked(len(frame))
+            held = hold(line)
+            transport = line.seize_locked(len(frame)) if not held else None
             if transport is None:
                 line.send_locked(ReadyFrame(frame, FRAME_COST + size), None)
         if transport is not None:
             transport.send(frame)
-        else:
+        elif not held:
             line.push()
         return True
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from broker.connection.fairness import FairQueue
 from broker.connection.workers import Job, Workers, owner_of, run_safely
@@ -18,20 +19,60 @@ from broker.errors import Overloaded
 
 PATIENCE = 0.002
 """Seconds that a call may wait behind another before the workers get it."""
+HOLD = 0.0003
+"""Seconds that an answer may wait for those of the calls behind it, beside the time that one call takes."""
 _QUIET = 25  # looks at nothing before the watchdog goes to sleep
+
+
+class _Turn:
+    """One thread's time as the leader. What it answers while further calls wait goes out together."""
+
+    __slots__ = ("_leading", "held", "held_since", "released", "since")
+
+    def __init__(self, leading: Leading) -> None:
+        self._leading = leading
+        self.since = time.monotonic()  # when the job that it runs began
+        self.held: list[Pushed] = []  # lines with answers that have not been sent
+        self.held_since = 0.0
+        self.released = False  # the watchdog sends them, and nothing is held during this job any more
+
+    @property
+    def has_more(self) -> bool:
+        """Whether calls wait for the thread."""
+        return self._leading.has_more
+
+    def release(self) -> None:
+        """Sends what is held. From any thread."""
+        held, self.held = self.held, []
+        for line in held:
+            line.push()
 
 
 class _Local(threading.local):
     jobs: list[Job] | deque[Job] | None = None  # where quick jobs of this thread go
+    turn: _Turn | None = None  # while this thread leads, and holds answers back
 
 
-class _Turn:
-    """One thread's time as the leader."""
+_local = _Local()
 
-    __slots__ = ("since",)
 
-    def __init__(self) -> None:
-        self.since = time.monotonic()  # when the job that it runs began
+class Pushed(Protocol):
+    """A line, as far as it matters here."""
+
+    def push(self) -> None:
+        """Sends what is ready, if the line is free."""
+
+
+def hold(line: Pushed) -> bool:
+    """Whether an answer of this thread waits for those behind it: then the line is pushed as they are ready."""
+    turn = _local.turn
+    if turn is None or not turn.has_more:
+        return False
+    if not turn.held:
+        turn.held_since = turn.since
+    if line not in turn.held:
+        turn.held.append(line)
+    return not turn.released  # else the watchdog came by, perhaps just before
 
 
 class Leading:
@@ -43,7 +84,6 @@ class Leading:
         self.stuck = 0
         """How many readers are held up by a call that takes long."""
         self._workers = workers
-        self._local = _Local()
         self._lock = threading.Lock()
         self._ready: deque[Job] = deque()  # what the leader brought; this and the rest under the lock, it only appends
         self._brought: FairQueue[Job] = FairQueue()  # what others brought meanwhile
@@ -64,7 +104,7 @@ class Leading:
 
         Raises Overloaded if there is no thread for it.
         """
-        jobs = self._local.jobs if quick else None
+        jobs = _local.jobs if quick else None
         if jobs is None:
             self._workers.submit(job)
         else:
@@ -72,22 +112,27 @@ class Leading:
             if jobs is self._ready:  # behind the job that this thread is running
                 self._watch_leader()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether jobs wait for the leader."""
+        return bool(self._ready or self._brought)
+
     def collect(self) -> None:
         """From now on quick jobs of this thread wait for `lead`."""
-        self._local.jobs = []
+        _local.jobs = []
 
     def hand_over(self) -> None:
         """Instead of `lead`: gives what was collected to the workers."""
-        jobs, self._local.jobs = self._local.jobs, None
+        jobs, _local.jobs = _local.jobs, None
         for job in jobs or ():
             self._submit_late(job)
 
     def lead(self) -> None:
         """Runs what was collected, unless another thread leads, which then does."""
-        jobs, self._local.jobs = self._local.jobs, None
+        jobs, _local.jobs = _local.jobs, None
         if not jobs:
             return
-        turn = _Turn()
+        turn = _Turn(self)
         with self._lock:
             follows = self._turn is not None
             leads = not follows and self._workers.enter()
@@ -108,14 +153,19 @@ class Leading:
                 self._submit_late(job)
 
     def _take_turn(self, turn: _Turn) -> None:
-        self._local.jobs = self._ready
+        _local.jobs = self._ready
+        _local.turn = turn
         try:
             while (job := self._next(turn)) is not None:
-                if self._ready or self._brought:
+                if self.has_more:
                     self._watch_leader()
+                turn.released = False
                 run_safely(job)
+                if turn.held and (not self.has_more or turn.since - turn.held_since > HOLD):
+                    turn.release()
         finally:
-            self._local.jobs = None
+            _local.jobs = _local.turn = None
+            turn.release()
             self._workers.leave()
 
     def _next(self, turn: _Turn) -> Job | None:
@@ -181,16 +231,20 @@ class Leading:
     def _look(self) -> bool:
         """Replaces a leader that takes long; returns whether nothing waits."""
         with self._lock:
-            if not (self._ready or self._brought):
-                return True
             turn = self._turn
+            waiting = bool(self._ready or self._brought)
+            if not waiting and (turn is None or not turn.held):
+                return True
             if turn is not None and time.monotonic() - turn.since < PATIENCE:
                 return False
             jobs = self._take_all_locked()
-            if turn is not None:
+            if turn is not None and waiting:
                 self._turn = None
                 self.stuck += 1
-        if turn is not None:  # else they came from a job of a former leader
+        if turn is not None:
+            turn.released = True
+            turn.release()
+        if turn is not None and waiting:  # else they came from a job of a former leader
             self.on_stuck()
         for job in jobs:
             self._submit_late(job)

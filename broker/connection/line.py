@@ -6,6 +6,7 @@ whoever puts something into an idle line sends it, and what is put meanwhile goe
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,8 +19,10 @@ from broker.connection.frames import CHUNK_SIZE, encode_frame
 from broker.connection.introduction import Settings
 from broker.connection.outbox import Outbox, ReadyFrame, Sendable, Transfer
 from broker.connection.timers import timers
-from broker.connection.workers import run_all
+from broker.connection.workers import Workers, run_all
 from broker.errors import MessageTooLargeError
+
+_writers = Workers(limit=16, name="broker-writer")
 
 
 class Transport(Protocol):
@@ -59,6 +62,7 @@ class Line:
         self.aside: Callable[[Job], None] | None = None
         """Has another thread send, for one that is to go on; None: it takes no longer than to ask for it."""
         self._sending = False  # it has not taken the last message
+        self._pushes_soon = False
         self._finished = False
         self.reader = 0  # the thread that takes a message in: what it puts goes out together at the end
         self._stalled: deque[Job] = deque()  # jobs that wait until the outbox has room
@@ -195,6 +199,16 @@ class Line:
             with self:
                 pass
 
+    def push_soon(self) -> None:
+        """Sends what is ready, and what comes until then, from another thread."""
+        if not self._pushes_soon:
+            self._pushes_soon = True
+            _writers.submit(self._push_now)
+
+    def _push_now(self) -> None:
+        self._pushes_soon = False
+        self.push()
+
     def _push_locked(self, transport: Transport) -> None:
         """Hands the transport what is ready, or the end; lets go of the lock."""
         pieces: list[bytes | memoryview] = []
@@ -283,3 +297,11 @@ class Line:
         if stuck:
             patience = self.settings.slow_peer_timeout
             self._on_stuck(f"{self.peer_name} took nothing in for {patience:g} s with {waiting} bytes waiting for it")
+
+
+def _after_fork() -> None:
+    _writers.__init__(_writers.limit, "broker-writer")  # type: ignore[misc]  # its threads are not in the child
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -26,6 +26,9 @@ from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_all, run_nested_late
 from broker.errors import ProtocolError
 
+_BURST = 0.0002
+"""Seconds between two calls of one burst."""
+
 
 class Outgoing:
     """The calls of this side on one connection. Its state is guarded by the lock of the line.
@@ -42,6 +45,7 @@ class Outgoing:
         self._pending: dict[int, PendingCall] = {}  # those that have a number and no answer yet
         self._streams: dict[int, weakref.ref[ItemReceiver] | None] = {}  # None: nobody takes it, and its End is to come
         self._last_id = 0
+        self._last_unawaited = 0.0  # when the last call was made that nobody waits for
         self._granted = 0  # what the other side gave at first
         self._credit = 0  # what is left of it
         line.admit_locked = self._admit_locked
@@ -93,19 +97,29 @@ class Outgoing:
                 free = self._credit > 0 and not self._parked
             if not (free and line.takes_calls):
                 return False
-            transport = line.seize_locked(pending.cost)
-            if transport is None and not line.will_send_locked:
+            in_burst = pending.waiter is None and self._is_in_burst()
+            transport = line.seize_locked(pending.cost) if not in_burst else None
+            if transport is None and not (in_burst or line.will_send_locked):
                 return False
             self._credit -= credit
             call_id = self._last_id = pending.id = self._last_id + 1
             self._pending[call_id] = pending
+            message = pending.to_bytes() if transport is not None else None
             if transport is None:
                 line.send_locked(pending, None)
-                return True
-            message = pending.to_bytes()
-        assert message is not None
-        transport.send(message)
+        if transport is not None and message is not None:
+            transport.send(message)
+        elif in_burst:
+            line.push_soon()
         return True
+
+    def _is_in_burst(self) -> bool:
+        """Whether calls that nobody waits for follow each other closely: then they go out together.
+
+        To send a call takes longer than to make the next.
+        """
+        before, self._last_unawaited = self._last_unawaited, time.perf_counter()
+        return self._last_unawaited - before < _BURST
 
     def _queue(self, pending: PendingCall) -> None:
         request = pending.request

@@ -69,8 +69,8 @@ class Dispatcher:
             self._under_way, self._scheduler, self._answers, edge, loop, around_calls, self._admission, self._tally
         )
         self.express = Express(
-            objects, self._under_way, self._execution, self._answers, self.leading, self._tally, edge,
-            self._admission, around_calls,
+            objects, self._under_way, self._scheduler, self._execution, self._answers, self.leading, self._tally, edge,
+            self._admission, around_calls, self._over_limit,
         )  # fmt: skip
 
     # ---- the daemon's life

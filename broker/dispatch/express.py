@@ -19,16 +19,17 @@ from broker.codecs import Edge, codec
 from broker.connection.calls import IncomingCall
 from broker.connection.engine import Connection
 from broker.connection.leading import Leading
+from broker.connection.refusals import Reason, Refused
 from broker.context import CallContext, Client
 from broker.dispatch.admission import Admission
 from broker.dispatch.answers import Answers
 from broker.dispatch.around import AroundCalls
 from broker.dispatch.execution import PLAIN, Execution, SessionOfJob
 from broker.dispatch.job import Job
-from broker.dispatch.scheduling import is_quick, remember_pace
+from broker.dispatch.scheduling import Scheduler, is_quick, remember_pace
 from broker.dispatch.statistics import Tally
 from broker.dispatch.under_way import UnderWay
-from broker.errors import CodecError
+from broker.errors import CodecError, Overloaded
 from broker.objects import ObjectTable, Registration
 from broker.signatures import Arity
 
@@ -61,6 +62,7 @@ class Express:
         self,
         objects: ObjectTable,
         under_way: UnderWay,
+        scheduler: Scheduler,
         execution: Execution,
         answers: Answers,
         leading: Leading,
@@ -68,24 +70,31 @@ class Express:
         edge: Edge,
         admission: Admission,
         around: AroundCalls,
+        over_limit: Callable[[Connection], Refused | None],
     ) -> None:
         self.under_way = under_way
+        self.scheduler = scheduler
         self.execution = execution
         self.answers = answers
         self.edge = edge
-        self.codec = codec(_CODEC)
         self._objects = objects
+        self._over_limit = over_limit
         self._leading = leading
         self._count = tally.count_method
         # Functions of users are asked about no call here, neither before it nor around it.
         self._is_open = not admission.runs_user_code and not around and admission.accepts(_CODEC)
 
     def takes(self, call: IncomingCall, client: Client) -> bool:
+<<<<<<< HEAD
         """Takes a call, if it is plain; called by the thread that reads."""
         wire = call.wire
+=======
+        """Takes a call, if it is plain and nothing stands in its way; called by the thread that reads."""
+        wire, caller = call.wire, call.connection
+>>>>>>> c0c1913 (answers that are ready together go out together; calls of a lane take the short road too)
         if not self._is_open or wire.kind != Call.METHOD or wire.depth != 1 or call.codec != _CODEC:
             return False
-        if wire.oneway or wire.lane or wire.HasField("timeout_us") or wire.metadata or wire.correlation_id:
+        if wire.oneway or wire.HasField("timeout_us") or wire.metadata or wire.correlation_id:
             return False
         registration, name = self._objects.find(wire.object), wire.member
         if registration is None or not is_quick(registration, name):
@@ -96,17 +105,27 @@ class Express:
             target = target_of(registration, name)
             if name in registration.table.members:
                 registration.targets[name] = target
-        if target is None:
+        if target is None or caller.congested or self._over_limit(caller) is not None:
             return False
-        job = PlainCall(call, client, call.connection, registration=registration)
+        job = PlainCall(call, client, caller, registration=registration)
         job.member = registration.table.members[name]
         job.express, job.target = self, target
         call.on_cancel(job.cancel)
         if not self.under_way.add_running(job):
             return False
         self._count()
-        self._leading.submit(job, quick=True)
+        if wire.lane:
+            job.lane = (caller, wire.lane)
+            self.scheduler.lanes.enter(job.lane, lambda: self._submit(job))
+        else:
+            self._submit(job)
         return True
+
+    def _submit(self, job: PlainCall) -> None:
+        try:
+            self._leading.submit(job, quick=True)
+        except Overloaded as error:
+            self.answers.refuse(job, Refused(Reason.OVERLOADED, str(error)))
 
 
 class PlainCall(Job):
@@ -141,6 +160,8 @@ class PlainCall(Job):
             return
         self.started = True
         call.started()
+        if self.lane is not None:
+            express.scheduler.leave_lane(self)
         wire, chain = call.wire, call.chain
         context = self.context = CallContext(
             self.client, wire.object, wire.member, chain=chain, correlation=chain,
@@ -161,8 +182,8 @@ class PlainCall(Job):
         if type(result) not in PLAIN or context.outgoing_metadata or express.under_way.keeps(self):
             return False
         try:
-            value = express.codec.encode(result, express.edge, "result")
-        except CodecError:
+            value = codec(_CODEC).encode(result, express.edge, "result")
+        except BaseException:  # also of users' code; it is said on the long road, which tries again
             return False
         if not self.call.reply_small(value):
             return False
