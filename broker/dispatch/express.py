@@ -85,13 +85,8 @@ class Express:
         self._is_open = not admission.runs_user_code and not around and admission.accepts(_CODEC)
 
     def takes(self, call: IncomingCall, client: Client) -> bool:
-<<<<<<< HEAD
-        """Takes a call, if it is plain; called by the thread that reads."""
-        wire = call.wire
-=======
         """Takes a call, if it is plain and nothing stands in its way; called by the thread that reads."""
         wire, caller = call.wire, call.connection
->>>>>>> c0c1913 (answers that are ready together go out together; calls of a lane take the short road too)
         if not self._is_open or wire.kind != Call.METHOD or wire.depth != 1 or call.codec != _CODEC:
             return False
         if wire.oneway or wire.HasField("timeout_us") or wire.metadata or wire.correlation_id:
