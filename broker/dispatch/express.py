@@ -70,7 +70,6 @@ class Express:
         edge: Edge,
         admission: Admission,
         around: AroundCalls,
-        over_limit: Callable[[Connection], Refused | None],
     ) -> None:
         self.under_way = under_way
         self.scheduler = scheduler
@@ -78,7 +77,6 @@ class Express:
         self.answers = answers
         self.edge = edge
         self._objects = objects
-        self._over_limit = over_limit
         self._leading = leading
         self._count = tally.count_method
         # Functions of users are asked about no call here, neither before it nor around it.
@@ -100,7 +98,7 @@ class Express:
             target = target_of(registration, name)
             if name in registration.table.members:
                 registration.targets[name] = target
-        if target is None or caller.congested or self._over_limit(caller) is not None:
+        if target is None or caller.congested:
             return False
         job = PlainCall(call, client, caller, registration=registration)
         job.member = registration.table.members[name]
