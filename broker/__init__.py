@@ -6,25 +6,30 @@
 The manual is in docs/; every public name is here.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from broker import errors
 from broker._version import __version__
-from broker.around import Call
-from broker.asynchronous import AsyncProxy
-from broker.batch import Batch
-from broker.codecs import Record, register_type
 from broker.config import config
-from broker.context import current_context
-from broker.daemon import Daemon
-from broker.dispatch import Stats
-from broker.exports import export
-from broker.exposure import behavior, expose, oneway
-from broker.proxy import Proxy
-from broker.registry.client import NameServer
-from broker.registry.locate import locate_ns, resolve
-from broker.registry.server import start_ns, start_ns_loop
-from broker.serving import serve
-from broker.typed import close, connect, connect_async, options, send, submit
-from broker.uri import URI
+
+if TYPE_CHECKING:
+    from broker.around import Call
+    from broker.asynchronous import AsyncProxy
+    from broker.batch import Batch
+    from broker.codecs import Record, register_type
+    from broker.context import current_context
+    from broker.daemon import Daemon
+    from broker.dispatch import Stats
+    from broker.exports import export
+    from broker.exposure import behavior, expose, oneway
+    from broker.proxy import Proxy
+    from broker.registry.client import NameServer
+    from broker.registry.locate import locate_ns, resolve
+    from broker.registry.server import start_ns, start_ns_loop
+    from broker.serving import serve
+    from broker.typed import close, connect, connect_async, options, send, submit
+    from broker.uri import URI
 
 __all__ = [
     "URI",
@@ -57,3 +62,46 @@ __all__ = [
     "start_ns_loop",
     "submit",
 ]
+
+# Where the names are that are loaded with their first use: a program that makes a proxy needs no server, and one that
+# imports broker may need neither. (`broker.config` is the object, not the module of that name: it is here already.)
+_HOMES = {
+    "Call": "broker.around",
+    "AsyncProxy": "broker.asynchronous",
+    "Batch": "broker.batch",
+    "Record": "broker.codecs",
+    "register_type": "broker.codecs",
+    "current_context": "broker.context",
+    "Daemon": "broker.daemon",
+    "Stats": "broker.dispatch",
+    "export": "broker.exports",
+    "behavior": "broker.exposure",
+    "expose": "broker.exposure",
+    "oneway": "broker.exposure",
+    "Proxy": "broker.proxy",
+    "NameServer": "broker.registry.client",
+    "locate_ns": "broker.registry.locate",
+    "resolve": "broker.registry.locate",
+    "start_ns": "broker.registry.server",
+    "start_ns_loop": "broker.registry.server",
+    "serve": "broker.serving",
+    "close": "broker.typed",
+    "connect": "broker.typed",
+    "connect_async": "broker.typed",
+    "options": "broker.typed",
+    "send": "broker.typed",
+    "submit": "broker.typed",
+    "URI": "broker.uri",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'broker' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -132,6 +132,8 @@ def owner_of(path: list[str]) -> object:
 
 def exists(name: str) -> bool:
     path = name.split(".")
+    if path[:-1] == []:
+        return hasattr(broker, name)  # such names are loaded with their first use
     # Statically, because reading an item of the context outside a call, or of a proxy, does something.
     return inspect.getattr_static(owner_of(path), path[-1], exists) is not exists
 

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import pickle
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
@@ -333,7 +334,10 @@ def test_an_exported_function_is_sent_to_and_submitted(daemon: broker.Daemon) ->
 
     proxy: Any = broker.Proxy(daemon.register(Reporter()))
     assert proxy.report(broker.export(listen)) == 2
-    assert heard == [1, 2]
+    give_up = time.monotonic() + SOON
+    while len(heard) < 2 and time.monotonic() < give_up:  # nobody waits for the first, and a nested call for nothing
+        time.sleep(0.001)
+    assert sorted(heard) == [1, 2]
 
 
 @pytest.mark.parametrize("use", [broker.submit, broker.send])
