@@ -20,6 +20,7 @@ import pytest
 import broker
 from broker import errors
 from broker._pb.broker_pb2 import Call, Cancel, Frame, InvokeRequest, InvokeResponse
+from broker.calling.invocation import Invocation
 from broker.codecs import Encoded
 from broker.connection.calls import CallRequest, Outcome
 from broker.connection.chains import new_chain
@@ -115,7 +116,8 @@ def test_a_client_reads_no_codec_that_it_did_not_ask_for(tmp_path: Path) -> None
     answer = Encoded("pickle", pickle.dumps(_Bomb(exploded)), ())
     proxy: Any = broker.Proxy("BROKER:x@localhost:1")
     with pytest.raises(errors.ProtocolError, match="not read"):
-        proxy._broker._remote._result(Outcome(value=answer))
+        asked = Invocation(proxy._broker._remote, "show", Encoded("json", b"[[],{}]"), Call.METHOD)
+        asked.result_of(Outcome(value=answer))
     assert not exploded.exists()
 
 
