@@ -19,10 +19,11 @@ from broker.calling import ServingEdge
 from broker.codecs import CODECS, TypeRegistry
 from broker.config import Config
 from broker.connection.channels import server_options
-from broker.connection.client import CONNECT_METHOD
 from broker.connection.engine import Settings
 from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.local import Entrance, entrances
+from broker.connection.near_server import NearServer
+from broker.connection.opening import CONNECT_METHOD
 from broker.connection.server import ConnectService, DaemonThreads
 from broker.connection.workers import Workers, start_thread
 from broker.context import CallContext
@@ -117,7 +118,12 @@ class Daemon:
             max_calls_per_connection=Config.max_calls_per_connection.pick(None),
             loop=lambda: self._loop or self._loop_thread.get(),
         )
-        self._connects = ConnectService(self._settings, Arrivals(self._dispatcher), self._dispatcher.leading)
+        self._connects = ConnectService(
+            self._settings,
+            Arrivals(self._dispatcher),
+            self._dispatcher.leading,
+            self._make_near if self._unix_path is None else None,
+        )
         self._serve_also(self._handlers(), SERVICE)
         self._server.add_generic_rpc_handlers((self._inspection,))
         self._server.start()
@@ -165,6 +171,16 @@ class Daemon:
     def _make_server(self) -> grpc.Server:
         size = max(MAX_REQUEST_SIZE, MESSAGE_LIMIT) + (1 << 20)
         return grpc.server(self._threads, options=server_options(size))  # type: ignore[arg-type]  # any executor will do
+
+    def _make_near(self, connect: grpc.RpcMethodHandler[bytes, bytes]) -> NearServer:
+        """What the Unix socket beside the TCP port has: the Connect stream alone, and that for who was offered it."""
+
+        def make() -> grpc.Server:
+            server = self._make_server()
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Connect": connect}),))
+            return server
+
+        return NearServer(self._bound[1], make)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         unary = UnaryService(self._objects, self._dispatcher, self._settings.max_message_size)
@@ -329,7 +345,9 @@ class Daemon:
             self._connects.go_away(reason)
             self._dispatcher.drain(time.monotonic() + grace)
             self._connects.close(reason)
-            self._server.stop(_SETTLE_SECONDS).wait(_SETTLE_SECONDS)
+            ended = [self._server.stop(_SETTLE_SECONDS), self._connects.stop_near(_SETTLE_SECONDS)]
+            for server_ended in ended:
+                server_ended.wait(_SETTLE_SECONDS)
             self._threads.shutdown()
             self._workers.close()
             self._loop_thread.stop()

@@ -14,6 +14,7 @@ from typing import IO
 import pytest
 
 from broker.config import config
+from broker.connection.local import entrances
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +36,14 @@ def on_the_wire() -> None:
 def either_way(request: pytest.FixtureRequest) -> None:
     """The test runs twice: calls to a daemon of the same process go over TCP, and by the short cut within it."""
     config.local = request.param == "process"
+
+
+@pytest.fixture(params=["tcp", "process", "unix"])
+def every_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `either_way`, and a third time over the Unix socket beside the TCP port, as between two processes."""
+    config.local = request.param != "tcp"
+    if request.param == "unix":
+        monkeypatch.setattr(entrances, "find", lambda host, port, socket_path: None)
 
 
 class Program:

@@ -20,7 +20,7 @@ import broker
 from broker import errors
 from broker.connection.client import pool
 
-pytestmark = pytest.mark.usefixtures("either_way")
+pytestmark = pytest.mark.usefixtures("every_way")
 
 
 @dataclass

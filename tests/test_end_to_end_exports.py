@@ -23,8 +23,9 @@ from broker._pb.broker_pb2 import Call
 from broker.codecs import Encoded
 from broker.connection.calls import CallRequest
 from broker.connection.chains import new_chain
-from broker.connection.client import ClientConnection, Place, pool
+from broker.connection.client import ClientConnection, pool
 from broker.connection.engine import Connection, Settings
+from broker.connection.opening import Place
 
 pytestmark = pytest.mark.usefixtures("either_way")
 

@@ -15,7 +15,7 @@ import pytest
 import broker
 from broker import errors
 from broker._pb.broker_pb2 import Frame, Frames
-from broker.connection.client import CONNECT_METHOD
+from broker.connection.opening import CONNECT_METHOD
 from broker.uri import join_host_port
 
 pytestmark = pytest.mark.usefixtures("on_the_wire")

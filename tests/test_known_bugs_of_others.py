@@ -24,8 +24,9 @@ from broker.calling.invocation import Invocation
 from broker.codecs import Encoded
 from broker.connection.calls import CallRequest, Outcome
 from broker.connection.chains import new_chain
-from broker.connection.client import ClientConnection, Place
+from broker.connection.client import ClientConnection
 from broker.connection.engine import Settings
+from broker.connection.opening import Place
 
 pytestmark = pytest.mark.usefixtures("on_the_wire")
 

@@ -200,7 +200,7 @@ class Frame(_message.Message):
     def __init__(self, id: _Optional[int] = ..., optional: bool = ..., reply: bool = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Hello, _Mapping]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., call: _Optional[_Union[Call, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., refused: _Optional[_Union[Refusal, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., item: _Optional[_Union[Item, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., pong: _Optional[_Union[Ping, _Mapping]] = ..., goaway: _Optional[_Union[GoAway, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("oldest_version", "newest_version", "process_id", "features", "codecs", "max_message_size", "call_credit", "chunk_credit", "chunk_size", "item_credit")
+    __slots__ = ("oldest_version", "newest_version", "process_id", "features", "codecs", "max_message_size", "call_credit", "chunk_credit", "chunk_size", "item_credit", "port", "offer", "proof")
     OLDEST_VERSION_FIELD_NUMBER: _ClassVar[int]
     NEWEST_VERSION_FIELD_NUMBER: _ClassVar[int]
     PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
@@ -211,6 +211,9 @@ class Hello(_message.Message):
     CHUNK_CREDIT_FIELD_NUMBER: _ClassVar[int]
     CHUNK_SIZE_FIELD_NUMBER: _ClassVar[int]
     ITEM_CREDIT_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
     oldest_version: int
     newest_version: int
     process_id: bytes
@@ -221,7 +224,30 @@ class Hello(_message.Message):
     chunk_credit: int
     chunk_size: int
     item_credit: int
-    def __init__(self, oldest_version: _Optional[int] = ..., newest_version: _Optional[int] = ..., process_id: _Optional[bytes] = ..., features: _Optional[_Iterable[str]] = ..., codecs: _Optional[_Iterable[str]] = ..., max_message_size: _Optional[int] = ..., call_credit: _Optional[int] = ..., chunk_credit: _Optional[int] = ..., chunk_size: _Optional[int] = ..., item_credit: _Optional[int] = ...) -> None: ...
+    port: int
+    offer: SocketOffer
+    proof: SocketProof
+    def __init__(self, oldest_version: _Optional[int] = ..., newest_version: _Optional[int] = ..., process_id: _Optional[bytes] = ..., features: _Optional[_Iterable[str]] = ..., codecs: _Optional[_Iterable[str]] = ..., max_message_size: _Optional[int] = ..., call_credit: _Optional[int] = ..., chunk_credit: _Optional[int] = ..., chunk_size: _Optional[int] = ..., item_credit: _Optional[int] = ..., port: _Optional[int] = ..., offer: _Optional[_Union[SocketOffer, _Mapping]] = ..., proof: _Optional[_Union[SocketProof, _Mapping]] = ...) -> None: ...
+
+class SocketOffer(_message.Message):
+    __slots__ = ("path", "ticket", "secret")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    ticket: bytes
+    secret: bytes
+    def __init__(self, path: _Optional[str] = ..., ticket: _Optional[bytes] = ..., secret: _Optional[bytes] = ...) -> None: ...
+
+class SocketProof(_message.Message):
+    __slots__ = ("ticket", "nonce", "mac")
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
+    ticket: bytes
+    nonce: bytes
+    mac: bytes
+    def __init__(self, ticket: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., mac: _Optional[bytes] = ...) -> None: ...
 
 class Open(_message.Message):
     __slots__ = ("handshake",)

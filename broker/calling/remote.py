@@ -21,7 +21,8 @@ from broker.calling.options import Options
 from broker.calling.reconnecting import Reconnecting
 from broker.calling.results import BatchResults
 from broker.codecs import Encoded, Reference, codec
-from broker.connection.client import Place, Route, Session, pool
+from broker.connection.client import Route, Session, pool
+from broker.connection.opening import Place
 from broker.context import CallContext
 from broker.descriptions import RemoteDescription, RemoteMember
 from broker.errors import CallTimeout, CannotConnect, CommunicationError, NamingError

@@ -148,7 +148,7 @@ class Config:
     connect_timeout = Item(10, kinds.seconds(), "Seconds until connecting gives up.")
     codec = Item("json", kinds.text("the name of a codec"), "The codec of a proxy's calls.")
     retries = Item(0, kinds.whole(0), "How often a call is repeated after its connection was lost.")
-    local = Item(True, kinds.flag(), "Whether calls to a daemon of the same process leave the socket out.")
+    local = Item(True, kinds.flag(), "Whether calls take short cuts within a process and within a host.")
 
     # ---- names
     ns_host = Item("localhost", kinds.host("a host name or address"), "The host of the name server.")

@@ -23,8 +23,12 @@ On gRPC:
     channels      client options of gRPC in one place
     probe         what listens on a port that is no broker
     statuses      a refusal as a gRPC status with details
-    client        the end that connects
+    opening       how a connection comes about
+    client        the end that connects: one connection to each daemon
     server        the end that is connected to
+    near          from TCP to the Unix socket beside it: offers and proofs
+    near_server   what serves there
+    private_socket  where it lies
 
 Without it:
 

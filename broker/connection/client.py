@@ -8,109 +8,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
-import grpc
-
-from broker.connection import chains, completion
-from broker.connection.calls import IncomingCall
-from broker.connection.channels import open_channel
+from broker.connection import chains
 from broker.connection.engine import Connection, Handler, Settings
-from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.item_receiver import ItemReceiver
-from broker.connection.local import Entrance, entrances
-from broker.connection.probe import describe_peer
-from broker.connection.refusals import Reason, Refused
+from broker.connection.opening import Opening, Place
 from broker.connection.room import Room
 from broker.connection.timers import timers
-from broker.errors import BrokerError, CannotConnect, CommunicationError, ConnectionClosedError
-from broker.uri import URI, join_host_port
+from broker.errors import BrokerError, CannotConnect, ConnectionClosedError
 
-CONNECT_METHOD = "/broker.v1.ObjectBroker/Connect"
 LINGER_SECONDS = 10.0
 """How long a connection that nobody uses stays open."""
 EXIT_SECONDS = 1.0
 """How long the end of a process waits until what is queued has gone out."""
-_OVERTIME_SECONDS = 0.1
 _SWEEP_SECONDS = 1.0
-_LAST_WORDS_SECONDS = 1.0  # what the other side has for taking in why a connection ends
-
-
-class Place(NamedTuple):
-    """Where a daemon is, and as whom it is approached: the key of a connection."""
-
-    host: str
-    port: int
-    socket_path: str | None
-    credentials: grpc.ChannelCredentials | None
-    local: bool = False
-    """Whether short cuts may be taken: within the process, and within the host."""
-
-    def __str__(self) -> str:
-        return f"./u:{self.socket_path}" if self.socket_path is not None else join_host_port(self.host, self.port)
-
-    @classmethod
-    def of(cls, uri: URI, credentials: grpc.ChannelCredentials | None = None, *, local: bool = False) -> Place:
-        """The place in a BROKER URI. Raises CommunicationError for that of an exported object."""
-        if uri.connection is not None:
-            raise CommunicationError(
-                f"{uri} leads to an exported object, and only the proxy that arrived for it knows the way: use that, "
-                "or register the object with a daemon"
-            )
-        return cls(uri.host or "", uri.port or 0, uri.socket_path, credentials, local)
-
-    def entrance(self) -> Entrance | None:
-        """The daemon of this process that is there, if the socket may be left out.
-
-        With credentials the socket is part of what was asked for: who answers has to prove who it is.
-        """
-        if not self.local or self.credentials is not None:
-            return None
-        return entrances.find(self.host, self.port, self.socket_path)
-
-
-class Stream(Protocol):
-    """The stream that carries a connection, as this end sees it."""
-
-    code: grpc.StatusCode | None
-    details: str
-
-    def read(self) -> None:
-        """Takes in what arrives until the end; then `code` and `details` say how it ended. In a thread of its own."""
-
-    def cancel(self) -> None:
-        """Ends the stream at once. From any thread."""
-
-
-class _PublicStream:
-    """A stream on the public API of grpcio, which has a thread of its own for what is sent."""
-
-    def __init__(self, channel: grpc.Channel, engine: Connection) -> None:
-        self.code: grpc.StatusCode | None = None
-        self.details = ""
-        self._engine = engine
-        method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT_METHOD)
-        self._call: Any = method(iter(engine.next_message, None))
-
-    def read(self) -> None:
-        try:
-            for message in self._call:
-                self._engine.receive(message)
-        except grpc.RpcError:
-            pass  # the code says it
-        self.code, self.details = self._call.code(), self._call.details()
-
-    def cancel(self) -> None:
-        self._call.cancel()
-
-
-def _open_stream(channel: grpc.Channel, engine: Connection) -> Stream:
-    if not completion.is_available:
-        return _PublicStream(channel, engine)
-    stream = completion.ClientStream(channel, CONNECT_METHOD, engine)
-    engine.hand_to(stream)
-    return stream
 
 
 class Watcher(Protocol):
@@ -163,54 +76,16 @@ class ClientConnection(Route):
 
     def __init__(self, place: Place, settings: Settings, handler: Handler | None = None) -> None:
         """`handler` serves the calls of the other side; without one they are refused."""
-        engine = Connection(settings, handler or _NothingServed(), accepts=False, peer_name=str(place))
-        super().__init__(engine, place)
+        self._opening = Opening(place, settings, handler, self._ended)
+        super().__init__(self._opening.engine, place)
         self.users = 0  # sessions; under _Pool.lock
         self.idle_since = time.monotonic()
-        engine.transport = "unix" if place.socket_path is not None else "tcp"
         self._sessions = 0
         self._watchers: WeakSet[Watcher] = WeakSet()  # under _Pool.lock
-        self._failure: grpc.StatusCode | None = None
 
     def open(self, timeout: float | None) -> None:
         """Connects and introduces itself. Raises CannotConnect, or ProtocolError for another version."""
-        entrance = self.place.entrance()
-        if entrance is not None:
-            self._enter(entrance, timeout)
-        else:
-            self._open_stream(timeout)
-
-    def _enter(self, entrance: Entrance, timeout: float | None) -> None:
-        self.engine.transport = "process"
-        self.engine.on_end = lambda _: self._ended()
-        entrance.accept(self.engine)
-        self._wait_opened(timeout, lambda: self.engine.lost("the attempt to connect was given up"))
-
-    def _open_stream(self, timeout: float | None) -> None:
-        host, port, path, credentials, _ = self.place
-        channel = open_channel(
-            host, port, unix_socket=path, credentials=credentials, max_message_size=MESSAGE_LIMIT + (1 << 20)
-        )
-        stream = _open_stream(channel, self.engine)
-        threading.Thread(target=self._read, args=(channel, stream), name=f"broker-{self.place}", daemon=True).start()
-        self.engine.on_end = lambda _: self._stream_ended(stream)
-        self._wait_opened(timeout, stream.cancel)
-
-    def _wait_opened(self, timeout: float | None, give_up: Callable[[], object]) -> None:
-        try:
-            opened = self.engine.opened.wait(timeout)
-        except BaseException:  # Ctrl-C
-            give_up()
-            raise
-        if self.engine.peer is None or self.engine.ended_because is not None:
-            reason = self.engine.ended_because if opened else f"no answer within {timeout:g} s"
-            self.engine.lost(f"{reason}")
-            give_up()
-            raise CannotConnect(f"cannot connect to {self.place}: {self._explain(reason or 'no answer', opened)}")
-
-    def _stream_ended(self, stream: Stream) -> None:
-        self._ended()
-        timers.call_later(_LAST_WORDS_SECONDS, stream.cancel)
+        self.engine = self._opening.open(timeout)
 
     def _ended(self) -> None:
         pool.forget(self)
@@ -236,43 +111,6 @@ class ClientConnection(Route):
                 self._watchers.add(watcher)
         if ended:
             watcher.lost()
-
-    def _read(self, channel: grpc.Channel, stream: Stream) -> None:
-        stream.read()
-        reason = f"{self.place} closed the connection"
-        if stream.code is not grpc.StatusCode.OK:
-            self._failure = stream.code
-            reason = stream.details
-        self.engine.lost(self.engine.draining_because or f"the connection to {self.place} was lost ({reason})")
-        channel.close()
-
-    def _explain(self, reason: str, in_time: bool) -> str:
-        """Why a connection did not come about, in words that help. What already took its time is not asked for long."""
-        if self._failure is grpc.StatusCode.UNIMPLEMENTED:
-            return "a gRPC server answers there that is no broker"
-        if "Connection refused" in reason or "No such file" in reason:
-            return "nothing listens there (connection refused). Is the daemon running?"
-        if "DNS" in reason or "not known" in reason or "resolution" in reason:
-            return f"the host {self.place.host!r} is not known"
-        if self.engine.transport == "tcp":
-            peer = describe_peer(self.place.host, self.place.port, 1.0 if in_time else _OVERTIME_SECONDS)
-            if peer is not None:
-                return f"what listens there is no broker: it {peer}"
-        return reason
-
-
-class _NothingServed:
-    """There is nothing that the other side could call."""
-
-    def incoming(self, call: IncomingCall) -> None:
-        what = f"{call.request.object!r} was asked of a process that exports no such object"
-        call.refuse(Refused(Reason.OBJECT_NOT_FOUND, what))
-
-    def turned_away(self, refused: Refused) -> None: ...
-
-    def session_closed(self, connection: Connection, session: int) -> None: ...
-
-    def connection_ended(self, connection: Connection) -> None: ...
 
 
 class _Pool:

@@ -195,7 +195,7 @@ class Pollers:
         self._leading = leading
         self._lock = threading.Lock()
         self._threads = 0
-        leading.on_stuck = self.add
+        leading.on_stuck.append(self.add)
         self.add()
 
     def add(self) -> None:

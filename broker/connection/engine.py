@@ -61,13 +61,27 @@ class Handler(Protocol):
     def connection_ended(self, connection: Connection) -> None: ...
 
 
+Introduce = Callable[["Connection", Hello | None], Hello]
+"""Hello, of the side that connects (None), or the Welcome to a Hello. Called by the thread that reads; raises
+ProtocolError for who is not let in."""
+
+
 class Connection:
     """One end of a connection. Every method may be called from any thread; no lock is held while handlers run.
 
     Its state and that of its parts is guarded by the lock of the line.
     """
 
-    def __init__(self, settings: Settings, handler: Handler, *, accepts: bool, peer_name: str = "the peer") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        handler: Handler,
+        *,
+        accepts: bool,
+        peer_name: str = "the peer",
+        introduce: Introduce | None = None,
+    ) -> None:
+        """`introduce` says more, or other things, than the settings do. It may refuse who introduces himself."""
         self.settings = settings
         self.peer_name = peer_name
         self.transport = ""
@@ -105,8 +119,9 @@ class Connection:
             "goaway": self._on_goaway,
             "release": self.exports.on_release,
         }
+        self._introduce = introduce or (lambda connection, hello: settings.to_wire())
         if not accepts:
-            self._line.put(Frame(hello=settings.to_wire()))
+            self._line.put(Frame(hello=self._introduce(self, None)))
 
     # ---- how it is
 
@@ -155,6 +170,10 @@ class Connection:
         return self._line.flushed
 
     # ---- what its users do
+
+    def take_over(self, earlier: Connection) -> None:
+        """Whoever is at the other end is who was there on an earlier connection. For introductions."""
+        self.peer_name = self._line.peer_name = earlier.peer_name
 
     def call(self, request: CallRequest) -> PendingCall:
         """Makes a call. It goes out when the line is free and there is credit; its outcome may already be there.
@@ -326,10 +345,11 @@ class Connection:
         if self._line.peer is not None or frame.WhichOneof("kind") != ("hello" if self._accepts else "welcome"):
             raise ProtocolError("a second introduction, or the introduction of the wrong side, arrived")
         check_introduction(hello, self.peer_name)
+        welcome = self._introduce(self, hello) if self._accepts else None
         with self._line:
             self._line.introduced_locked(hello)
-            if self._accepts:
-                self._line.put_locked(Frame(welcome=self.settings.to_wire()))
+            if welcome is not None:
+                self._line.put_locked(Frame(welcome=welcome))
             self._outgoing.introduced_locked(hello.call_credit)
         self.opened.set()
 

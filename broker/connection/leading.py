@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from broker.connection.fairness import FairQueue
@@ -56,6 +57,18 @@ class _Local(threading.local):
 _local = _Local()
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """What this thread brings meanwhile goes to workers, and what it sends goes out: it is somebody else's business
+    that a thread which leads does in between."""
+    before = _local.jobs, _local.turn
+    _local.jobs = _local.turn = None
+    try:
+        yield
+    finally:
+        _local.jobs, _local.turn = before
+
+
 class Pushed(Protocol):
     """A line, as far as it matters here."""
 
@@ -79,7 +92,7 @@ class Leading:
     """Runs jobs on the threads that bring them, or on workers. Every method may be called from any thread."""
 
     def __init__(self, workers: Workers) -> None:
-        self.on_stuck: Callable[[], None] = lambda: None
+        self.on_stuck: list[Callable[[], None]] = []
         """Called when the leader is found to take long: one reader fewer is there, until it is done."""
         self.stuck = 0
         """How many readers are held up by a call that takes long."""
@@ -245,7 +258,8 @@ class Leading:
             turn.released = True
             turn.release()
         if turn is not None and waiting:  # else they came from a job of a former leader
-            self.on_stuck()
+            for function in self.on_stuck:
+                function()
         for job in jobs:
             self._submit_late(job)
         return False

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from broker.connection.channels import addresses_of
 from broker.connection.engine import Connection
-from broker.connection.leading import Leading
+from broker.connection.leading import Leading, apart
 from broker.connection.workers import Job, Workers
 from broker.errors import Overloaded
 
@@ -100,7 +100,8 @@ class _ToClient(_Way):
         if threading.current_thread() is threading.main_thread():
             self._deliver_elsewhere()
         else:
-            self._deliver()
+            with apart():
+                self._deliver()
 
     def finish(self) -> None:
         client = self._receiver

@@ -15,9 +15,11 @@ from typing import Any
 
 import grpc
 
+from broker._pb.broker_pb2 import Hello
 from broker.connection import completion, local
-from broker.connection.engine import Connection, Handler, Settings
+from broker.connection.engine import Connection, Handler, Introduce, Settings
 from broker.connection.leading import Leading
+from broker.connection.near_server import NearServer
 from broker.connection.timers import timers
 from broker.connection.workers import Workers
 
@@ -53,10 +55,18 @@ def _run(future: futures.Future[Any], fn: Callable[..., Any], args: Any, kwargs:
 class ConnectService:
     """Serves the Connect stream: an engine for each connection."""
 
-    def __init__(self, settings: Settings, handler: Handler, leading: Leading) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        handler: Handler,
+        leading: Leading,
+        make_near: Callable[[grpc.RpcMethodHandler[bytes, bytes]], NearServer] | None = None,
+    ) -> None:
+        """`make_near` gives the server beside the TCP port, which has the given method and no other."""
         self._settings = settings
         self._handler = handler
         self._leading = leading
+        self._near = make_near(self._method(self._prove)) if make_near is not None else None
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
         self._closing: str | None = None
@@ -68,28 +78,39 @@ class ConnectService:
 
     def method(self) -> grpc.RpcMethodHandler[bytes, bytes]:
         """The streaming method of the gRPC service."""
-        if not completion.is_available:
-            return grpc.stream_stream_rpc_method_handler(self._connect)
-        connect: Any = partial(self._connect_without_thread)
-        connect.experimental_non_blocking = True
+        return self._method(self._welcome)
+
+    def _method(self, introduce: Introduce) -> grpc.RpcMethodHandler[bytes, bytes]:
+        connect: Any
+        if completion.is_available:
+            connect = partial(self._connect_without_thread, introduce)
+            connect.experimental_non_blocking = True
+        else:
+            connect = partial(self._connect, introduce)
         return grpc.stream_stream_rpc_method_handler(connect)
 
-    def _connect(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
+    def _connect(
+        self, introduce: Introduce, requests: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterable[bytes]:
         """The method on the public API: its thread sends, another one of ours reads."""
-        connection = self._connected(context)
+        connection = self._connected(context, introduce)
         threading.Thread(target=_read, args=(connection, requests), name="broker-reader", daemon=True).start()
         return iter(connection.next_message, None)
 
     def _connect_without_thread(
-        self, requests: Iterator[bytes], context: grpc.ServicerContext, send: Callable[[bytes | None], None]
+        self,
+        introduce: Introduce,
+        requests: Iterator[bytes],
+        context: grpc.ServicerContext,
+        send: Callable[[bytes | None], None],
     ) -> None:
-        connection = self._connected(context)
+        connection = self._connected(context, introduce)
         stream = completion.ServerStream(context, send, connection, self._leading)
         connection.hand_to(stream)
         stream.receive()
 
-    def _connected(self, context: grpc.ServicerContext) -> Connection:
-        connection = self._new_connection(context.peer())
+    def _connected(self, context: grpc.ServicerContext, introduce: Introduce) -> Connection:
+        connection = self._new_connection(context.peer(), introduce)
         connection.transport = "unix" if connection.peer_name.startswith("unix:") else "tcp"
         connection.on_end = lambda connection: self._ended(connection, context)
         context.add_callback(lambda: connection.transport_ended(f"{connection.peer_name} is gone"))
@@ -97,19 +118,39 @@ class ConnectService:
 
     def accept(self, client: Connection) -> None:
         """Takes in a client of the same process."""
-        connection = self._new_connection(local.peer_name())
+        connection = self._new_connection(local.peer_name(), None)
         connection.transport = "process"
         connection.on_end = self._forget
         local.join(client, connection, self._leading)
 
-    def _new_connection(self, peer_name: str) -> Connection:
-        connection = Connection(self._settings, self._handler, accepts=True, peer_name=peer_name)
+    def _new_connection(self, peer_name: str, introduce: Introduce | None) -> Connection:
+        connection = Connection(self._settings, self._handler, accepts=True, peer_name=peer_name, introduce=introduce)
         with self._lock:
             self._connections.add(connection)
             closing = self._closing
         if closing is not None:
             connection.close(closing)
         return connection
+
+    def _welcome(self, connection: Connection, hello: Hello | None) -> Hello:
+        """A client of the same host gets an offer, if it came straight to the port: what lies between is to stay."""
+        welcome = self._settings.to_wire()
+        near = self._near
+        if near is not None and hello is not None and hello.port == near.port:
+            path = near.path(self.started)
+            if path is not None:
+                welcome.offer.CopyFrom(near.offers.make(path, connection))
+        return welcome
+
+    def _prove(self, connection: Connection, hello: Hello | None) -> Hello:
+        """The introduction behind the near socket: whom it was offered to, and nobody else."""
+        assert self._near is not None
+        assert hello is not None
+        welcome = self._settings.to_wire()
+        earlier, proof = self._near.offers.take_up(hello.proof)
+        connection.take_over(earlier)
+        welcome.proof.CopyFrom(proof)
+        return welcome
 
     @property
     def connections(self) -> list[Connection]:
@@ -128,6 +169,14 @@ class ConnectService:
         for connection in self.connections:
             connection.close(reason)
 
+    def stop_near(self, grace: float) -> threading.Event:
+        """Ends the server beside the TCP port. The event is set when it has ended."""
+        if self._near is not None:
+            return self._near.stop(grace)
+        ended = threading.Event()
+        ended.set()
+        return ended
+
     def _ended(self, connection: Connection, context: grpc.ServicerContext) -> None:
         self._forget(connection)
         # A peer that takes nothing in would hold the thread that sends; the others get the last words before that.
@@ -136,6 +185,8 @@ class ConnectService:
     def _forget(self, connection: Connection) -> None:
         with self._lock:
             self._connections.discard(connection)
+        if self._near is not None:
+            self._near.offers.withdraw(connection)
 
 
 def _end(context: grpc.ServicerContext) -> None:

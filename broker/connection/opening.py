@@ -1,0 +1,263 @@
+"""How a connection comes about: to a daemon of this process, over TCP, or over a Unix socket.
+
+Over TCP the daemon may offer the Unix socket beside its port. If that is as it should be, the connection goes on there,
+before anything is called; if not, or if anything goes wrong with it, it stays where it is and nobody hears of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import grpc
+
+from broker._pb.broker_pb2 import Hello, SocketOffer
+from broker.connection import completion
+from broker.connection.calls import IncomingCall
+from broker.connection.channels import open_channel
+from broker.connection.engine import Connection, Handler, Introduce, Settings
+from broker.connection.frames import MESSAGE_LIMIT
+from broker.connection.local import Entrance, entrances
+from broker.connection.near import Claim, distrust
+from broker.connection.probe import describe_peer
+from broker.connection.refusals import Reason, Refused
+from broker.connection.timers import timers
+from broker.errors import CannotConnect, CommunicationError
+from broker.uri import URI, join_host_port
+
+CONNECT_METHOD = "/broker.v1.ObjectBroker/Connect"
+_OVERTIME_SECONDS = 0.1
+_LAST_WORDS_SECONDS = 1.0  # what the other side has for taking in why a connection ends
+_MOVE_SECONDS = 1.0  # for connecting over a Unix socket to a daemon that has just answered over TCP
+
+_log = logging.getLogger("broker")
+
+
+class Place(NamedTuple):
+    """Where a daemon is, and as whom it is approached: the key of a connection."""
+
+    host: str
+    port: int
+    socket_path: str | None
+    credentials: grpc.ChannelCredentials | None
+    local: bool = False
+    """Whether short cuts may be taken: within the process, and within the host."""
+
+    def __str__(self) -> str:
+        return f"./u:{self.socket_path}" if self.socket_path is not None else join_host_port(self.host, self.port)
+
+    @classmethod
+    def of(cls, uri: URI, credentials: grpc.ChannelCredentials | None = None, *, local: bool = False) -> Place:
+        """The place in a BROKER URI. Raises CommunicationError for that of an exported object."""
+        if uri.connection is not None:
+            raise CommunicationError(
+                f"{uri} leads to an exported object, and only the proxy that arrived for it knows the way: use that, "
+                "or register the object with a daemon"
+            )
+        return cls(uri.host or "", uri.port or 0, uri.socket_path, credentials, local)
+
+    def entrance(self) -> Entrance | None:
+        """The daemon of this process that is there, if the socket may be left out.
+
+        With credentials the socket is part of what was asked for: who answers has to prove who it is.
+        """
+        if not self.local or self.credentials is not None:
+            return None
+        return entrances.find(self.host, self.port, self.socket_path)
+
+
+class Stream(Protocol):
+    """The stream that carries a connection, as this end sees it."""
+
+    code: grpc.StatusCode | None
+    details: str
+
+    def read(self) -> None:
+        """Takes in what arrives until the end; then `code` and `details` say how it ended. In a thread of its own."""
+
+    def cancel(self) -> None:
+        """Ends the stream at once. From any thread."""
+
+
+class _PublicStream:
+    """A stream on the public API of grpcio, which has a thread of its own for what is sent."""
+
+    def __init__(self, channel: grpc.Channel, engine: Connection) -> None:
+        self.code: grpc.StatusCode | None = None
+        self.details = ""
+        self._engine = engine
+        method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT_METHOD)
+        self._call: Any = method(iter(engine.next_message, None))
+
+    def read(self) -> None:
+        try:
+            for message in self._call:
+                self._engine.receive(message)
+        except grpc.RpcError:
+            pass  # the code says it
+        self.code, self.details = self._call.code(), self._call.details()
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+
+def _open_stream(channel: grpc.Channel, engine: Connection) -> Stream:
+    if not completion.is_available:
+        return _PublicStream(channel, engine)
+    stream = completion.ClientStream(channel, CONNECT_METHOD, engine)
+    engine.hand_to(stream)
+    return stream
+
+
+def _channel(
+    host: str, port: int, socket_path: str | None, credentials: grpc.ChannelCredentials | None
+) -> grpc.Channel:
+    limit = MESSAGE_LIMIT + (1 << 20)
+    return open_channel(host, port, unix_socket=socket_path, credentials=credentials, max_message_size=limit)
+
+
+class Opening:
+    """One connection on its way to its daemon."""
+
+    def __init__(self, place: Place, settings: Settings, handler: Handler | None, on_end: Callable[[], None]) -> None:
+        """`on_end` is called when the connection has ended. Without a handler calls of the other side are refused."""
+        self._place = place
+        self._settings = settings
+        self._handler = handler or _NothingServed()
+        self._on_end = on_end
+        self._failure: grpc.StatusCode | None = None
+        self.engine = self._new_engine(self._hello)
+        """The end of this side; another one once the connection has moved."""
+        self.engine.transport = "tcp" if place.socket_path is None else "unix"
+
+    def open(self, timeout: float | None) -> Connection:
+        """Connects and introduces itself. Raises CannotConnect, or ProtocolError for another version."""
+        entrance = self._place.entrance()
+        if entrance is not None:
+            self._enter(entrance, timeout)
+            return self.engine
+        host, port, path, credentials, _ = self._place
+        stream = self._carry(self.engine, _channel(host, port, path, credentials))
+        self._wait_opened(timeout, stream.cancel)
+        offer = self.engine.peer.offer if self.engine.peer is not None else SocketOffer()
+        if offer.path and self._place.local:
+            self._move(offer, stream)
+        return self.engine
+
+    def _new_engine(self, introduce: Introduce) -> Connection:
+        name = str(self._place)
+        return Connection(self._settings, self._handler, accepts=False, peer_name=name, introduce=introduce)
+
+    def _hello(self, connection: Connection, hello: Hello | None) -> Hello:
+        hello = self._settings.to_wire()
+        if self._place.local and self._place.socket_path is None:
+            hello.port = self._place.port
+        return hello
+
+    # ---- within the process
+
+    def _enter(self, entrance: Entrance, timeout: float | None) -> None:
+        self.engine.transport = "process"
+        self.engine.on_end = lambda _: self._on_end()
+        entrance.accept(self.engine)
+        self._wait_opened(timeout, lambda: self.engine.lost("the attempt to connect was given up"))
+
+    # ---- over gRPC
+
+    def _carry(self, engine: Connection, channel: grpc.Channel) -> Stream:
+        """Puts an engine on a stream, and a thread there that reads."""
+        stream = _open_stream(channel, engine)
+        name = f"broker-{self._place}"
+        threading.Thread(target=self._read, args=(channel, stream, engine), name=name, daemon=True).start()
+        engine.on_end = lambda ended: self._stream_ended(ended, stream)
+        return stream
+
+    def _read(self, channel: grpc.Channel, stream: Stream, engine: Connection) -> None:
+        stream.read()
+        reason = f"{self._place} closed the connection"
+        if stream.code is not grpc.StatusCode.OK:
+            self._failure = stream.code
+            reason = stream.details
+        engine.lost(engine.draining_because or f"the connection to {self._place} was lost ({reason})")
+        channel.close()
+
+    def _stream_ended(self, ended: Connection, stream: Stream) -> None:
+        if ended is self.engine:
+            self._on_end()
+        timers.call_later(_LAST_WORDS_SECONDS, stream.cancel)
+
+    def _wait_opened(self, timeout: float | None, give_up: Callable[[], object]) -> None:
+        try:
+            opened = self.engine.opened.wait(timeout)
+        except BaseException:  # Ctrl-C
+            give_up()
+            raise
+        if self.engine.peer is None or self.engine.ended_because is not None:
+            reason = self.engine.ended_because if opened else f"no answer within {timeout:g} s"
+            self.engine.lost(f"{reason}")
+            give_up()
+            raise CannotConnect(f"cannot connect to {self._place}: {self._explain(reason or 'no answer', opened)}")
+
+    # ---- from TCP to the Unix socket beside it
+
+    def _move(self, offer: SocketOffer, stream: Stream) -> None:
+        """Goes on over the socket that the daemon offered; stays on TCP if that is not possible."""
+        distrusted = distrust(offer.path)
+        if distrusted is not None:
+            _log.debug("the socket %s that %s offered is not used: %s", offer.path, self._place, distrusted)
+            return
+        claim = Claim(offer)
+        engine = self._new_engine(lambda connection, hello: self._claiming(claim))
+        engine.transport = "unix"
+        near = self._carry(engine, _channel("", 0, offer.path, None))
+        try:
+            engine.opened.wait(_MOVE_SECONDS)
+        except BaseException:  # Ctrl-C
+            near.cancel()
+            stream.cancel()
+            raise
+        if engine.peer is None or not claim.is_met_by(engine.peer.proof):
+            why = engine.ended_because or "who listens there did not prove in time to be the daemon"
+            _log.debug("the connection to %s stays on TCP: %s", self._place, why)
+            engine.lost(why)
+            near.cancel()
+            return
+        over_tcp, self.engine = self.engine, engine
+        over_tcp.close("the connection goes on over a Unix socket")
+
+    def _claiming(self, claim: Claim) -> Hello:
+        hello = self._settings.to_wire()
+        hello.proof.CopyFrom(claim.proof)
+        return hello
+
+    # ---- what went wrong
+
+    def _explain(self, reason: str, in_time: bool) -> str:
+        """Why a connection did not come about, in words that help. What already took its time is not asked for long."""
+        if self._failure is grpc.StatusCode.UNIMPLEMENTED:
+            return "a gRPC server answers there that is no broker"
+        if "Connection refused" in reason or "No such file" in reason:
+            return "nothing listens there (connection refused). Is the daemon running?"
+        if "DNS" in reason or "not known" in reason or "resolution" in reason:
+            return f"the host {self._place.host!r} is not known"
+        if self.engine.transport == "tcp":
+            peer = describe_peer(self._place.host, self._place.port, 1.0 if in_time else _OVERTIME_SECONDS)
+            if peer is not None:
+                return f"what listens there is no broker: it {peer}"
+        return reason
+
+
+class _NothingServed:
+    """There is nothing that the other side could call."""
+
+    def incoming(self, call: IncomingCall) -> None:
+        what = f"{call.request.object!r} was asked of a process that exports no such object"
+        call.refuse(Refused(Reason.OBJECT_NOT_FOUND, what))
+
+    def turned_away(self, refused: Refused) -> None: ...
+
+    def session_closed(self, connection: Connection, session: int) -> None: ...
+
+    def connection_ended(self, connection: Connection) -> None: ...
