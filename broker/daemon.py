@@ -40,7 +40,7 @@ from broker.references import served
 from broker.registry import leases
 from broker.registry.leases import LeaseHolder
 from broker.registry.locate import locate_ns
-from broker.signals import sigterm_as_ctrl_c
+from broker.signals import SIGNAL_SECONDS, sigterm_as_ctrl_c
 from broker.unary import MAX_REQUEST_SIZE, UnaryService
 from broker.uri import URI
 
@@ -309,7 +309,8 @@ class Daemon:
             with sigterm_as_ctrl_c():
                 announce()
                 with self._state:
-                    self._state.wait_for(lambda: self._stopping)
+                    while not self._state.wait_for(lambda: self._stopping, SIGNAL_SECONDS):
+                        pass  # a signal is looked at
         except KeyboardInterrupt:
             _log.info("the daemon at %s was told to end", self.location)
         self.shutdown()

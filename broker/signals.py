@@ -7,6 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+SIGNAL_SECONDS = 0.5
+"""How long the main thread waits at a time: the system may give a signal to another thread, and then Python handles it
+only as this one wakes."""
+
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:

@@ -116,8 +116,8 @@ def test_a_client_reads_no_codec_that_it_did_not_ask_for(tmp_path: Path) -> None
     exploded = tmp_path / "exploded"
     answer = Encoded("pickle", pickle.dumps(_Bomb(exploded)), ())
     proxy: Any = broker.Proxy("BROKER:x@localhost:1")
+    asked = Invocation(proxy._broker._remote, "show", Encoded("json", b"[[],{}]"), Call.METHOD)
     with pytest.raises(errors.ProtocolError, match="not read"):
-        asked = Invocation(proxy._broker._remote, "show", Encoded("json", b"[[],{}]"), Call.METHOD)
         asked.result_of(Outcome(value=answer))
     assert not exploded.exists()
 
