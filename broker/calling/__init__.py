@@ -11,6 +11,7 @@ passed        iterators that were passed, as an argument or anywhere in a value
 serving       what comes back: calls of the objects that this process exports
 invocation    one call: what is asked, what is sent again, what comes of it
 driven        calls that no thread waits for: futures has futures of them, tasks what coroutines await
+gathered      what a batch sends, and results what its caller gets
 around        the functions around it; around_futures has them for futures
 """
 

@@ -11,6 +11,7 @@ Every kind of call passes here: frames of a connection, and unary calls of any g
     scheduling  lanes, gates and threads: when and where a call runs
     answers     the one answer of a call
     execution   decode, invoke
+    batches     the same for each call of a batch
     around      the functions around it
     statistics  what came of them, in numbers
     dispatcher  puts these together
