@@ -80,9 +80,9 @@ def account(daemon: broker.Daemon) -> Account:
     return account
 
 
-@pytest.fixture
-def proxy(daemon: broker.Daemon, account: Account) -> Any:
-    return broker.Proxy(daemon.uri_for(account))
+@pytest.fixture(params=["within the process", "over a socket"])
+def proxy(daemon: broker.Daemon, account: Account, request: pytest.FixtureRequest) -> Any:
+    return broker.Proxy(daemon.uri_for(account), local=request.param == "within the process")
 
 
 def outcomes(results: Any) -> list[Any]:
@@ -611,6 +611,17 @@ def test_exported_objects_go_both_ways_in_a_batch(daemon: broker.Daemon) -> None
             assert (used, kept) == (None, [3])
             assert came_back == kept.append
             assert counted == [None, None, [1, 2]]
+
+
+def test_an_iterator_that_is_passed_is_taken_by_its_call(daemon: broker.Daemon) -> None:
+    class Adder:
+        def add_up(self, numbers: Any) -> int:
+            return sum(numbers)
+
+    batch = broker.Batch(broker.Proxy(daemon.register(Adder())))
+    batch.add_up(iter(range(5)))
+    batch.add_up(number for number in (1, 2))
+    assert list(batch()) == [10, 3]
 
 
 def test_a_batch_over_an_object_of_a_type(daemon: broker.Daemon, account: Account) -> None:
