@@ -354,6 +354,11 @@ class IncomingCall:
         return self._incoming.connection.peer_name
 
     @property
+    def text_size(self) -> int:
+        """The bytes of the arguments, without the buffers beside them."""
+        return len(self._arguments.payload)
+
+    @property
     def is_cancelled(self) -> bool:
         return self._cancelled is not None
 

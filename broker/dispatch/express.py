@@ -26,7 +26,7 @@ from broker.dispatch.answers import Answers
 from broker.dispatch.around import AroundCalls
 from broker.dispatch.execution import PLAIN, Execution, SessionOfJob
 from broker.dispatch.job import Job
-from broker.dispatch.scheduling import Scheduler, is_quick, remember_pace
+from broker.dispatch.scheduling import LONG_TEXT, Scheduler, is_quick, remember_pace
 from broker.dispatch.statistics import Tally
 from broker.dispatch.under_way import UnderWay
 from broker.errors import CodecError, Overloaded
@@ -98,7 +98,7 @@ class Express:
             target = target_of(registration, name)
             if name in registration.table.members:
                 registration.targets[name] = target
-        if target is None or caller.congested:
+        if target is None or caller.congested or call.text_size > LONG_TEXT:
             return False
         job = PlainCall(call, client, caller, registration=registration)
         job.member = registration.table.members[name]

@@ -24,6 +24,8 @@ Step = Callable[[Job], None]
 
 _QUICK = 0.0003
 """Seconds that the calls of a member take on average, to be run by the threads that bring them."""
+LONG_TEXT = 1 << 20
+"""Bytes of text that a thread which reads does not decode: to read them is one call that lets no other thread run."""
 _WEIGHT = 0.1  # of the last call in that average
 
 
@@ -197,7 +199,8 @@ class Scheduler:
         if executor is not None:
             registration.handing_over.enter(lambda: self._hand_over_later(job, registration, executor, run))
             return
-        quick = is_quick(registration, job.call.request.member)
+        request = job.call.request
+        quick = is_quick(registration, request.member) and len(request.arguments.payload) <= LONG_TEXT
         try:
             self._threads.submit(_TimedTask(job, run), quick=quick)
         except Overloaded as error:
