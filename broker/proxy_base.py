@@ -155,7 +155,7 @@ class ControlBase:
 
     def set(self, name: str, value: object) -> None:
         """Sets an option for the calls that are made from now on, by any thread."""
-        self._remote.options = self.changed(**{name: value})
+        self._remote.use(self.changed(**{name: value}))
 
     def changed(self, **options: Any) -> Options:
         """The options with some of them changed. Raises AttributeError for what is none, and TypeError."""

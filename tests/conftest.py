@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO
 
 import pytest
@@ -44,6 +45,15 @@ def every_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     config.local = request.param != "tcp"
     if request.param == "unix":
         monkeypatch.setattr(entrances, "find", lambda host, port, socket_path: None)
+
+
+def self_signed(folder: Path) -> tuple[bytes, bytes]:
+    """A key, and a certificate for localhost, in PEM."""
+    key, certificate = folder / "key", folder / "certificate"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return key.read_bytes(), certificate.read_bytes()
 
 
 class Program:

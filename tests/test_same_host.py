@@ -19,6 +19,7 @@ import pytest
 import broker
 from broker import errors
 from broker._pb.broker_pb2 import Frame, Frames, InvokeRequest, InvokeResponse, SocketOffer
+from broker.connection import completion
 from broker.connection.client import pool
 from broker.connection.engine import Settings
 from broker.connection.frames import decode_frames
@@ -26,6 +27,7 @@ from broker.connection.local import entrances
 from broker.connection.near import Claim
 from broker.connection.opening import CONNECT_METHOD
 from broker.uri import URI
+from tests.conftest import self_signed
 
 Run = Callable[..., Any]
 
@@ -132,6 +134,39 @@ def test_a_daemon_on_a_unix_socket_has_no_second_one(
         assert proxy.caller().startswith("unix:")
         assert _transport(proxy) == "unix"
         assert _sockets(runtime) == []
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_on_the_public_api_of_grpcio(runtime: Path, monkeypatch: pytest.MonkeyPatch, side: str) -> None:
+    monkeypatch.setattr(entrances, "find", lambda host, port, socket_path: None)
+    monkeypatch.setattr(completion, "is_available", side == "client")
+    with broker.Daemon() as daemon:
+        uri = daemon.register(Shelf(), "shelf")
+        daemon._connects._near.path(daemon._connects.started)  # type: ignore[union-attr]
+        monkeypatch.setattr(completion, "is_available", side == "server")
+        proxy = _anew(uri)
+        assert proxy.caller().startswith(("ipv4:127.0.0.1:", "ipv6:"))
+        assert _transport(proxy) == "unix"
+
+
+def test_behind_tls_the_caller_stays_who_it_was(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entrances, "find", lambda host, port, socket_path: None)
+    key, certificate = self_signed(tmp_path)
+    asked: list[str] = []
+
+    def authorize(client: Any, object_id: str, member: str) -> bool:
+        asked.append(client.address)
+        return member != "all"
+
+    credentials = grpc.ssl_server_credentials([(key, certificate)])
+    with broker.Daemon(credentials=credentials, authorize=authorize) as daemon:
+        proxy = _anew(daemon.register(Shelf()), credentials=grpc.ssl_channel_credentials(certificate))
+        address = proxy.caller()
+        assert _transport(proxy) == "unix"
+        assert address.startswith(("ipv4:127.0.0.1:", "ipv6:"))
+        with pytest.raises(errors.AccessDenied, match=f"{address} may not call 'all'"):
+            proxy.all()
+        assert set(asked) == {address}
 
 
 def test_what_lies_between_client_and_daemon_is_not_passed_by(uri: URI, runtime: Path) -> None:

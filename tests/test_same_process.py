@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import broker
 from broker import errors
 from broker.connection.client import pool
 from broker.connection.local import entrances
+from tests.conftest import self_signed
 
 
 class Shelf:
@@ -83,6 +83,14 @@ def test_local_false_takes_the_socket(daemon: broker.Daemon) -> None:
     assert address.startswith(("ipv4:127.0.0.1:", "ipv6:"))
     both: Any = broker.Proxy(uri)
     assert both.caller()[0].startswith("inproc:")
+
+
+def test_the_option_can_be_changed(daemon: broker.Daemon) -> None:
+    proxy: Any = broker.Proxy(daemon.register(Shelf(), "shelf"))
+    assert proxy.caller()[0].startswith("inproc:")
+    proxy._broker.set("local", False)
+    assert not proxy.caller()[0].startswith("inproc:")
+    assert _transport(proxy) == "tcp"
 
 
 def test_a_daemon_on_a_unix_socket_too(tmp_path: Path) -> None:
@@ -229,16 +237,8 @@ def test_another_daemon_on_the_same_port_is_found_again() -> None:
         assert _transport(proxy) == "process"
 
 
-def _certificate(folder: Path) -> tuple[bytes, bytes]:
-    key, certificate = folder / "key", folder / "certificate"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    return key.read_bytes(), certificate.read_bytes()
-
-
 def test_nobody_gets_past_tls_by_being_in_the_same_process(tmp_path: Path) -> None:
-    key, certificate = _certificate(tmp_path)
+    key, certificate = self_signed(tmp_path)
     with broker.Daemon(credentials=grpc.ssl_server_credentials([(key, certificate)])) as daemon:
         uri = daemon.register(Shelf())
         stranger: Any = broker.Proxy(uri, connect_timeout=2)

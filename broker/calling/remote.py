@@ -55,6 +55,12 @@ class Remote:
         """How the object travels as a value."""
         return str(self.uri)
 
+    def use(self, options: Options) -> None:
+        """Calls with other options from now on; where these lead to another connection, over that."""
+        before, self.options = self.options, options
+        if (before.local, before.credentials) != (options.local, options.credentials):
+            self._place = self._open = None
+
     @property
     def retries(self) -> int:
         """How often a call that may have run is repeated."""

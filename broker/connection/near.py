@@ -12,6 +12,7 @@ import hmac
 import os
 import re
 import secrets
+import socket
 import stat
 import threading
 from pathlib import Path
@@ -27,6 +28,8 @@ DIRECTORY_PREFIX = "objectbroker-"
 _PATH = re.compile(rf"(/[A-Za-z0-9_.-]+)*/{DIRECTORY_PREFIX}[A-Za-z0-9_-]+/[A-Za-z0-9_-]+\.sock", re.ASCII)
 LONGEST_PATH = 100
 """Bytes; what every system has room for in a socket address."""
+IS_POSSIBLE = hasattr(socket, "AF_UNIX") and hasattr(os, "geteuid")
+"""Whether this system has Unix sockets that belong to users."""
 _SECRET_SIZE = 32
 _TICKET_SIZE = _NONCE_SIZE = 16
 _CLIENT = b"objectbroker near client\0"

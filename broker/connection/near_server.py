@@ -40,26 +40,24 @@ class NearServer:
             return self._socket.path if self._socket is not None else None
 
     def _start(self, on_start: Callable[[grpc.Server], None]) -> None:
+        private = None
         try:
             private = PrivateSocket()
-        except OSError as error:
-            self._give_up(error)
-            return
-        server = self._make()
-        try:
+            server = self._make()
             server.add_insecure_port(f"unix:{private.path}")
             private.protect()
-        except (RuntimeError, OSError) as error:
-            private.remove()
-            self._give_up(error)
+            server.start()
+        except Exception as error:  # whatever it is, the client has a connection that works
+            self._give_up(error, private)
             return
-        server.start()
         self._socket, self._server = private, server
         on_start(server)
         run_aside(remove_leftovers)
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, error: Exception, private: PrivateSocket | None) -> None:
         self._closed = True
+        if private is not None:
+            private.remove()
         run_aside(lambda: _log.debug("there is no Unix socket beside port %d: %s", self.port, error))
 
     def stop(self, grace: float) -> threading.Event:

@@ -20,7 +20,7 @@ from broker.connection.channels import open_channel
 from broker.connection.engine import Connection, Handler, Introduce, Settings
 from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.local import Entrance, entrances
-from broker.connection.near import Claim, distrust
+from broker.connection.near import IS_POSSIBLE, Claim, distrust
 from broker.connection.probe import describe_peer
 from broker.connection.refusals import Reason, Refused
 from broker.connection.timers import timers
@@ -142,7 +142,7 @@ class Opening:
         stream = self._carry(self.engine, _channel(host, port, path, credentials))
         self._wait_opened(timeout, stream.cancel)
         offer = self.engine.peer.offer if self.engine.peer is not None else SocketOffer()
-        if offer.path and self._place.local:
+        if offer.path and IS_POSSIBLE and self._place.local:
             self._move(offer, stream)
         return self.engine
 
@@ -152,7 +152,7 @@ class Opening:
 
     def _hello(self, connection: Connection, hello: Hello | None) -> Hello:
         hello = self._settings.to_wire()
-        if self._place.local and self._place.socket_path is None:
+        if IS_POSSIBLE and self._place.local and self._place.socket_path is None:
             hello.port = self._place.port
         return hello
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from broker.connection.near import DIRECTORY_PREFIX, is_plain
+from broker.connection.near import DIRECTORY_PREFIX, IS_POSSIBLE, is_plain
 
 _YOUNG_SECONDS = 10.0  # a directory of that age may be one that is just being made
 _here: set[PrivateSocket] = set()  # those of this process
@@ -27,7 +27,7 @@ class PrivateSocket:
     """
 
     def __init__(self) -> None:
-        if not hasattr(socket, "AF_UNIX") or not hasattr(os, "geteuid"):
+        if not IS_POSSIBLE:
             raise OSError("this system has no Unix sockets")
         prefix = f"{DIRECTORY_PREFIX}{os.getpid()}-"
         self._directory = Path(tempfile.mkdtemp(prefix=prefix, dir=runtime_directory()))
