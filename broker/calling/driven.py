@@ -70,11 +70,15 @@ class DrivenCall(Invocation):
         """Ends the call, here and there. False if it is over."""
         if not self._end(ending):
             return False
-        if self._pending is not None:
-            self._pending.cancel(reason)
+        self._withdraw(reason)
         if self._connection is not None:
             self._connection.room.answered()
         return True
+
+    def _withdraw(self, reason: str) -> None:
+        """Tells the other side that the call is given up, if it was sent."""
+        if self._pending is not None:
+            self._pending.cancel(reason)
 
     # ---- what happens to it
 

@@ -26,7 +26,7 @@ from broker.uri import URI
 if TYPE_CHECKING:
     from broker.calling.remote import Remote
 
-_PENDING, _CANCELLED, _FINISHED = "PENDING", "CANCELLED_AND_NOTIFIED", "FINISHED"  # as the standard library has them
+PENDING, _CANCELLED, _FINISHED = "PENDING", "CANCELLED_AND_NOTIFIED", "FINISHED"  # as the standard library has them
 _DECODED = InvalidStateError("the outcome of a call is decoded once")
 _log = logging.getLogger("broker")
 
@@ -69,7 +69,7 @@ class CallFuture(DrivenCall, Future[Any]):
     def __init__(self, remote: Remote, member: str, arguments: Encoded, batch: Batch | None = None) -> None:
         kind = Call.METHOD if batch is None else Call.BATCH
         Invocation.__init__(self, remote, member, arguments, kind, waits=False, batch=batch)
-        self._state = _PENDING
+        self._state = PENDING
 
     def submit(self) -> None:
         """Sends the call; waits if thousands are unanswered. Raises CodecError and MessageTooLargeError."""
@@ -111,10 +111,10 @@ class CallFuture(DrivenCall, Future[Any]):
 
     def running(self) -> bool:
         """Whether the call is under way. It can be cancelled all the same."""
-        return self._state == _PENDING
+        return self._state == PENDING
 
     def done(self) -> bool:
-        return self._state != _PENDING
+        return self._state != PENDING
 
     # ---- what came of it
 
@@ -136,7 +136,7 @@ class CallFuture(DrivenCall, Future[Any]):
         return self._outcome(timeout)[1]
 
     def _outcome(self, timeout: float | None) -> tuple[Any, BaseException | None]:
-        if self._state == _PENDING and not self._wait(timeout):
+        if self._state == PENDING and not self._wait(timeout):
             raise TimeoutError(f"{self._what} of {self.remote.where()} has no result yet")
         if self._state == _CANCELLED:
             raise CancelledError
@@ -162,7 +162,7 @@ class CallFuture(DrivenCall, Future[Any]):
         waiter.register()
         wake = _Wake(waiter)
         with self._condition:
-            if self._state != _PENDING:
+            if self._state != PENDING:
                 return True
             self._waiters.append(wake)
         try:
@@ -177,7 +177,7 @@ class CallFuture(DrivenCall, Future[Any]):
         """Calls the function with the future when it is done, on a thread of the library, one after another; at once
         and on this thread if it is done. What it raises is logged."""
         with self._condition:
-            if self._state == _PENDING:
+            if self._state == PENDING:
                 self._done_callbacks.append(fn)
                 return
         self._call_back(fn)

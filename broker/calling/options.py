@@ -27,6 +27,8 @@ class Options:
     credentials: grpc.ChannelCredentials | None = None
     local: bool = True
     around: AroundFunctions = NO_FUNCTIONS
+    is_plain: bool = field(init=False, default=False)
+    """Whether calls carry nothing but their arguments."""
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
@@ -36,6 +38,7 @@ class Options:
             if not isinstance(key, str) or not isinstance(value, (str, bytes)):
                 raise TypeError(f"metadata is text, and text or bytes; not {key!r}: {value!r}")
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+        object.__setattr__(self, "is_plain", self.timeout is None and not self.metadata and not self.around)
 
     def with_(self, **changes: Any) -> Options:
         return replace(self, **changes)

@@ -18,6 +18,7 @@ from broker.calling.futures import CallFuture
 from broker.calling.gathered import Gathered
 from broker.calling.invocation import Invocation, Lanes, earlier, error_of
 from broker.calling.options import Options
+from broker.calling.plain import PlainFuture
 from broker.calling.reconnecting import Reconnecting
 from broker.calling.results import BatchResults
 from broker.codecs import Encoded, Reference, codec
@@ -153,7 +154,10 @@ class Remote:
             surrounded = AroundFuture(self, member, args, kwargs)
             surrounded.submit()
             return surrounded
-        call = CallFuture(self, member, self.encode(args, kwargs, snapshot=True))
+        arguments = self.encode(args, kwargs, snapshot=True)
+        if self.options.is_plain and (plain := PlainFuture.make(self, member, arguments)) is not None:
+            return plain
+        call = CallFuture(self, member, arguments)
         call.submit()
         return call
 

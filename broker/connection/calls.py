@@ -14,7 +14,7 @@ from broker.connection.chains import Waiter, new_chain
 from broker.connection.outbox import FRAME_COST, HEADER_LIMIT, inline_cost, is_inline
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_nested_late
-from broker.connection.writing import write_call, write_call_frame
+from broker.connection.writing import call_head, write_call, write_call_frame
 from broker.errors import CodecError, MessageTooLargeError, ProtocolError
 
 if TYPE_CHECKING:
@@ -114,11 +114,9 @@ class CallRequest:
         Raises CodecError for text that is no Unicode, and for metadata that is neither text nor bytes.
         """
         try:
-            call = write_call(
-                (self.object, self.member, self.kind, self.session, self.depth, self.lane, self.oneway, self.is_nested),
-                self.chain,
-                self.arguments,
-            )
+            nested = self.is_nested
+            head = (self.object, self.member, self.kind, self.session, self.depth, self.lane, self.oneway, nested)
+            call = write_call(call_head(head), self.chain, self.arguments)
             if self.metadata or self.correlation_id or self.batch is not None:
                 call += self._rare_fields().SerializeToString()
         except (TypeError, ValueError) as error:
@@ -183,10 +181,43 @@ class Outcome(NamedTuple):
     """The result is a stream, which is cancelled when nobody holds it any more."""
 
 
-class PendingCall:
-    """A call that was made and has no outcome yet. It is also the frame that waits in the outbox."""
+class MadeCall:
+    """A call of this side that has no outcome yet, as the connection has it. It is also the frame that waits in the
+    outbox."""
 
-    __slots__ = ("_call", "_outgoing", "abandoned", "cost", "id", "is_small", "outcome", "request", "taken", "waiter")
+    request: CallRequest
+    arguments: Encoded
+    oneway: bool
+    is_nested: bool
+    deadline: float | None
+    cost: int
+    is_small: bool
+    """Whether it is one frame without references, and will be answered."""
+    waiter: Waiter | None
+    """The thread that waits for it; None for a call that is driven by its outcome."""
+    id: int
+    """Its number; 0 until it has one."""
+    taken: bool
+    """Whether the transport has got it."""
+    abandoned: bool
+    outcome: Outcome | None
+
+    def to_bytes(self) -> bytes | None:
+        """The frame; None if the call was given up."""
+        raise NotImplementedError
+
+    def finish(self, outcome: Outcome) -> None:
+        """Sets the outcome, once. From any thread."""
+        raise NotImplementedError
+
+
+class PendingCall(MadeCall):
+    """A call as it is made of a request."""
+
+    __slots__ = (
+        "_call", "_outgoing", "abandoned", "arguments", "cost", "deadline", "id", "is_nested", "is_small", "oneway",
+        "outcome", "request", "taken", "waiter",
+    )  # fmt: skip
 
     def __init__(self, outgoing: Outgoing, request: CallRequest) -> None:
         """Raises CodecError and MessageTooLargeError."""
@@ -194,10 +225,13 @@ class PendingCall:
         self._call = request.to_wire()
         self.request = request
         self.id = 0
-        arguments = request.arguments
+        arguments = self.arguments = request.arguments
+        self.oneway = request.oneway
+        self.is_nested = request.is_nested
+        self.deadline = request.deadline
         self.cost = FRAME_COST + inline_cost(arguments) + request.header_size()
         self.is_small = not request.oneway and not arguments.references and is_inline(arguments)
-        self.outcome: Outcome | None = None
+        self.outcome = None
         self.waiter = Waiter(request.chain, request.depth) if request.on_outcome is None else None
         self.abandoned = False
         self.taken = False
@@ -212,7 +246,6 @@ class PendingCall:
         return write_call_frame(self.id, self._call, self.request.remaining_us())
 
     def finish(self, outcome: Outcome) -> None:
-        """Sets the outcome, once. From any thread."""
         if self.outcome is None:
             self.outcome = outcome
             if self.waiter is not None:

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 from broker._pb.broker_pb2 import Frame, Hello, Ping
 from broker.connection.assemblies import Assemblies
-from broker.connection.calls import CallRequest, IncomingCall, Outcome, PendingCall
+from broker.connection.calls import CallRequest, IncomingCall, MadeCall, Outcome, PendingCall
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
 from broker.connection.frames import MESSAGE_LIMIT, ChunkFrame, decode_frames
@@ -182,6 +182,14 @@ class Connection:
         it. Raises MessageTooLargeError if the other side does not take a value of that size, and CodecError.
         """
         return self._outgoing.call(request)
+
+    def send(self, call: MadeCall) -> None:
+        """Makes a call that is driven by its outcome, as `call` does."""
+        self._outgoing.send(call)
+
+    def cancel(self, call: MadeCall, reason: str) -> None:
+        """Gives a call of this side up: the other side is told, and what it answers is dropped."""
+        self._outgoing.cancel(call, reason)
 
     def when_uncongested(self, job: Job) -> bool:
         """Runs the job when there is room to answer; False if there is now (and the job was not taken)."""

@@ -16,7 +16,7 @@ from functools import partial
 from broker._pb.broker_pb2 import Cancel, Credit, Frame, Result
 from broker.codecs import Encoded
 from broker.connection.assemblies import Assemblies, inline_value
-from broker.connection.calls import NO_METADATA, CallRequest, Outcome, PendingCall, metadata_from_wire
+from broker.connection.calls import NO_METADATA, CallRequest, MadeCall, Outcome, PendingCall, metadata_from_wire
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
 from broker.connection.item_receiver import ItemReceiver, abandoned
@@ -41,8 +41,8 @@ class Outgoing:
         self.exports = exports
         self._line = line
         self._assemblies = assemblies
-        self._parked: deque[PendingCall] = deque()
-        self._pending: dict[int, PendingCall] = {}  # those that have a number and no answer yet
+        self._parked: deque[MadeCall] = deque()
+        self._pending: dict[int, MadeCall] = {}  # those that have a number and no answer yet
         self._streams: dict[int, weakref.ref[ItemReceiver] | None] = {}  # None: nobody takes it, and its End is to come
         self._last_id = 0
         self._last_unawaited = 0.0  # when the last call was made that nobody waits for
@@ -81,15 +81,19 @@ class Outgoing:
         pending = PendingCall(self, request)
         if pending.waiter is not None and not request.oneway:
             pending.waiter.register()
-        if not (pending.is_small and self._send_small(pending)):
-            self._queue(pending)
+        self.send(pending)
         return pending
 
-    def _send_small(self, pending: PendingCall) -> bool:
+    def send(self, pending: MadeCall) -> None:
+        """Sends a call, or queues it; its outcome may already be there."""
+        if not (pending.is_small and self._send_small(pending)):
+            self._queue(pending)
+
+    def _send_small(self, pending: MadeCall) -> bool:
         """Sends a call if nothing else has to go before it: at once, or with what comes next where that is sure to."""
         line = self._line
         with line.lock:
-            if pending.request.is_nested:
+            if pending.is_nested:
                 credit = 0
                 free = line.peer is not None
             else:
@@ -121,12 +125,11 @@ class Outgoing:
         before, self._last_unawaited = self._last_unawaited, time.perf_counter()
         return self._last_unawaited - before < _BURST
 
-    def _queue(self, pending: PendingCall) -> None:
-        request = pending.request
+    def _queue(self, pending: MadeCall) -> None:
         with self._line:
             reason = self.closed_because
             if reason is None:
-                if request.is_nested and self._line.peer is not None:
+                if pending.is_nested and self._line.peer is not None:
                     self._send_locked(pending)
                 else:
                     self._parked.append(pending)
@@ -134,13 +137,13 @@ class Outgoing:
         if reason is not None:
             pending.finish(Outcome(lost=reason))
 
-    def _send_locked(self, pending: PendingCall) -> None:
+    def _send_locked(self, pending: MadeCall) -> None:
         self._last_id += 1
         pending.id = self._last_id
-        if not pending.request.oneway:
+        if not pending.oneway:
             self._pending[pending.id] = pending
-        self._line.send_locked(pending, self._line.outbox.transfer(pending.id, False, pending.request.arguments))
-        if pending.request.oneway:
+        self._line.send_locked(pending, self._line.outbox.transfer(pending.id, False, pending.arguments))
+        if pending.oneway:
             pending.finish(Outcome())
 
     def _admit_locked(self) -> None:
@@ -150,18 +153,18 @@ class Outgoing:
         that nobody waits for must not pile up.
         """
         while self._parked and self._line.peer is not None:
-            request = self._parked[0].request
-            if not request.is_nested and self._credit <= 0:
+            call = self._parked[0]
+            if not call.is_nested and self._credit <= 0:
                 return
-            if request.oneway and self._line.congested and not is_inline(request.arguments):
+            if call.oneway and self._line.congested and not is_inline(call.arguments):
                 return
-            self._credit -= not request.is_nested
+            self._credit -= not call.is_nested
             self._send_locked(self._parked.popleft())
 
     def introduced_locked(self, credit: int) -> None:
         """The other side has said how many calls it takes: those that were parked may go, nested ones first."""
         self._credit = self._granted = credit
-        self._parked = deque(sorted(self._parked, key=lambda call: not call.request.is_nested))
+        self._parked = deque(sorted(self._parked, key=lambda call: not call.is_nested))
         self._admit_locked()
 
     def grant_locked(self, calls: int) -> None:
@@ -173,7 +176,7 @@ class Outgoing:
 
     # ---- given up
 
-    def cancel(self, pending: PendingCall, reason: str) -> None:
+    def cancel(self, pending: MadeCall, reason: str) -> None:
         """Gives a call up: it is not sent if it was not, else the other side is told. Its answer is dropped."""
         with self._line:
             if pending.outcome is None and not pending.abandoned:
@@ -183,7 +186,7 @@ class Outgoing:
             pending.waiter.leave(run_nested_late)
         run_all(runnable)
 
-    def _cancel_locked(self, pending: PendingCall, reason: str) -> None:
+    def _cancel_locked(self, pending: MadeCall, reason: str) -> None:
         pending.abandoned = True
         if not pending.id:
             if pending in self._parked:  # else it was just lost
@@ -192,7 +195,7 @@ class Outgoing:
             return  # it was just answered or lost
         elif not pending.taken:
             del self._pending[pending.id]
-            self._credit += not pending.request.is_nested
+            self._credit += not pending.is_nested
         else:
             self._line.outbox.drop(pending.id, False)
             if self._assemblies.drop_locked((pending.id, True)):
@@ -233,13 +236,13 @@ class Outgoing:
         else:
             self._finished(pending, result, value)
 
-    def _answered_locked(self, frame: Frame) -> PendingCall:
+    def _answered_locked(self, frame: Frame) -> MadeCall:
         pending = self._pending.get(frame.id)
         if pending is None or not pending.taken or not frame.reply or self._assemblies.has((frame.id, True)):
             raise ProtocolError(f"an answer to call {frame.id} arrived, which is not open")
         return pending
 
-    def _unwanted_locked(self, pending: PendingCall, result: Result) -> Refused | None:
+    def _unwanted_locked(self, pending: MadeCall, result: Result) -> Refused | None:
         """Why the value of an answer is not taken in; tells the other side if its chunks are still to come."""
         if result.HasField("failed"):
             return None
@@ -250,24 +253,25 @@ class Outgoing:
             self._line.put_locked(Frame(id=pending.id, cancel=Cancel(reason=refused.message)))
         return refused
 
-    def _finished(self, pending: PendingCall, result: Result, value: Encoded) -> None:
+    def _finished(self, pending: MadeCall, result: Result, value: Encoded) -> None:
         with self._line:
             runnable = self._close_locked(pending)
         self._deliver(pending, result, value)
         run_all(runnable)
 
-    def _close_locked(self, pending: PendingCall) -> list[Job]:
+    def _close_locked(self, pending: MadeCall) -> list[Job]:
         """The call is over. It may be answered before its arguments are there: then there is room now."""
         self._pending.pop(pending.id, None)
         return self._line.use_room_locked() if self._line.outbox.drop(pending.id, False) else []
 
-    def _deliver(self, pending: PendingCall, result: Result, value: Encoded) -> None:
+    def _deliver(self, pending: MadeCall, result: Result, value: Encoded) -> None:
         kept = result.kept
         if kept and pending.request.on_kept is not None:
             pending.request.on_kept()
-        request = pending.request
-        if request.deadline is not None and time.monotonic() >= request.deadline:
+        deadline = pending.deadline
+        if deadline is not None and time.monotonic() >= deadline:
             # Its caller has just given up, or is about to; a method that was told so may have returned what it had.
+            request = pending.request
             late = f"{request.member!r} of {request.object!r} took longer than its time"
             pending.finish(Outcome(refused=Refused(Reason.DEADLINE_EXCEEDED, late), may_have_run=True, kept=kept))
         elif result.HasField("failed"):
@@ -394,10 +398,10 @@ class Outgoing:
             call.finish(Outcome(lost=reason))
         run_all(runnable)
 
-    def _unsent_locked(self) -> list[PendingCall]:
-        return [item for item in self._line.outbox.unsent() if isinstance(item, PendingCall)]
+    def _unsent_locked(self) -> list[MadeCall]:
+        return [item for item in self._line.outbox.unsent() if isinstance(item, MadeCall)]
 
-    def end_locked(self) -> list[PendingCall]:
+    def end_locked(self) -> list[MadeCall]:
         """Forgets all calls, and returns them to be finished. Before the line ends, which drops what it holds."""
         calls = [*self._parked, *self._unsent_locked(), *self._pending.values()]
         self._parked.clear()

@@ -29,6 +29,11 @@ class Room:
         """Whether who wants to make a call has to queue."""
         return bool(self._waiting) or self._unanswered() + self._promised >= MOST_UNANSWERED
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits until it is not full."""
+        return bool(self._waiting)
+
     def wait(self, deadline: float | None) -> bool:
         """Waits until a call may be made; False if the deadline (time.monotonic) comes first."""
         woken = threading.Lock()

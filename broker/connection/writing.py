@@ -30,10 +30,10 @@ Head = tuple[str, str, Call.Kind, int, int, int, bool, bool]
 """What many calls have in common: object, member, kind, session, depth, lane, oneway, nested."""
 
 
-def write_call(head: Head, chain: bytes, arguments: Encoded) -> bytes:
-    """A Call without what is rare. Raises ValueError for text that is no Unicode."""
+def write_call(head: bytes, chain: bytes, arguments: Encoded) -> bytes:
+    """A Call without what is rare; `head` is what `call_head` gives."""
     value = write_value(arguments)
-    return b"".join((_head(head), _CALL_CHAIN, chain, _CALL_ARGUMENTS, varint(len(value)), value))
+    return b"".join((head, _CALL_CHAIN, chain, _CALL_ARGUMENTS, varint(len(value)), value))
 
 
 def write_call_frame(call_id: int, call: bytes, timeout_us: int | None) -> bytes:
@@ -66,7 +66,8 @@ def write_value(value: Encoded) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _head(head: Head) -> bytes:
+def call_head(head: Head) -> bytes:
+    """The fields that calls have in common. Raises ValueError for text that is no Unicode."""
     object_id, member, kind, session, depth, lane, oneway, nested = head
     call = Call(
         object=object_id, member=member, kind=kind, session=session, depth=depth, lane=lane, oneway=oneway,
