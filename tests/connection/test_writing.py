@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from broker._pb.broker_pb2 import Call, Frames, Result
 from broker.codecs import Encoded
 from broker.connection.frames import INLINE_LIMIT, varint
-from broker.connection.writing import write_call, write_call_frame, write_result_frame
+from broker.connection.writing import call_head, write_call, write_call_frame, write_result_frame
 
 NUMBERS = st.integers(0, 2**64 - 1)
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=300)
@@ -27,7 +27,7 @@ def test_calls(
     call_id: int, object_id: str, member: str, kind: Call.Kind, session: int, chain: bytes, depth: int,
     value: Encoded, timeout: int | None,
 ) -> None:  # fmt: skip
-    head = (object_id, member, kind, session, depth, 0, False, False)
+    head = call_head((object_id, member, kind, session, depth, 0, False, False))
     written = write_call_frame(call_id, write_call(head, chain, value), timeout)
     [frame] = Frames.FromString(written).frames
     assert (frame.id, frame.reply, frame.WhichOneof("kind")) == (call_id, False, "call")
@@ -63,4 +63,4 @@ def test_numbers_that_no_frame_has_are_refused() -> None:
     with pytest.raises(ValueError, match="range"):
         varint(-1)
     with pytest.raises(ValueError, match="surrogates"):
-        write_call(("\ud800", "x", Call.METHOD, 0, 1, 0, False, False), bytes(16), Encoded("json", b""))
+        call_head(("\ud800", "x", Call.METHOD, 0, 1, 0, False, False))
