@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import random
 import weakref
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING
 
 from broker.connection.client import Route
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts
 _log = logging.getLogger("broker")
+_random = Random()  # the one of the module is the program's: drawing from it would change what a seed gives
 
 
 class Reconnecting:
@@ -53,7 +54,7 @@ class Reconnecting:
 
     def _try_later(self, pause: float) -> None:
         longer = min(2 * pause, _LONGEST_PAUSE)
-        timers.call_later(pause * random.uniform(0.5, 1.0), lambda: self._try(longer))
+        timers.call_later(pause * _random.uniform(0.5, 1.0), lambda: self._try(longer))
 
     def _connect(self, pause: float) -> None:
         remote = self._remote()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import time
+from random import Random
 
 from broker.config import Config, config
 from broker.errors import NameNotFound, NamingError
@@ -14,6 +14,7 @@ from broker.uri import DIRECT, NAME, URI, join_host_port
 
 __all__ = ["DEFAULT_PORT", "candidates", "locate_ns", "resolve"]
 
+_random = Random()  # the one of the module is the program's: drawing from it would change what a seed gives
 DEFAULT_PORT = 9090
 _POLL_SECONDS = 0.2
 _MOST_ALIASES = 8
@@ -123,7 +124,7 @@ def _with_tags(server: NameServer, uri: URI, patience: float) -> list[URI]:
         answer = server.listing(tags_all=uri.tags, patience=patience)
         found = [URI(entry.uri) for entry in answer.entries]
         if found:
-            random.shuffle(found)
+            _random.shuffle(found)
             return found
         if not answer.returning or time.monotonic() >= deadline:
             asked = " and ".join(map(repr, uri.tags))
