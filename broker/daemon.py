@@ -20,6 +20,7 @@ from broker.codecs import CODECS, TypeRegistry
 from broker.config import Config
 from broker.connection.channels import server_options
 from broker.connection.engine import Settings
+from broker.connection.forks import forks
 from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.local import Entrance, entrances
 from broker.connection.near_server import NearServer
@@ -45,6 +46,7 @@ from broker.unary import MAX_REQUEST_SIZE, UnaryService
 from broker.uri import URI
 
 SERVICE = CONNECT_METHOD.split("/")[1]
+_SERVES = "that serves objects"
 _SETTLE_SECONDS = 1.0  # for the last messages of connections that end
 
 _log = logging.getLogger("broker")
@@ -81,6 +83,8 @@ class Daemon:
         authorize: Authorize | None = None,
         around: Iterable[Around] = (),
     ) -> None:
+        forks.check()
+        self._generation = forks.generation
         self._credentials = credentials
         self._insecure = Config.insecure.pick(insecure)
         accepted = _checked_codecs(Config.codecs.pick(codecs))
@@ -126,6 +130,7 @@ class Daemon:
         )
         self._serve_also(self._handlers(), SERVICE)
         self._server.add_generic_rpc_handlers((self._inspection,))
+        forks.hinder(_SERVES)
         self._server.start()
         self._connects.started(self._server)
         leases.announce(self.location, self._leases)
@@ -236,8 +241,7 @@ class Daemon:
                 f"{target!r} stands for an object that is served elsewhere: pass it on as it is, or give it another "
                 "name with NameServer.register(name, proxy._broker.uri)"
             )
-        if self._stopping:
-            raise DaemonError(f"the daemon at {self.location} has been shut down: make a new one")
+        self._check_serves()
 
     def unregister(self, obj_or_id: object) -> None:
         """Forgets an object: calls under way go on, later ones raise ObjectNotFound. Its names are withdrawn."""
@@ -285,11 +289,21 @@ class Daemon:
 
     # ---- life
 
+    @property
+    def is_of_parent(self) -> bool:
+        """Whether this is a child process, and the daemon that of its parent."""
+        return self._generation != forks.generation
+
+    def _check_serves(self) -> None:
+        if self.is_of_parent:
+            raise DaemonError(f"the daemon at {self.location} is that of the process that this one was forked from")
+        if self._stopping:
+            raise DaemonError(f"the daemon at {self.location} has been shut down: make a new one")
+
     def start(self) -> None:
         """Lets calls through, in the background."""
+        self._check_serves()
         with self._state:
-            if self._stopping:
-                raise DaemonError(f"the daemon at {self.location} has been shut down: make a new one")
             if self._started:
                 return
             self._started = True
@@ -320,8 +334,11 @@ class Daemon:
     def shutdown(self, grace: float = 5.0) -> None:
         """Ends the daemon: names are withdrawn, no further call is taken, calls under way get `grace` seconds.
 
-        Called from inside one of its methods it does not wait for that method. Idempotent.
+        Called from inside one of its methods it does not wait for that method. Idempotent. In a child process that was
+        forked it does nothing: the daemon is that of the parent.
         """
+        if self.is_of_parent:
+            return
         with self._state:
             first, self._stopping = not self._stopping, True
             self._state.notify_all()
@@ -347,8 +364,8 @@ class Daemon:
             self._dispatcher.drain(time.monotonic() + grace)
             self._connects.close(reason)
             ended = [self._server.stop(_SETTLE_SECONDS), self._connects.stop_near(_SETTLE_SECONDS)]
-            for server_ended in ended:
-                server_ended.wait(_SETTLE_SECONDS)
+            if all([server_ended.wait(_SETTLE_SECONDS) for server_ended in ended]):
+                forks.hinder_no_more(_SERVES)
             self._threads.shutdown()
             self._workers.close()
             self._loop_thread.stop()

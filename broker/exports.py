@@ -160,6 +160,15 @@ _lock = threading.Lock()
 _exported: WeakValueDictionary[Hashable, ExportedObject] = WeakValueDictionary()
 
 
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def export(obj_or_function: T, *, max_concurrency: int | None = None, executor: Executor | None = None) -> T:
     """Lets the other side of a call call this object back, over the same connection: pass what this returns.
 

@@ -6,6 +6,7 @@ because an object may be passed as an argument of any call, not only of one to i
 
 from __future__ import annotations
 
+import os
 import threading
 
 from broker.uri import URI
@@ -35,5 +36,11 @@ class ServedObjects:
         entries = self._uris.get(id(value))
         return entries[0][1] if entries else None
 
+    def forget_after_fork(self) -> None:
+        """In a child process: the parent goes on serving. The thread that holds the lock may not be here."""
+        self._lock = threading.Lock()
+
 
 served = ServedObjects()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=served.forget_after_fork)

@@ -165,30 +165,6 @@ def test_importing_and_using_changes_nothing_process_wide() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_child_forked_after_use_is_told_so_and_exits(run_program: Run) -> None:
-    server = run_program(SERVER)
-    done = _python(
-        f"""
-        import broker, os, sys
-        proxy = broker.Proxy({server.line("uri")!r})
-        assert proxy.ok()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                proxy.ok()
-            except broker.errors.BrokerError as error:
-                assert "forked" in str(error), error
-                os._exit(7)
-            os._exit(1)
-        _, status = os.waitpid(pid, 0)
-        assert os.waitstatus_to_exitcode(status) == 7, status
-        assert proxy.ok()
-        """
-    )
-    assert done.returncode == 0
-    assert "Traceback" not in done.stderr  # gRPC may say that it skips its own fork handlers
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_processes_started_before_the_first_use_make_calls(run_program: Run, method: str) -> None:
     server = run_program(SERVER)

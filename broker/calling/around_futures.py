@@ -20,7 +20,7 @@ from broker.calling.around import KINDS, as_call, mark, not_awaited, turns
 from broker.calling.futures import CallFuture, on_a_loop
 from broker.connection.room import Room
 from broker.connection.workers import Workers, start_thread
-from broker.errors import Overloaded
+from broker.errors import CommunicationError, Overloaded
 
 if TYPE_CHECKING:
     from broker.calling.remote import Remote
@@ -84,6 +84,15 @@ class AroundFuture(Future[Any]):
         """Whether the call is under way. It can be cancelled all the same."""
         return not self.done()
 
+    def forget_after_fork(self) -> None:
+        """In a child process: the thread that runs the functions is not here, nor are those that wait."""
+        self._condition = threading.Condition()
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
+        self._may_end, self._may_depart = threading.Lock(), threading.Lock()
+        if not self.done():
+            self.set_exception(CommunicationError("this process was forked, and the call is made by its parent"))
+
     # ---- on a thread of ours
 
     def _begin(self) -> None:
@@ -139,6 +148,10 @@ class AroundFuture(Future[Any]):
 
 def _after_fork() -> None:
     _threads.__init__(_threads.limit, _threads.name)  # type: ignore[misc]  # its threads are not in the child
+    turns.__init__()  # type: ignore[misc]
+    _room.__init__(lambda: len(_under_way))  # type: ignore[misc]
+    for future in list(_under_way):
+        future.forget_after_fork()
     _under_way.clear()
 
 

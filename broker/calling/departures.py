@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 from broker.connection.client import Route
 from broker.connection.workers import connecting
-from broker.errors import Overloaded
+from broker.errors import CommunicationError, Overloaded
 from broker.uri import URI
 
 if TYPE_CHECKING:
@@ -48,12 +50,13 @@ class Departures:
     knows the proxy only by the calls that wait, so that both go when nobody has the proxy any more.
     """
 
-    __slots__ = ("_busy", "_lock", "_waiting")
+    __slots__ = ("__weakref__", "_busy", "_lock", "_waiting")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[Departing] = deque()
         self._busy = False
+        _departures.add(self)
 
     def __bool__(self) -> bool:
         return self._busy
@@ -90,6 +93,11 @@ class Departures:
         for call in waiting:
             call.stay(copy.copy(error))
 
+    def forget_after_fork(self) -> None:
+        """In a child process: what waits is sent by the parent, and the thread that connects is not here."""
+        self._lock = threading.Lock()
+        self._give_up(CommunicationError("this process was forked, and the call is made by its parent"))
+
     def _run(self) -> None:
         while True:
             with self._lock:
@@ -115,6 +123,29 @@ class Departures:
             self._waiting.popleft()  # only now: who comes meanwhile has to wait behind these
             call.depart(uri, connection)
 
+
+_making = threading.Lock()
+_departures: WeakSet[Departures] = WeakSet()
+
+
+def departures_of(remote: Remote) -> Departures:
+    """Where the calls of a proxy wait."""
+    if remote.departures is NO_DEPARTURES:
+        with _making:
+            if remote.departures is NO_DEPARTURES:
+                remote.departures = Departures()
+    return remote.departures
+
+
+def _after_fork() -> None:
+    global _making
+    _making = threading.Lock()
+    for departures in list(_departures):
+        departures.forget_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 NO_DEPARTURES = Departures()
 """Those of a proxy for which nothing ever waited: most never need their own."""

@@ -19,6 +19,7 @@ from broker.calling.driven import DrivenCall
 from broker.calling.invocation import Invocation
 from broker.codecs import Encoded
 from broker.connection.chains import Waiter
+from broker.connection.forks import forks
 from broker.connection.client import Route
 from broker.connection.workers import run_nested_late
 from broker.uri import URI
@@ -34,9 +35,10 @@ _log = logging.getLogger("broker")
 class _Waiting:
     """Who waits for a future: what the base class makes for every one."""
 
-    __slots__ = ("callbacks", "condition", "waiters")
+    __slots__ = ("callbacks", "condition", "generation", "waiters")
 
     def __init__(self) -> None:
+        self.generation = forks.generation
         self.condition = threading.Condition()
         self.waiters: list[Any] = []
         self.callbacks: list[Callable[[Future[Any]], object]] = []
@@ -94,6 +96,9 @@ class CallFuture(DrivenCall, Future[Any]):
         self._state = _CANCELLED if type(self.ending) is CancelledError else _FINISHED
         waiting = self._waiting
         if waiting is None:
+            return
+        if waiting.generation != forks.generation:  # those who wait are threads of the parent process
+            self._waiting = None
             return
         with waiting.condition:
             for waiter in waiting.waiters:

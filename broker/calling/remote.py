@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -12,7 +11,7 @@ from typing import Any
 from broker._pb.broker_pb2 import Batch, Call
 from broker.calling.around import invoke_around
 from broker.calling.around_futures import AroundFuture
-from broker.calling.departures import NO_DEPARTURES, Departing, Departures
+from broker.calling.departures import NO_DEPARTURES, Departing, departures_of
 from broker.calling.edge import Edge
 from broker.calling.futures import CallFuture
 from broker.calling.gathered import Gathered
@@ -31,7 +30,6 @@ from broker.registry.link import PATIENCE
 from broker.registry.locate import candidates
 from broker.uri import URI
 
-_departures_lock = threading.Lock()
 _RETRY_PAUSE = 0.1  # seconds between attempts while `wait` lasts
 
 
@@ -236,11 +234,7 @@ class Remote:
 
     def put_aside(self, call: Departing) -> None:
         """Lets a call wait for a connection, on a thread aside."""
-        if self.departures is NO_DEPARTURES:
-            with _departures_lock:
-                if self.departures is NO_DEPARTURES:
-                    self.departures = Departures()
-        self.departures.put(call)
+        departures_of(self).put(call)
 
     def open_place(self) -> tuple[URI, Route] | None:
         """Where the object is, and the connection to it, if there is one that takes calls; no I/O."""

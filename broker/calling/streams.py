@@ -12,6 +12,7 @@ from broker.codecs import Edge, codec
 from broker.connection.calls import Outcome
 from broker.connection.chains import Waiter
 from broker.connection.client import Session
+from broker.connection.forks import forks
 from broker.connection.item_receiver import ItemReceiver
 from broker.connection.refusals import Reason
 from broker.connection.workers import run_nested_late
@@ -149,12 +150,12 @@ class RemoteIterator(Iterator[Any]):
     stream is over.
     """
 
-    __slots__ = ("__weakref__", "items", "_taking")
+    __slots__ = ("__weakref__", "_generation", "_taking", "items")
 
     def __init__(self, items: RemoteItems) -> None:
         self.items = items
-        # A nested call that runs on the waiting thread may take from the same iterator.
-        self._taking = threading.RLock()
+        self._taking = threading.RLock()  # a nested call that runs on the waiting thread may take from it too
+        self._generation = forks.generation
 
     def __next__(self) -> Any:
         items = self.items
@@ -162,6 +163,8 @@ class RemoteIterator(Iterator[Any]):
             return items.decoded.popleft()
         except IndexError:
             pass
+        if self._generation != forks.generation:  # the thread that took an item is not in the child process
+            self._taking, self._generation = threading.RLock(), forks.generation
         deadline = items.deadline()
         if not self._taking.acquire(timeout=_patience(deadline)):
             raise items.too_late()

@@ -138,10 +138,11 @@ class Waiter:
     def _unregister(self) -> None:
         """Under _lock."""
         self._registered = self._ready = False
-        waiters = _waiting[self.chain]
-        waiters.remove(self)
-        if not waiters:
-            del _waiting[self.chain]
+        waiters = _waiting.get(self.chain)
+        if waiters is not None and self in waiters:  # else this is a child process, which has forgotten
+            waiters.remove(self)
+            if not waiters:
+                del _waiting[self.chain]
 
     def _offer(self, depth: int, job: Job, owner: object) -> bool:
         """Takes the job if this thread waits for it, or runs one of the same owner; under _lock."""
@@ -194,10 +195,14 @@ def run_nested(chain: bytes, depth: int, job: Job, owner: object = None) -> bool
         return any(waiter._offer(depth, job, owner) for waiter in reversed(_waiting.get(chain, ())))
 
 
-def forget_after_fork() -> None:
+def _after_fork() -> None:
     """In a child process: the threads that waited are not there."""
     global _lock
     _lock = threading.Lock()
     _waiting.clear()
     _expected.clear()
     _random.ids.clear()  # the parent goes on with the same
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

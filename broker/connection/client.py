@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
-from broker.connection import chains
 from broker.connection.engine import Connection, Handler, Settings
+from broker.connection.forks import forks
 from broker.connection.item_receiver import ItemReceiver
 from broker.connection.opening import Opening, Place
 from broker.connection.room import Room
 from broker.connection.timers import timers
-from broker.errors import BrokerError, CannotConnect, ConnectionClosedError
+from broker.errors import CannotConnect, ConnectionClosedError
 
 LINGER_SECONDS = 10.0
 """How long a connection that nobody uses stays open."""
@@ -45,13 +45,11 @@ class Route:
         self.place = place
         self.descriptions: dict[str, Any] = {}
         """What the other side said about objects, by object; a stale one is refreshed by the proxy that notices."""
-        self.orphaned = False
-        """Whether this is a child process, and the connection that of its parent."""
 
     @property
     def usable(self) -> bool:
-        """Whether this process can make calls on it."""
-        return self.engine.usable and not self.orphaned
+        """Whether calls can be made on it."""
+        return self.engine.usable
 
     @property
     def room(self) -> Room:
@@ -121,7 +119,6 @@ class _Pool:
         self.settings = Settings()
         self.handler: Handler | None = None
         """Serves the calls that come over the connections of this process."""
-        self.forked = False
         self.closed = False
         """The process ends."""
         self._connections: dict[Place, ClientConnection] = {}
@@ -137,11 +134,7 @@ class _Pool:
 
     def get(self, place: Place, timeout: float | None) -> ClientConnection:
         """The connection to a place; connects if there is none. Threads that ask at once share one attempt."""
-        if self.forked:
-            raise BrokerError(
-                "this process was forked from one that had already made remote calls, and gRPC does not survive that: "
-                "fork before the first call, or use the spawn or forkserver method of multiprocessing"
-            )
+        forks.check()
         connection = self.find(place)
         if connection is not None:
             return connection
@@ -186,8 +179,7 @@ class _Pool:
                 return
             with self.lock:
                 connection.users -= 1
-            if not connection.orphaned:
-                connection.engine.close_session(session)
+            connection.engine.close_session(session)
 
     def _sweep(self) -> None:
         """Ends sessions whose proxies are gone, and connections that nobody has used for a while."""
@@ -223,18 +215,24 @@ class _Pool:
 
     def forget_after_fork(self) -> None:
         handler = self.handler
-        used = self.forked or any(known.engine.transport != "process" for known in self._connections.values())
-        for connection in self._connections.values():
-            connection.orphaned = True  # what its sessions hold is the parent's
         self.__init__()  # type: ignore[misc]
-        self.forked, self.handler = used, handler
-        chains.forget_after_fork()
+        self.handler = handler
+
+
+# Guards what changes in sessions, which is seldom: one for all, because a child process has to make it anew.
+_sessions_lock = threading.RLock()
+
+
+def _after_fork() -> None:
+    global _sessions_lock
+    _sessions_lock = threading.RLock()
+    pool.forget_after_fork()
 
 
 pool = _Pool()
 atexit.register(pool.close_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=pool.forget_after_fork)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Session:
@@ -244,10 +242,9 @@ class Session:
     ConnectionClosedError once, and the use after that starts anew. Where somebody watches, he is told instead.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_kept", "_lock", "_lost", "_number", "_streams", "_watcher")
+    __slots__ = ("__weakref__", "_connection", "_kept", "_lost", "_number", "_streams", "_watcher")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._watcher: Watcher | None = None
         self._lost = False  # the connection before was lost, and nobody was told yet
         self._connection: Route | None = None
@@ -259,7 +256,7 @@ class Session:
         """The number of the session on this connection. Raises ConnectionClosedError once where its state is gone."""
         if connection is self._connection:
             return self._number
-        with self._lock:
+        with _sessions_lock:
             if connection is self._connection:
                 return self._number
             watcher, kept = self._watcher, self._kept or bool(self._streams)
@@ -285,14 +282,14 @@ class Session:
 
     def begin_stream(self, stream: ItemReceiver) -> None:
         """The server keeps an iterator for it, until `end_stream`."""
-        with self._lock:
+        with _sessions_lock:
             if self._streams is None:
                 self._streams = WeakSet()
             self._streams.add(stream)
 
     def end_stream(self, stream: ItemReceiver) -> None:
         """The stream is over, and its consumer knows."""
-        with self._lock:
+        with _sessions_lock:
             if self._streams is not None:
                 self._streams.discard(stream)
 
@@ -307,7 +304,7 @@ class Session:
 
     def watch(self, make: Callable[[], Watcher]) -> Watcher:
         """Who watches the connections of this session; made if nobody does."""
-        with self._lock:
+        with _sessions_lock:
             watcher, connection = self._watcher, self._connection
             if watcher is None:
                 watcher = self._watcher = make()
@@ -319,7 +316,7 @@ class Session:
 
     def close(self) -> bool:
         """Ends the session, at once; the next use starts a new one. True if there was one."""
-        with self._lock:
+        with _sessions_lock:
             self._lost = False
             ended = self._end()
         if ended:

@@ -17,6 +17,7 @@ from grpc import _server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from broker.connection.engine import Connection
+from broker.connection.forks import forks
 from broker.connection.leading import Leading
 
 _NO_FLAGS = 0
@@ -58,7 +59,7 @@ class ClientStream:
         self.code: grpc.StatusCode | None = None
         self.details = ""
         self._engine = engine
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._over = False  # no further operation may begin; under the lock
         self._due: set[str] = {"sent metadata", "metadata", "status"}
         operations = (
@@ -80,29 +81,42 @@ class ClientStream:
         self._begin(cygrpc.SendCloseFromClientOperation(_NO_FLAGS), "finished")
 
     def cancel(self) -> None:
-        with self._lock:
+        with self.lock:
             if not self._over:
                 self._call.cancel(cygrpc.StatusCode.cancelled, "cancelled")
 
+    def wake(self) -> None:
+        if "woken" not in self._due:
+            self._begin_locked((), "woken")  # nothing to do is done at once, and no peer is needed for that
+
     def _begin(self, operation: Any, tag: str) -> None:
-        with self._lock:
-            if self._over:
-                return
-            self._due.add(tag)
-            try:
-                self._call.operate((operation,), tag)
-            except ValueError:  # the call has ended: its status is on its way, or was the last event
-                self._due.discard(tag)
+        with self.lock:
+            self._begin_locked((operation,), tag)
+
+    def _begin_locked(self, operations: tuple[Any, ...], tag: str) -> None:
+        if self._over:
+            return
+        self._due.add(tag)
+        try:
+            self._call.operate(operations, tag)
+        except ValueError:  # the call has ended: its status is on its way, or was the last event
+            self._due.discard(tag)
 
     # ---- the thread that reads
 
     def read(self) -> None:
         """Takes in what arrives, until the stream has ended; then `code` and `details` say how."""
+        with forks.reading(self):
+            self._read()
+
+    def _read(self) -> None:
         receive = (cygrpc.ReceiveMessageOperation(_NO_FLAGS),)
         call, engine, due = self._call, self._engine, self._due
         due.add("received")
         call.operate(receive, "received")
         while due:
+            if forks.forking:
+                forks.park()
             event = call.next_event()
             tag = event.tag
             if tag == "received":
@@ -113,7 +127,7 @@ class ClientStream:
                     call.operate(receive, tag)
                     engine.receive(message)
             elif tag == "status":
-                with self._lock:
+                with self.lock:
                     self._over = True
                     due.discard(tag)
                 status = event.batch_operations[0]

@@ -20,10 +20,12 @@ that everything else rests on:
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from broker._pb.broker_pb2 import Frame, Hello, Ping
 from broker.connection.assemblies import Assemblies
@@ -119,6 +121,7 @@ class Connection:
             "goaway": self._on_goaway,
             "release": self.exports.on_release,
         }
+        _connections.add(self)
         self._introduce = introduce or (lambda connection, hello: settings.to_wire())
         if not accepts:
             self._line.put(Frame(hello=self._introduce(self, None)))
@@ -311,6 +314,22 @@ class Connection:
         """Ends the connection, and tells the other side why."""
         self.lost(reason, self._incoming.last_words(reason))
 
+    def forget_after_fork(self) -> None:
+        """In a child process: the connection is its parent's. What was under way ends here, and goes on there."""
+        reason = f"this process was forked, and the connection to {self.peer_name} is that of its parent"
+        self._line.forget_after_fork(reason)
+        self.room = Room(self.unanswered)
+        self.on_end = None
+        self.opened, pongs = threading.Event(), list(self._pongs.values())
+        self.opened.set()
+        made, streams = self._outgoing.end_locked(), self._outgoing.end_streams_locked()
+        for call in made:  # refused and not lost, so that nobody sends it again
+            call.finish(Outcome(refused=Refused(Reason.CANCELLED, reason), may_have_run=call.taken))
+        for stream in streams:
+            stream.on_end(Outcome(lost=reason, may_have_run=True))
+        for pong in pongs:
+            pong.set()
+
     def _violated(self, reason: str) -> None:
         run_aside(lambda: _log.warning("connection with %s ended: %s", self.peer_name, reason))
         last_words = self._incoming.last_words(reason, protocol_error=True)
@@ -393,6 +412,19 @@ class Connection:
         self._outgoing.drain(reason, goaway.last_call)
         if goaway.protocol_error:
             self.lost(f"{self.peer_name} ended the connection: {reason}")
+
+
+_connections: WeakSet[Connection] = WeakSet()
+
+
+def _after_fork() -> None:
+    for connection in list(_connections):
+        connection.forget_after_fork()
+    _connections.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _remaining(until: float | None) -> float | None:

@@ -252,6 +252,19 @@ class Line:
         self._stalled.clear()
         return stalled
 
+    def forget_after_fork(self, reason: str) -> None:
+        """In a child process: nothing goes out any more. The thread that holds the lock may not be there."""
+        self.lock = threading.Lock()
+        self._output = threading.Condition(self.lock)
+        self._transport = None
+        self.flushed = threading.Event()
+        self.flushed.set()
+        self.ended_because = reason
+        self.closing = True
+        self.takes_calls = False
+        self.outbox = Outbox()
+        self._stalled.clear()
+
     # ---- room
 
     @property

@@ -18,6 +18,7 @@ from broker.connection import completion
 from broker.connection.calls import IncomingCall
 from broker.connection.channels import open_channel
 from broker.connection.engine import Connection, Handler, Introduce, Settings
+from broker.connection.forks import forks
 from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.local import Entrance, entrances
 from broker.connection.near import IS_POSSIBLE, Claim, distrust
@@ -31,6 +32,8 @@ CONNECT_METHOD = "/broker.v1.ObjectBroker/Connect"
 _OVERTIME_SECONDS = 0.1
 _LAST_WORDS_SECONDS = 1.0  # what the other side has for taking in why a connection ends
 _MOVE_SECONDS = 1.0  # for connecting over a Unix socket to a daemon that has just answered over TCP
+
+_PUBLIC_STREAMS = "that had connections open (on a release of grpcio whose threads cannot be held up meanwhile)"
 
 _log = logging.getLogger("broker")
 
@@ -89,6 +92,7 @@ class _PublicStream:
         self.details = ""
         self._engine = engine
         method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT_METHOD)
+        forks.hinder(_PUBLIC_STREAMS)
         self._call: Any = method(iter(engine.next_message, None))
 
     def read(self) -> None:
@@ -97,6 +101,7 @@ class _PublicStream:
                 self._engine.receive(message)
         except grpc.RpcError:
             pass  # the code says it
+        forks.hinder_no_more(_PUBLIC_STREAMS)
         self.code, self.details = self._call.code(), self._call.details()
 
     def cancel(self) -> None:
@@ -139,7 +144,7 @@ class Opening:
             self._enter(entrance, timeout)
             return self.engine
         host, port, path, credentials, _ = self._place
-        stream = self._carry(self.engine, _channel(host, port, path, credentials))
+        stream = self._carry(self.engine, lambda: _channel(host, port, path, credentials))
         self._wait_opened(timeout, stream.cancel)
         offer = self.engine.peer.offer if self.engine.peer is not None else SocketOffer()
         if offer.path and IS_POSSIBLE and self._place.local:
@@ -166,9 +171,11 @@ class Opening:
 
     # ---- over gRPC
 
-    def _carry(self, engine: Connection, channel: grpc.Channel) -> Stream:
+    def _carry(self, engine: Connection, open_one: Callable[[], grpc.Channel]) -> Stream:
         """Puts an engine on a stream, and a thread there that reads."""
-        stream = _open_stream(channel, engine)
+        with forks.under_way():
+            channel = open_one()
+            stream = _open_stream(channel, engine)
         name = f"broker-{self._place}"
         threading.Thread(target=self._read, args=(channel, stream, engine), name=name, daemon=True).start()
         engine.on_end = lambda ended: self._stream_ended(ended, stream)
@@ -181,7 +188,8 @@ class Opening:
             self._failure = stream.code
             reason = stream.details
         engine.lost(engine.draining_because or f"the connection to {self._place} was lost ({reason})")
-        channel.close()
+        with forks.under_way():
+            channel.close()
 
     def _stream_ended(self, ended: Connection, stream: Stream) -> None:
         if ended is self.engine:
@@ -211,7 +219,7 @@ class Opening:
         claim = Claim(offer)
         engine = self._new_engine(lambda connection, hello: self._claiming(claim))
         engine.transport = "unix"
-        near = self._carry(engine, _channel("", 0, offer.path, None))
+        near = self._carry(engine, lambda: _channel("", 0, offer.path, None))
         try:
             engine.opened.wait(_MOVE_SECONDS)
         except BaseException:  # Ctrl-C

@@ -10,10 +10,10 @@ from typing import Final
 import grpc
 
 from broker.connection.channels import open_channel
+from broker.connection.forks import forks
 from broker.connection.probe import describe_peer
 from broker.errors import NamingError
 from broker.registry import wire
-from broker.registry.forks import under_way
 from broker.uri import join_host_port
 
 __all__ = ["PATIENCE", "Link", "NoNameServer"]
@@ -75,7 +75,7 @@ class Link:
         while True:
             left = max(deadline - time.monotonic(), 0.001)
             try:
-                with under_way():
+                with forks.under_way():
                     answer = self._send(method, request, left)
             except grpc.RpcError as error:
                 pause = self._pause_after(error, patience, deadline - time.monotonic())

@@ -112,7 +112,9 @@ class NameServerDaemon:
             self.close()
 
     def close(self) -> None:
-        """Ends the name server; its store is on the disk. Calling it again does nothing."""
+        """Ends the name server; its store is on the disk. Calling it again does nothing, as in a forked child."""
+        if self.daemon.is_of_parent:
+            return
         self._names.close()
         self.daemon.shutdown(grace=1.0)
 

@@ -1,0 +1,269 @@
+"""Forks after use: the parent goes on, the child has connections of its own, and where it cannot it says so at once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+
+SERVER = """
+    import broker, os, threading
+
+    class Workshop:
+        def __init__(self):
+            self.go = threading.Event()
+        def add(self, a, b):
+            return a + b
+        def pid(self):
+            return os.getpid()
+        def wait(self):
+            self.go.wait(30)
+            return "waited"
+        def release(self):
+            self.go.set()
+        def numbers(self):
+            yield from range(1_000_000)
+
+    @broker.behavior(instance_mode="session")
+    class Counter:
+        def __init__(self):
+            self.count = 0
+        def increment(self):
+            self.count += 1
+            return self.count
+
+    daemon = broker.Daemon()
+    print("workshop", daemon.register(Workshop(), "workshop"))
+    print("counter", daemon.register(Counter, "counter"))
+    daemon.request_loop()
+"""
+
+FORK = """
+    import broker, os, signal, sys, threading, time
+    from broker import errors
+
+    def forked(function, *args):
+        \"\"\"The exit code of a child process that calls the function; one that hangs ends by SIGALRM.\"\"\"
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            try:
+                function(*args)
+            except Exception as error:
+                print("child failed:", repr(error), flush=True)
+                os._exit(1)
+            sys.exit(0)  # with all that the end of an interpreter does
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    workshop = broker.Proxy(sys.argv[1], local=False)
+    counter = broker.Proxy(sys.argv[1].replace("workshop@", "counter@"), local=False)
+    assert workshop.add(1, 2) == 3
+"""
+
+
+@pytest.fixture
+def run(run_program: Run) -> Callable[[str], Any]:
+    """Runs code behind FORK, which has a proxy for a workshop in another process."""
+    uri = run_program(SERVER).line("workshop")
+
+    def run(code: str) -> Any:
+        program = run_program(f"{FORK}\n{code}", uri)
+        assert program.wait(60) == 0, program.errors + str(program.output)
+        assert "child failed" not in "".join(program.output)
+        return program
+
+    return run
+
+
+def test_parent_and_children_go_on(run: Run) -> None:
+    program = run("""
+    def calls(number):
+        assert workshop.add(number, 1) == number + 1
+        assert workshop.add.future(number, 2).result(10) == number + 2
+        assert next(workshop.numbers()) == 0
+        assert forked(lambda: workshop.add(3, 4)) == 0  # a grandchild
+
+    for number in range(5):
+        assert forked(calls, number) == 0, number
+        assert workshop.add(number, 1) == number + 1
+    """)
+    assert program.errors == ""
+
+
+def test_forks_in_the_middle_of_calls_of_many_threads(run: Run) -> None:
+    run("""
+    over, made = threading.Event(), []
+
+    def hammer(number):
+        count = 0
+        while not over.is_set():
+            assert workshop.add(number, count) == number + count
+            assert workshop.add.future(number, count).result(10) == number + count
+            count += 1
+        made.append(count)
+
+    threads = [threading.Thread(target=hammer, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    codes = [forked(lambda: workshop.add(1, 2)) for _ in range(10)]
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert codes == [0] * 10 and len(made) == 4 and all(made), (codes, made)
+    """)
+
+
+def test_what_was_under_way_ends_in_the_child_and_goes_on_in_the_parent(run: Run) -> None:
+    run("""
+    waiting = workshop.wait.future()
+    numbers = workshop.numbers()
+    assert next(numbers) == 0
+
+    def look():
+        try:
+            waiting.result(10)
+        except errors.BrokerError as error:
+            assert "forked" in str(error) and error.may_have_run, error
+        try:
+            for _ in numbers:  # what has arrived is there, and then it says so
+                pass
+        except errors.ConnectionClosedError as error:
+            assert "forked" in str(error), error
+        else:
+            raise AssertionError("the stream is its parent's")
+        assert not waiting.cancel()
+
+    assert forked(look) == 0
+    assert not waiting.done()
+    workshop.release()
+    assert waiting.result(10) == "waited" and next(numbers) == 1
+    """)
+
+
+def test_state_of_a_session_is_the_parents(run: Run) -> None:
+    run("""
+    assert counter.increment() == 1
+
+    def count():
+        try:
+            counter.increment()
+        except errors.ConnectionClosedError as error:
+            assert not error.may_have_run
+        assert counter.increment() == 1  # a session of its own
+
+    assert forked(count) == 0
+    assert counter.increment() == 2
+    """)
+
+
+def test_a_fork_does_not_need_the_peer(run_program: Run) -> None:
+    """Its daemon is frozen: the fork is as quick as ever, and the child calls others."""
+    frozen, other = run_program(SERVER), run_program(SERVER)
+    program = run_program(
+        FORK
+        + """
+    elsewhere = sys.argv[2]
+    waiting = workshop.wait.future()
+    frozen = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: frozen.set())
+    print("ready", flush=True)
+    frozen.wait()
+    code = forked(lambda: broker.Proxy(elsewhere).add(1, 2))
+    print("forked", code, flush=True)
+    os._exit(0)
+    """,
+        frozen.line("workshop"),
+        other.line("workshop"),
+    )
+    program.line("ready")
+    frozen.freeze()
+    program.send_signal(signal.SIGUSR1)
+    assert program.line("forked") == "0"
+    frozen.send_signal(signal.SIGCONT)
+
+
+def test_multiprocessing_by_fork(run: Run) -> None:
+    run("""
+    import multiprocessing
+    context = multiprocessing.get_context("fork")
+
+    def add(number):
+        return workshop.add(number, 1)
+
+    for _ in range(3):
+        with context.Pool(3) as pool:
+            assert pool.map(add, range(20)) == list(range(1, 21))
+        assert workshop.add(1, 1) == 2
+    """)
+
+
+def test_a_child_of_a_daemon_says_that_it_cannot_call(run_program: Run) -> None:
+    program = run_program(
+        FORK.replace("sys.argv[1]", "str(uri)").replace(
+            "workshop = ",
+            """
+    class Workshop:
+        def add(self, a, b):
+            return a + b
+    daemon = broker.Daemon()
+    uri = daemon.register(Workshop(), "workshop")
+    daemon.start()
+    workshop = """.lstrip(),
+        )
+        + """
+    def refused():
+        for attempt in (
+            lambda: workshop.add(1, 2),
+            lambda: workshop.add.future(1, 2).result(5),
+            lambda: broker.Proxy(uri).add(1, 2),
+            lambda: broker.Daemon(),
+            lambda: broker.locate_ns("localhost", 1),
+            lambda: daemon.register(object()),
+        ):
+            began = time.monotonic()
+            try:
+                attempt()
+            except errors.BrokerError as error:
+                assert "forked" in str(error), error
+                assert time.monotonic() - began < 1
+            else:
+                raise AssertionError("it went through")
+        daemon.shutdown()
+
+    for _ in range(10):
+        assert forked(refused) == 0
+        assert workshop.add(1, 2) == 3
+    daemon.shutdown()
+    print("over", flush=True)
+    """
+    )
+    program.line("over")
+    assert program.wait() == 0
+
+
+def test_without_the_parts_of_grpc_that_are_needed_the_child_says_so(run: Run) -> None:
+    run("""
+    from broker.connection import completion
+    completion.is_available = False
+    workshop._broker.reconnect()
+    elsewhere = broker.Proxy(workshop._broker.uri, local=False)
+    from broker.connection.client import pool
+    pool._connections.clear()
+    assert elsewhere.add(1, 2) == 3
+
+    def refused():
+        try:
+            elsewhere.add(1, 2)
+        except errors.BrokerError as error:
+            assert "forked" in str(error), error
+        else:
+            raise AssertionError("it went through")
+
+    for _ in range(5):
+        assert forked(refused) == 0
+        assert elsewhere.add(1, 2) == 3
+    """)
