@@ -19,8 +19,8 @@ from broker.calling.driven import DrivenCall
 from broker.calling.invocation import Invocation
 from broker.codecs import Encoded
 from broker.connection.chains import Waiter
-from broker.connection.forks import forks
 from broker.connection.client import Route
+from broker.connection.forks import forks
 from broker.connection.workers import run_nested_late
 from broker.uri import URI
 
