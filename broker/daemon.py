@@ -364,7 +364,8 @@ class Daemon:
             self._dispatcher.drain(time.monotonic() + grace)
             self._connects.close(reason)
             ended = [self._server.stop(_SETTLE_SECONDS), self._connects.stop_near(_SETTLE_SECONDS)]
-            if all([server_ended.wait(_SETTLE_SECONDS) for server_ended in ended]):
+            in_time = [server_ended.wait(_SETTLE_SECONDS) for server_ended in ended]
+            if all(in_time):
                 forks.hinder_no_more(_SERVES)
             self._threads.shutdown()
             self._workers.close()

@@ -194,7 +194,7 @@ def test_multiprocessing_by_fork(run: Run) -> None:
     def add(number):
         return workshop.add(number, 1)
 
-    for _ in range(3):
+    for _ in range(2):
         with context.Pool(3) as pool:
             assert pool.map(add, range(20)) == list(range(1, 21))
         assert workshop.add(1, 1) == 2
@@ -234,7 +234,7 @@ def test_a_child_of_a_daemon_says_that_it_cannot_call(run_program: Run) -> None:
                 raise AssertionError("it went through")
         daemon.shutdown()
 
-    for _ in range(10):
+    for _ in range(3):
         assert forked(refused) == 0
         assert workshop.add(1, 2) == 3
     daemon.shutdown()
@@ -263,7 +263,7 @@ def test_without_the_parts_of_grpc_that_are_needed_the_child_says_so(run: Run) -
         else:
             raise AssertionError("it went through")
 
-    for _ in range(5):
+    for _ in range(3):
         assert forked(refused) == 0
         assert elsewhere.add(1, 2) == 3
     """)

@@ -24,6 +24,7 @@ __all__ = ["Reader", "forks"]
 
 PATIENCE = 0.2
 """Seconds that a fork is held up at most."""
+_SETTLE_SECONDS = 0.003  # until gRPC's own threads are through with what has just arrived
 _ADVICE = "fork before the first use, or start processes with the spawn or forkserver method of multiprocessing"
 
 
@@ -137,6 +138,8 @@ class Forks:
             if not self._changed.wait_for(self._all_parked, _left(give_up)):
                 return False
             readers = list(self._readers)
+        if readers:
+            time.sleep(_SETTLE_SECONDS)
         for reader in readers:
             if not reader.lock.acquire(timeout=_left(give_up)):
                 return False
