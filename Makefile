@@ -22,7 +22,7 @@ Or name another Python, 3.11 or later: make setup PYTHON=/path/to/python3
 endef
 export VENV_FAILED
 
-.PHONY: help setup proto demo stockmarket ns test test-oldest check check-proto bench clean
+.PHONY: help setup proto demo stockmarket ns test test-oldest check check-proto bench stress clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ bench: .venv-bench/.done ## Measures broker beside Pyro5, RPyC, ZeroC Ice and ot
 	@.venv-bench/bin/python -m pip install --editable '.[bench]' > .venv-bench/zeroc-ice.log 2>&1 || \
 	echo 'ZeroC Ice could not be installed, and has no column in the table: see .venv-bench/zeroc-ice.log' >&2
 	@touch $@
+
+stress: setup ## Calls of every kind at once for a minute, with processes that are killed; looks for what is lost or left
+	@$(BIN)/python -m benchmarks.stress --seconds 60
 
 clean: ## Removes what was made: environments, caches, builds
 	rm -rf .venv .venv-proto .venv-oldest .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \

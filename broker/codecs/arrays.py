@@ -136,11 +136,13 @@ _DTYPE_DEPTH = 16
 def numpy_writer(value: object) -> Callable[[Any, Put], dict[str, object]] | None:
     """What writes a value of numpy; None if it is none, or of a class derived from numpy's array."""
     numpy = sys.modules.get("numpy")
-    if numpy is None:
+    # While another thread imports it, it is there with a part of its names.
+    ndarray, generic = getattr(numpy, "ndarray", None), getattr(numpy, "generic", None)
+    if ndarray is None or generic is None:
         return None
-    if type(value) is numpy.ndarray:
+    if type(value) is ndarray:
         return _write_ndarray
-    return _write_scalar if isinstance(value, numpy.generic) and type(value).__module__ == "numpy" else None
+    return _write_scalar if isinstance(value, generic) and type(value).__module__ == "numpy" else None
 
 
 def _write_ndarray(value: np.ndarray[Any, Any], put: Put) -> dict[str, object]:

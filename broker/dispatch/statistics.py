@@ -123,7 +123,7 @@ class Tally:
         self._errors.add(name if cls.__module__ == "builtins" else f"{cls.__module__}.{name}")
 
     def refused(self, reason: str) -> None:
-        self._refused.add(reason)
+        self._refused.add(str(reason))  # no member of an enumeration: whoever asks from afar does not know its class
 
     def stats(
         self, *, under_way: int, waiting: int, streams: int, connections: int, sessions: int, exports: int

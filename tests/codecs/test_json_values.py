@@ -9,6 +9,7 @@ import json
 import math
 import sys
 import threading
+import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import UTC, tzinfo
@@ -789,3 +790,9 @@ def test_results_without_tags() -> None:
         JSON.to_plain({"a": [Plain()]}, EDGE, "result", plain=True)
     with pytest.raises(CodecError, match="is too long for an array"):
         JSON.to_plain(range(10**9), EDGE, plain=True)
+
+
+def test_numpy_that_another_thread_is_just_importing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module is there before its names are."""
+    monkeypatch.setitem(sys.modules, "numpy", types.ModuleType("numpy"))
+    assert round_trip(LookupError(5)).args == (5,)

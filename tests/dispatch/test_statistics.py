@@ -157,6 +157,7 @@ def test_unary_calls_are_counted_with_the_others(daemon: broker.Daemon) -> None:
     stats = daemon.stats()
     assert (stats.calls, stats.unary, stats.connections) == ({"method": 1, "get": 1, "describe": 1}, 3, 0)
     assert stats.refused == {"MEMBER_NOT_FOUND": 1}
+    assert [type(reason) for reason in stats.refused] == [str]
 
 
 def test_streams_are_counted_while_they_send_items(daemon: broker.Daemon, proxy: Any) -> None:

@@ -1,0 +1,140 @@
+"""Which calls were made, what came of them, whether everything moves, and what must not have happened."""
+
+from __future__ import annotations
+
+import faulthandler
+import itertools
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.stress.server import NUMBER
+from broker.errors import CommunicationError
+
+STUCK_SECONDS = 20.0
+"""Nothing at all was finished for so long: something hangs."""
+LONGEST_SECONDS = 75.0
+"""No action takes longer, with all that it may wait for."""
+_GRACE_SECONDS = 3.0  # after a restart, until everybody has noticed that connections were lost
+_CLIENT_BITS = 40
+
+
+class Wrong(Exception):
+    """An answer is not that of the call."""
+
+
+class Books:
+    """The calls of one client. Every method may be called from any thread."""
+
+    def __init__(self, client: int, folder: Path) -> None:
+        """`client` tells the numbers of this client from those of others; what is wrong is written into the folder."""
+        self._client = client
+        self._folder = folder
+        self._numbers = itertools.count(client << _CLIENT_BITS)
+        self.answered: list[int] = []
+        """Calls that must have been executed exactly once."""
+        self.untouched: list[int] = []
+        """Calls that must not have been executed."""
+        self.actions: Counter[str] = Counter()
+        self.excused: Counter[str] = Counter()
+        self._down = False
+        self._up_since = -_GRACE_SECONDS
+        self.moved = time.monotonic()
+        self.under_way: dict[str, tuple[str, float]] = {}
+        """What threads and tasks do, by their names, and since when."""
+
+    def number(self) -> int:
+        return next(self._numbers)
+
+    def complain(self, what: str) -> None:
+        with (self._folder / f"wrong-{self._client}").open("a", encoding="utf-8") as file:
+            file.write(f"client {self._client}: {what}\n")
+
+    def server_goes_down(self) -> None:
+        self._down = True
+
+    def server_is_up(self) -> None:
+        self._up_since, self._down = time.monotonic(), False
+
+    def was_down_since(self, moment: float) -> bool:
+        return self._down or moment < self._up_since + _GRACE_SECONDS
+
+    @contextmanager
+    def call(self) -> Iterator[int]:
+        """One call with a number: it is answered if the block ends, and if it raises the error may say more."""
+        number = self.number()
+        try:
+            yield number
+        except CommunicationError as error:
+            if not error.may_have_run:
+                self.untouched.append(number)
+            raise
+        else:
+            self.answered.append(number)
+
+    @contextmanager
+    def action(self, actor: str, name: str) -> Iterator[None]:
+        """What somebody does. Lost connections are excused around a restart of the server, and nothing else is."""
+        since = time.monotonic()
+        self.under_way[actor] = name, since
+        try:
+            yield
+        except CommunicationError as error:
+            if self.was_down_since(since):
+                self.excused[type(error).__name__] += 1
+            else:
+                self.complain(f"{actor}, {name}: {traceback.format_exc()}")
+        except Exception:
+            self.complain(f"{actor}, {name}: {traceback.format_exc()}")
+        finally:
+            self.actions[name] += 1
+            self.moved = time.monotonic()
+            del self.under_way[actor]
+
+    def stuck(self) -> list[str]:
+        """Who takes too long."""
+        now = time.monotonic()
+        slow = [
+            f"{actor} has been in {name} for {now - since:.0f} s"
+            for actor, (name, since) in self.under_way.copy().items()
+            if now - since > LONGEST_SECONDS
+        ]
+        if self.under_way and now - self.moved > STUCK_SECONDS and not self.was_down_since(now - STUCK_SECONDS):
+            slow.append(f"nothing was finished for {now - self.moved:.0f} s: {self.under_way}")
+        return slow
+
+    def write(self) -> None:
+        for name, numbers in (("answered", self.answered), ("untouched", self.untouched)):
+            (self._folder / f"{name}-{self._client}").write_bytes(b"".join(map(NUMBER.pack, numbers)))
+
+
+class Watchdog:
+    """Ends the process with the stacks of all its threads when something hangs."""
+
+    def __init__(self, books: Books, tasks: Callable[[], str]) -> None:
+        """`tasks` says where the tasks are."""
+        self._books = books
+        self._tasks = tasks
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, name="stress-watchdog", daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(1.0):
+            stuck = self._books.stuck()
+            if stuck:
+                self.bite("\n".join(stuck))
+
+    def bite(self, why: str) -> None:
+        print(f"HANGS: {why}", file=sys.stderr, flush=True)
+        print(self._tasks(), file=sys.stderr, flush=True)
+        faulthandler.dump_traceback(all_threads=True)
+        faulthandler.dump_traceback_later(0.1, exit=True)
+        self._over.wait()
+
+    def close(self) -> None:
+        self._over.set()

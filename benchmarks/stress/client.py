@@ -1,0 +1,192 @@
+"""One process that calls: `python -m benchmarks.stress.client URI NUMBER THREADS TASKS FOLDER`.
+
+It runs until a line on stdin says `end`; `down` and `up` tell of the server. What it made and found goes into FOLDER.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import broker
+from benchmarks.clocks import resident_kib, sockets
+from benchmarks.stress.books import Books, Watchdog
+from benchmarks.stress.calls import PATIENCE, Calls, all_members
+from benchmarks.stress.tasks import Tasks
+from broker.connection import workers
+from broker.connection.client import pool
+from broker.connection.engine import Connection
+
+IDLE_SECONDS = 1.0
+SETTLE_SECONDS = 20.0
+KEPT_THREADS = ("MainThread", "stress-", "broker-timers", "broker-loop")
+"""What begins so may be there when all is over; all other threads must have ended."""
+
+
+class Client:
+    """The threads and tasks of this process, and what they share."""
+
+    def __init__(self, uri: str, number: int, threads: int, tasks: int, folder: Path) -> None:
+        self.books = Books(number, folder)
+        self._seed = number
+        self._proxy: Any = broker.Proxy(uri, timeout=PATIENCE, wait=PATIENCE, local=False)
+        self._awaited: Any = broker.AsyncProxy(uri, timeout=PATIENCE, wait=PATIENCE, local=False)
+        beside = f"BROKER:administration@{uri.partition('@')[2]}"
+        self._administration: Any = broker.Proxy(beside, timeout=PATIENCE, wait=PATIENCE, local=False)
+        self._over = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.watchdog = Watchdog(self.books, self._where_tasks_are)
+        self._threads = [
+            threading.Thread(target=self._run_thread, args=(f"thread {index}",), name=f"worker-{index}")
+            for index in range(threads)
+        ]
+        self._threads.append(threading.Thread(target=lambda: asyncio.run(self._run_tasks(tasks)), name="worker-loop"))
+        self._listen_to_complaints()
+
+    def _listen_to_complaints(self) -> None:
+        """What is only logged or printed is wrong, too."""
+        books = self.books
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if not books.was_down_since(time.monotonic()):
+                    books.complain(f"logged: {self.format(record)}")
+
+        logging.getLogger().addHandler(Handler(logging.WARNING))
+        threading.excepthook = lambda args: books.complain(f"a thread ended: {args.exc_value!r} in {args.thread}")
+        sys.unraisablehook = lambda args: books.complain(f"unraisable: {args.exc_value!r} in {args.object!r}")
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def _run_thread(self, name: str) -> None:
+        draw = random.Random(f"{self._seed} {name}")
+        members = all_members(Calls(self._proxy, self.books, draw))
+        while not self._over:
+            kind, act = draw.choice(members)
+            with self.books.action(name, kind):
+                act()
+
+    async def _run_tasks(self, count: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        await asyncio.gather(*(self._run_task(f"task {index}") for index in range(count)))
+
+    async def _run_task(self, name: str) -> None:
+        draw = random.Random(f"{self._seed} {name}")
+        members = all_members(Tasks(self._awaited, self.books, draw))
+        while not self._over:
+            kind, act = draw.choice(members)
+            with self.books.action(name, kind):
+                await act()
+            await asyncio.sleep(draw.random() * 0.05)
+
+    def _where_tasks_are(self) -> str:
+        tasks = asyncio.all_tasks(self._loop) if self._loop is not None else set()
+        return "\n".join(f"{task!r} {task.get_stack()}" for task in tasks)
+
+    def end(self) -> None:
+        self._over = True
+        for thread in self._threads:
+            thread.join()
+
+    # ---- what is left
+
+    def look_for_leaks(self) -> None:
+        self._expect("connections", lambda: len(pool._connections), 1)
+        for connection in list(pool._connections.values()):
+            self._look_at(connection.engine)
+        self._expect("futures without a result", _pending_futures, 0)
+        self._expect("at the server", self._left_at_server, {})
+        for proxy in (self._proxy, self._administration):
+            proxy._broker.close()
+        asyncio.run(self._awaited._broker.close())
+        for connection in list(pool._connections.values()):
+            connection.engine.close("the test is over")
+        self._expect("threads", _other_threads, [])
+
+    def _look_at(self, engine: Connection) -> None:
+        exports = engine.exports
+        self._expect("calls of the connection", lambda: engine.busy, False)
+        self._expect("exports given and held", lambda: (exports.given, exports.held), (0, 0))
+        for part in (engine._outgoing, engine._incoming, engine._assemblies):
+            for name, table in _tables(part):
+                self._expect(f"{type(part).__name__}.{name}", table, 0)
+
+    def _left_at_server(self) -> dict[str, Any]:
+        stats = self._administration.stats()
+        left = {name: stats[name] for name in ("waiting", "streams", "exports", "sessions", "generators", "resources")}
+        left["under_way"] = stats["under_way"] - 1
+        return {name: count for name, count in left.items() if count}
+
+    def _expect(self, what: str, look: Callable[[], Any], expected: object) -> None:
+        give_up = time.monotonic() + SETTLE_SECONDS
+        while (found := look()) != expected:
+            if time.monotonic() > give_up:
+                self.books.complain(f"left over, {what}: {found}")
+                return
+            time.sleep(0.05)
+            gc.collect()
+
+
+def _tables(part: object) -> list[tuple[str, Callable[[], int]]]:
+    """What a part of a connection keeps in containers."""
+    kept = [(name, value) for name, value in vars(part).items() if hasattr(value, "__len__")]
+    return [(name, value.__len__) for name, value in kept]
+
+
+def _pending_futures() -> int:
+    return sum(isinstance(thing, Future) and not thing.done() for thing in gc.get_objects())
+
+
+def _other_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if not thread.name.startswith(KEPT_THREADS)]
+
+
+def main() -> None:
+    uri, number, threads, tasks, folder = sys.argv[1:]
+    workers.IDLE_SECONDS = IDLE_SECONDS
+    client = Client(uri, int(number), int(threads), int(tasks), Path(folder))
+    books = client.books
+    memory: list[float] = []
+    client.start()
+    print("started", flush=True)
+    for line in sys.stdin:
+        command = line.strip()
+        if command == "down":
+            books.server_goes_down()
+        elif command == "up":
+            books.server_is_up()
+        elif command == "memory":
+            memory.append(resident_kib(os.getpid()))
+        elif command == "end":
+            break
+        print(command, flush=True)
+    client.end()
+    at_once = sockets()
+    client.look_for_leaks()
+    client.watchdog.close()
+    books.write()
+    report = {
+        "actions": books.actions,
+        "excused": books.excused,
+        "answered": len(books.answered),
+        "memory": memory,
+        "sockets": at_once,
+    }
+    print("report", json.dumps(report), flush=True)
+
+
+if __name__ == "__main__":
+    main()
