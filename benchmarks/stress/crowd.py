@@ -38,7 +38,7 @@ def main() -> None:
     before = sockets()
     many = [broker.Proxy(uri, timeout=PATIENCE) for _ in range(proxies)]
     call_all(many, list(range(1, proxies + 1)))
-    print("more", sockets() - before, flush=True)
+    print("more", max(0, sockets() - before), flush=True)  # those of gRPC's start may have gone
     apart = connect(uri, connections)
     for turn in (1, 2):  # the second time all are connected
         call_all(apart, [turn * 1_000_000 + number for number in range(connections)])
