@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from broker._pb.broker_pb2 import Cancel, Credit, Encoded, End, Frame, Item, Result
-from broker.codecs import JsonCodec, PlainEdge
-from broker.connection.calls import IncomingCall, Outcome, PendingCall
+from broker.codecs import PlainEdge, codec
+from broker.connection.calls import CallRequest, IncomingCall, Outcome, PendingCall
 from broker.connection.engine import Connection, Settings
 from broker.connection.item_receiver import ItemReceiver, abandoned
 from broker.connection.item_sender import MAX_BYTES_AHEAD, ItemSender
@@ -37,9 +39,9 @@ EDGE = PlainEdge()
 class Stream:
     """A stream from the server of a pair to its client."""
 
-    def __init__(self, pair: Pair, **changes: Any) -> None:
+    def __init__(self, pair: Pair, of: CallRequest | None = None) -> None:
         self.pair = pair
-        self.pending = make_call(pair.client, **changes)
+        self.pending = pair.client.call(of or request())
         pair.settle()
         self.call = pair.served.calls[-1]
         self.call.started()
@@ -60,7 +62,8 @@ class Stream:
         items: list[Any] = []
         while (found := self.receiver.take()) is not None:
             value, count = found
-            items += JsonCodec().split(value, count, EDGE) if count else [JsonCodec().decode(value, EDGE)]
+            reader = codec(value.codec)
+            items += reader.split(value, count, EDGE) if count else [reader.decode(value, EDGE)]
         return items
 
     def outcome(self) -> Outcome | None:
@@ -441,6 +444,103 @@ def test_a_hundred_streams_interleave(pair: Pair) -> None:
             each.put(number)
     pair.settle()
     assert all(each.taken() == list(range(10)) for each in streams)
+
+
+ITEMS = st.one_of(
+    st.integers(-(1 << 70), 1 << 70),
+    st.floats(allow_nan=False),
+    st.text(max_size=20),
+    st.binary(max_size=20),
+    st.sampled_from(
+        [None, True, "x" * 5_000, b"y" * 6_000, "\ud800", "z" * 200_000, b"b" * 300_000, [1, [2]], {"a": 1}]
+    ),
+)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.lists(ITEMS, max_size=5)),
+        st.tuples(st.sampled_from(["to_client", "to_server", "take", "wait", "cancel"]), st.none()),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS, st.booleans(), st.sampled_from(["json", "pickle"]))
+@settings(deadline=None, max_examples=60)
+def test_whatever_happens_in_whatever_order_items_arrive_in_theirs(steps: list[Any], ends: bool, name: str) -> None:
+    pair = Pair(Settings(), Settings())
+    pair.settle()
+    call = request()
+    call.arguments = call.arguments._replace(codec=name)
+    stream = Stream(pair, of=call)
+    receiver = stream.receiver
+    assert receiver is not None
+    put: list[Any] = []
+    taken: list[Any] = []
+    cancelled = full = False
+    for step, items in steps:
+        if step == "put":
+            for item in items:
+                if not full:
+                    put.append(item)
+                    full = not stream.put(item)[0]
+        elif step == "wait":
+            receiver.when_ready(lambda: None)
+        elif step == "cancel":
+            receiver.cancel("enough")
+            cancelled = True
+        elif step == "take":
+            taken += stream.taken()
+        else:
+            getattr(pair, step)()
+        full = full and stream.sender.when_room(lambda: None)
+    if ends:
+        stream.sender.end("over", EDGE, raised=False)
+    else:
+        stream.sender.fail(Refused(Reason.CANCELLED, "over"))
+    while pair.to_client() + pair.to_server() or (not cancelled and stream.outcome() is None):
+        taken += stream.taken()
+    taken += stream.taken()
+    assert [pair.client.ended_because, pair.server.ended_because] == [None, None]
+    assert [pair.client.busy, pair.server.busy] == [False, False]
+    assert taken == put[: len(taken)] if cancelled else taken == put
+    assert pair.server._line.outbox.bytes == 0
+
+
+def test_producers_and_consumers_in_threads(make_pair: MakePair) -> None:
+    pair = make_pair()
+    streams = [Stream(pair) for _ in range(6)]
+    pair.start()
+    found: list[list[Any]] = [[] for _ in streams]
+    made = [[(number, "text" * (number % 300), None, b"b" * (number % 2))[number % 4] for number in range(6_000)]] * 6
+    made = [[*items, "x" * 200_000, len(items)] for items in made]
+
+    def produce(stream: Stream, items: list[Any]) -> None:
+        for item in items:
+            while not stream.put(item)[0]:
+                room = threading.Event()
+                if stream.sender.when_room(room.set):
+                    assert room.wait(30)
+                break
+        stream.sender.end(None, EDGE, raised=False)
+
+    def consume(stream: Stream, into: list[Any]) -> None:
+        receiver = stream.receiver
+        assert receiver is not None
+        while receiver.outcome is None:
+            into += stream.taken()
+            ready = threading.Event()
+            receiver.when_ready(ready.set)
+            assert ready.wait(30)
+
+    threads = [
+        *(threading.Thread(target=produce, args=each) for each in zip(streams, made, strict=True)),
+        *(threading.Thread(target=consume, args=each) for each in zip(streams, found, strict=True)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(50)
+    assert found == made
 
 
 # ---- what must not arrive
