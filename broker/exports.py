@@ -11,9 +11,9 @@ import re
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
-from types import BuiltinMethodType, MethodType
+from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any, NoReturn, TypeVar, cast
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from broker.codecs import GLOBAL_TYPES, TypeRegistry
 from broker.connection.exports import Exported
@@ -158,6 +158,7 @@ _numbers = itertools.count(1)
 _lock = threading.Lock()
 # By what is the same for equal objects; what a key is made of is held by the value.
 _exported: WeakValueDictionary[Hashable, ExportedObject] = WeakValueDictionary()
+_tables: WeakKeyDictionary[object, MemberTable] = WeakKeyDictionary()
 
 
 def _after_fork() -> None:
@@ -212,14 +213,46 @@ def pass_on(iterator: object) -> ExportedIterator:
 def _make(target: object, max_concurrency: int | None, executor: Executor | None) -> ExportedObject:
     _check(target)
     if _is_function(target):
-        table, behavior = members_of_function(cast("Callable[..., object]", target)), None
+        table, behavior = _table_of(cast("Callable[..., object]", target)), None
     else:
-        table, behavior = members_of(type(target)), behavior_of(type(target))
+        table, behavior = _learnt(members_of(type(target))), behavior_of(type(target))
         if not table.members:
             raise TypeError(f"{_name_of(target)} cannot be exported: {nothing_remote(table)}")
+    return ExportedObject(target, table, max_concurrency=max_concurrency, executor=executor, behavior=behavior)
+
+
+def _table_of(function: Callable[..., object]) -> MemberTable:
+    """The table of a function; reading one takes longer than calling it, and the like of it may come often."""
+    template = _template(function)
+    if template is None:
+        return _learnt(members_of_function(function))
+    known = _tables.get(template)
+    if known is not None:
+        return known.of(function)
+    table = _learnt(members_of_function(function))
+    _tables[template] = table.of(_nothing)
+    return table
+
+
+def _template(function: object) -> object:
+    """Equal for functions that differ in what they close over, or are bound to, alone; None where that is not known."""
+    if isinstance(function, MethodType):
+        return function.__func__ if isinstance(function.__func__, FunctionType) else None
+    if not isinstance(function, FunctionType) or function.__defaults__ or function.__kwdefaults__:
+        return None
+    bare = not function.__annotations__ and not vars(function)
+    return function.__code__ if bare else None
+
+
+def _nothing() -> None:
+    """Stands for the function in a table that is kept."""
+
+
+def _learnt(table: MemberTable) -> MemberTable:
+    """The types that its hints name may be rebuilt from now on."""
     for cls in types_in_hints(table):
         EXPORTED_TYPES.learn(cls)
-    return ExportedObject(target, table, max_concurrency=max_concurrency, executor=executor, behavior=behavior)
+    return table
 
 
 def _check(target: object) -> None:

@@ -143,6 +143,15 @@ class MemberTable:
     def __repr__(self) -> str:
         return f"<MemberTable of {self.cls.__qualname__}: {', '.join(self.members) or 'nothing'}>"
 
+    def of(self, function: Callable[..., Any]) -> MemberTable:
+        """The same table, of a function, for another one that is like it in all that the table says."""
+        (member,) = self.members.values()
+        table = MemberTable.__new__(MemberTable)
+        table.cls, table.hidden, table.fingerprint, table.doc = self.cls, self.hidden, self.fingerprint, self.doc
+        target = dataclasses.replace(member, target=staticmethod(function))
+        table.members = types.MappingProxyType({member.name: target})
+        return table
+
     def method(self, name: str, where: str) -> Member:
         """The method of that name. `where` is the object as messages name it: `'example.warehouse' at localhost:9`.
 

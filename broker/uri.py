@@ -75,7 +75,10 @@ class URI:
             parts = _parse(uri)
         else:
             raise TypeError(f"a URI is made from a str or a URI, not from {type(uri).__name__}")
-        for name, value in parts._asdict().items():
+        self._set(parts)
+
+    def _set(self, parts: _Parts) -> None:
+        for name, value in zip(_Parts._fields, parts, strict=True):
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -91,7 +94,9 @@ class URI:
     @classmethod
     def exported(cls, number: int, connection: str) -> URI:
         """The URI of an object that the other side of a connection exports."""
-        return cls(f"{DIRECT}:@{number}@{_CONNECTION}{connection}")
+        uri = cls.__new__(cls)
+        uri._set(_Parts(DIRECT, f"@{number}", connection=connection))
+        return uri
 
     @property
     def tags(self) -> tuple[str, ...]:

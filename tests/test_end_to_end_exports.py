@@ -242,6 +242,30 @@ def test_what_is_exported_can_be_a_bound_method_a_builtin_a_partial(hub: Any) ->
     assert hub.call_now(broker.export(lambda: "lambda")) == "lambda"
 
 
+def test_functions_that_are_alike_are_told_apart(hub: Any) -> None:
+    def adding(number: int) -> Callable[[int], int]:
+        return lambda value: value + number
+
+    def defaulting(number: int) -> Callable[..., int]:
+        return lambda value=number: value
+
+    def marked(price: float) -> Callable[[Quote], float]:
+        def callback(quote: Quote) -> float:
+            return quote.price + price
+
+        return callback
+
+    for number in range(3):
+        assert hub.call_now(broker.export(adding(number)), 10) == 10 + number
+        assert hub.call_now(broker.export(defaulting(number))) == number
+        assert hub.call_now(broker.export(marked(number)), Quote("ACME", 1.5)) == 1.5 + number
+        thing = Thing()
+        thing.level = number
+        assert hub.call_now(broker.export(thing.notes)) == []
+        with pytest.raises(TypeError, match=r"missing (a|1) required"):
+            hub.call_now(broker.export(adding(number)))
+
+
 def test_async_functions_run_on_a_loop_of_this_process(hub: Any) -> None:
     async def callback(value: int) -> int:
         await asyncio.sleep(0.001)
