@@ -53,8 +53,9 @@ class Reconnecting:
             self._try_later(pause)
 
     def _try_later(self, pause: float) -> None:
-        longer = min(2 * pause, _LONGEST_PAUSE)
-        timers.call_later(pause * _random.uniform(0.5, 1.0), lambda: self._try(longer))
+        # Weakly: what the functions refer to, the proxy itself most often, is not held by the attempts to connect.
+        again = _try_again(weakref.ref(self), min(2 * pause, _LONGEST_PAUSE))
+        timers.call_later(pause * _random.uniform(0.5, 1.0), again)
 
     def _connect(self, pause: float) -> None:
         remote = self._remote()
@@ -72,3 +73,12 @@ class Reconnecting:
                 function()
             except Exception:
                 _log.warning("a function given to on_reconnect failed", exc_info=True)
+
+
+def _try_again(reconnecting: weakref.ref[Reconnecting], pause: float) -> Callable[[], None]:
+    def again() -> None:
+        found = reconnecting()
+        if found is not None:
+            found._try(pause)
+
+    return again
