@@ -17,7 +17,6 @@ __all__ = ["DEFAULT_PORT", "candidates", "locate_ns", "resolve"]
 _random = Random()  # the one of the module is the program's: drawing from it would change what a seed gives
 DEFAULT_PORT = 9090
 _POLL_SECONDS = 0.2
-_random = random.Random()  # a program that seeds the one of the process is to get its own numbers
 _MOST_ALIASES = 8
 
 # By process id, since children need their own, and by the places that were asked.
