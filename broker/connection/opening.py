@@ -7,7 +7,9 @@ before anything is called; if not, or if anything goes wrong with it, it stays w
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -144,11 +146,12 @@ class Opening:
             self._enter(entrance, timeout)
             return self.engine
         host, port, path, credentials, _ = self._place
+        until = math.inf if timeout is None else time.monotonic() + timeout
         stream = self._carry(self.engine, lambda: _channel(host, port, path, credentials))
         self._wait_opened(timeout, stream.cancel)
         offer = self.engine.peer.offer if self.engine.peer is not None else SocketOffer()
         if offer.path and IS_POSSIBLE and self._place.local:
-            self._move(offer, stream)
+            self._move(offer, stream, min(_MOVE_SECONDS, max(0.0, until - time.monotonic())))
         return self.engine
 
     def _new_engine(self, introduce: Introduce) -> Connection:
@@ -210,7 +213,7 @@ class Opening:
 
     # ---- from TCP to the Unix socket beside it
 
-    def _move(self, offer: SocketOffer, stream: Stream) -> None:
+    def _move(self, offer: SocketOffer, stream: Stream, patience: float) -> None:
         """Goes on over the socket that the daemon offered; stays on TCP if that is not possible."""
         distrusted = distrust(offer.path)
         if distrusted is not None:
@@ -221,7 +224,7 @@ class Opening:
         engine.transport = "unix"
         near = self._carry(engine, lambda: _channel("", 0, offer.path, None))
         try:
-            engine.opened.wait(_MOVE_SECONDS)
+            engine.opened.wait(patience)
         except BaseException:  # Ctrl-C
             near.cancel()
             stream.cancel()
