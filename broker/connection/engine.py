@@ -32,7 +32,7 @@ from broker.connection.assemblies import Assemblies
 from broker.connection.calls import CallRequest, IncomingCall, MadeCall, Outcome, PendingCall
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
-from broker.connection.frames import MESSAGE_LIMIT, ChunkFrame, decode_frames
+from broker.connection.frames import MESSAGE_LIMIT, ChunkFrame, ResultFrame, decode_frames
 from broker.connection.incoming import Incoming
 from broker.connection.introduction import Settings, check_introduction
 from broker.connection.line import Line, Transport
@@ -337,7 +337,12 @@ class Connection:
 
     # ---- frames that arrive
 
-    def _take(self, frame: Frame | ChunkFrame) -> None:
+    def _take(self, frame: Frame | ChunkFrame | ResultFrame) -> None:
+        if type(frame) is ResultFrame:
+            if self._line.peer is None:
+                raise ProtocolError("the first frame was result, not the introduction")
+            self._outgoing.on_plain_result(frame)
+            return
         if type(frame) is ChunkFrame:
             if self._line.peer is None:
                 raise ProtocolError("the first frame was chunk, not the introduction")

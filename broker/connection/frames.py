@@ -7,12 +7,13 @@ wire-compatible with protos/broker.proto: concatenated `Frames` messages are one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from broker._pb.broker_pb2 import Frame, Frames
+from broker._pb.broker_pb2 import Encoded, Frame, Frames, Result
 from broker.errors import ProtocolError
 
 CHUNK_SIZE = 1 << 20
@@ -41,6 +42,18 @@ class ChunkFrame(NamedTuple):
     data: memoryview
 
 
+class ResultFrame(NamedTuple):
+    """A result that arrived, of the kind that nearly all are: a value in json inside its frame, and nothing else."""
+
+    id: int
+    payload: bytes
+
+    def to_frame(self) -> Frame:
+        """The same as protobuf has it."""
+        result = Result(value=Encoded(codec="json", payload=self.payload))
+        return Frame(id=self.id, reply=True, result=result)
+
+
 def framed(frame: bytes) -> bytes:
     """A serialized Frame as (a part of) a message."""
     return b"".join((_FRAMES_TAG, varint(len(frame)), frame))
@@ -59,14 +72,14 @@ def chunk_header(call_id: int, reply: bool, size: int) -> bytes:
     return _FRAMES_TAG + varint(len(body) + size) + body
 
 
-def decode_frames(message: bytes) -> Iterable[Frame | ChunkFrame]:
+def decode_frames(message: bytes) -> Iterable[Frame | ChunkFrame | ResultFrame]:
     """The frames of a message, one by one. Raises ProtocolError where it is not made of frames.
 
     The frames before that place have been given by then. A big message is not taken apart in advance, so that what it
     costs to refuse the first frame does not grow with the number of those behind it.
     """
-    if len(message) >= _BY_HAND:
-        return _big_message(message)
+    if len(message) >= _BY_HAND or _RESULT.match(message) is not None:
+        return _by_hand(message)
     try:
         frames = Frames.FromString(message).frames
     except DecodeError:
@@ -74,9 +87,9 @@ def decode_frames(message: bytes) -> Iterable[Frame | ChunkFrame]:
     return frames if _FRAME_CHUNK not in message else map(_received, frames)
 
 
-def _big_message(message: bytes) -> Iterator[Frame | ChunkFrame]:
+def _by_hand(message: bytes) -> Iterator[Frame | ChunkFrame | ResultFrame]:
     try:
-        yield from _walk(memoryview(message))
+        yield from _walk(message)
     except (DecodeError, IndexError, ValueError):
         raise _no_frames(message) from None
 
@@ -91,9 +104,16 @@ def _received(frame: Frame) -> Frame | ChunkFrame:
     return frame
 
 
-def _walk(view: memoryview) -> Iterator[Frame | ChunkFrame]:
-    position = 0
-    while position < len(view):
+def _walk(message: bytes) -> Iterator[Frame | ChunkFrame | ResultFrame]:
+    view, position, end = memoryview(message), 0, len(message)
+    while position < end:
+        found = _RESULT.match(message, position)
+        if found is not None and (stop := _end_of_result(found)) <= end:
+            number = found[2]
+            call_id = number[0] if len(number) == 1 else _read_varint(number, 0)[0]
+            yield ResultFrame(call_id, message[found.end() : stop])
+            position = stop
+            continue
         if view[position] != _FRAMES_FRAME:  # a field that we do not know: let protobuf skip it
             yield from map(_received, Frames.FromString(bytes(view[position:])).frames)
             return
@@ -104,6 +124,30 @@ def _walk(view: memoryview) -> Iterator[Frame | ChunkFrame]:
         chunk = _chunk(body) if size >= _BY_HAND else None
         yield chunk or _received(Frame.FromString(bytes(body)))
         position += size
+
+
+_LENGTH = rb"([\x00-\x7f]|[\x80-\xff][\x01-\x7f])"
+_RESULT = re.compile(
+    rb"\x0a" + _LENGTH + rb"\x08([\x80-\xff]{0,8}[\x00-\x7f])\x18\x01\x52" + _LENGTH
+    + rb"\x0a" + _LENGTH + rb"\x0a\x04json\x12" + _LENGTH
+)  # fmt: skip
+"""How a frame begins that holds a result and nothing else; what `_end_of_result` says about its lengths decides."""
+
+
+def _end_of_result(found: re.Match[bytes]) -> int:
+    """Where the frame ends, if all its parts end there as well; else beyond every message."""
+    frame, _, result, value, payload = found.groups()
+    stop = found.end() + _length(payload)
+    parts_end_there = (
+        stop - found.end(4) == _length(value)
+        and stop - found.end(3) == _length(result)
+        and stop - found.end(1) == _length(frame)
+    )
+    return stop if parts_end_there else _MAX_UINT64
+
+
+def _length(number: bytes) -> int:
+    return number[0] if len(number) == 1 else number[0] & 0x7F | number[1] << 7
 
 
 def _chunk(body: memoryview) -> ChunkFrame | None:
@@ -138,7 +182,7 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
+def _read_varint(view: memoryview | bytes, position: int) -> tuple[int, int]:
     number = shift = 0
     while shift < 64:
         byte = view[position]

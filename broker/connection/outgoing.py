@@ -19,6 +19,7 @@ from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import NO_METADATA, CallRequest, MadeCall, Outcome, PendingCall, metadata_from_wire
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
+from broker.connection.frames import ResultFrame
 from broker.connection.item_receiver import ItemReceiver, abandoned
 from broker.connection.line import Line
 from broker.connection.outbox import is_inline
@@ -219,6 +220,20 @@ class Outgoing:
         if runnable:
             run_all(runnable)
 
+    def on_plain_result(self, frame: ResultFrame) -> None:
+        """Takes in a result that is nothing but its value."""
+        value = Encoded("json", frame.payload)
+        if self._assemblies.is_too_large(value):
+            self.on_result(frame.to_frame())
+            return
+        with self._line.lock:
+            pending = self._open_locked(frame.id)
+            runnable = self._close_locked(pending)
+        late = _too_late(pending) if pending.deadline is not None else None
+        pending.finish(late or Outcome(value))
+        if runnable:
+            run_all(runnable)
+
     def _on_rare_result(self, frame: Frame, result: Result) -> None:
         if result.stream and not result.HasField("failed"):
             self._begin_stream(frame)
@@ -237,9 +252,15 @@ class Outgoing:
             self._finished(pending, result, value)
 
     def _answered_locked(self, frame: Frame) -> MadeCall:
-        pending = self._pending.get(frame.id)
-        if pending is None or not pending.taken or not frame.reply or self._assemblies.has((frame.id, True)):
-            raise ProtocolError(f"an answer to call {frame.id} arrived, which is not open")
+        if not frame.reply:
+            raise _not_open(frame.id)
+        return self._open_locked(frame.id)
+
+    def _open_locked(self, call_id: int) -> MadeCall:
+        """The call that is answered."""
+        pending = self._pending.get(call_id)
+        if pending is None or not pending.taken or self._assemblies.has((call_id, True)):
+            raise _not_open(call_id)
         return pending
 
     def _unwanted_locked(self, pending: MadeCall, result: Result) -> Refused | None:
@@ -268,12 +289,9 @@ class Outgoing:
         kept = result.kept
         if kept and pending.request.on_kept is not None:
             pending.request.on_kept()
-        deadline = pending.deadline
-        if deadline is not None and time.monotonic() >= deadline:
-            # Its caller has just given up, or is about to; a method that was told so may have returned what it had.
-            request = pending.request
-            late = f"{request.member!r} of {request.object!r} took longer than its time"
-            pending.finish(Outcome(refused=Refused(Reason.DEADLINE_EXCEEDED, late), may_have_run=True, kept=kept))
+        late = _too_late(pending) if pending.deadline is not None else None
+        if late is not None:
+            pending.finish(late._replace(kept=kept))
         elif result.HasField("failed"):
             pending.finish(Outcome(refused=Refused.from_wire(result.failed), may_have_run=True, kept=kept))
         else:
@@ -413,3 +431,20 @@ class Outgoing:
         held = [reference() for reference in self._streams.values() if reference is not None]
         self._streams.clear()
         return [stream for stream in held if stream is not None]
+
+
+def _too_late(call: MadeCall) -> Outcome | None:
+    """The outcome of a call that is answered after its deadline.
+
+    Its caller has just given up, or is about to; and a method that was told so may have returned what it had.
+    """
+    if call.deadline is None or time.monotonic() < call.deadline:
+        return None
+    refused = Refused(
+        Reason.DEADLINE_EXCEEDED, f"{call.request.member!r} of {call.request.object!r} took longer than its time"
+    )
+    return Outcome(refused=refused, may_have_run=True)
+
+
+def _not_open(call_id: int) -> ProtocolError:
+    return ProtocolError(f"an answer to call {call_id} arrived, which is not open")

@@ -14,7 +14,7 @@ from broker.codecs import Encoded
 from broker.connection import chains
 from broker.connection.calls import CallRequest, IncomingCall, PendingCall
 from broker.connection.engine import Connection, Settings
-from broker.connection.frames import ChunkFrame, decode_frames
+from broker.connection.frames import ChunkFrame, ResultFrame, decode_frames
 from broker.connection.refusals import Refused
 
 FrameOrChunk = Frame | ChunkFrame
@@ -144,7 +144,7 @@ def frames_of(connection: Connection) -> list[FrameOrChunk]:
     """What the connection has to send."""
     frames: list[FrameOrChunk] = []
     while (message := connection.next_message(timeout=0)) is not None:
-        frames += decode_frames(message)
+        frames += (frame.to_frame() if isinstance(frame, ResultFrame) else frame for frame in decode_frames(message))
     return frames
 
 
