@@ -92,8 +92,11 @@ bench: .venv-bench/.done ## Measures broker beside Pyro5, RPyC, ZeroC Ice and ot
 	echo 'ZeroC Ice could not be installed, and has no column in the table: see .venv-bench/zeroc-ice.log' >&2
 	@touch $@
 
+# What `python -m benchmarks.stress` is told: make stress STRESS='--seconds 600' (--help lists what there is).
+STRESS := --seconds 60
+
 stress: setup ## Calls of every kind at once for a minute, with processes that are killed; looks for what is lost or left
-	@$(BIN)/python -m benchmarks.stress --seconds 60
+	@$(BIN)/python -m benchmarks.stress $(STRESS)
 
 clean: ## Removes what was made: environments, caches, builds
 	rm -rf .venv .venv-proto .venv-oldest .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \

@@ -200,11 +200,14 @@ def run(extent: Extent) -> list[str]:
     """What is wrong; prints what was done."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
         stress = Stress(extent, Path(folder), processes)
-        report = stress.run()
+        try:
+            report = stress.run()
+        except Failed as failed:
+            return [*stress.compare(), str(failed)]
+        _print(extent, report, stress.kills)
+        wrong = list(stress.compare())
         connected, more = stress.crowd()
         stress.end()
-        wrong = list(stress.compare())
-    _print(extent, report, stress.kills)
     print(f"{connected} connections at once, all served; {extent.proxies} proxies took {more} sockets more than one.")
     if more:
         wrong.append(f"{extent.proxies} proxies took {more} sockets more")
