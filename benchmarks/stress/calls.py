@@ -256,10 +256,8 @@ class Calls:
 
     def session(self) -> None:
         """A proxy of its own, for which the server keeps something."""
-        with (
-            broker.Proxy(self._proxy._broker.uri, timeout=PATIENCE, wait=PATIENCE) as proxy,
-            self._books.call() as number,
-        ):
+        proxy: Any = broker.Proxy(self._proxy._broker.uri, timeout=PATIENCE, wait=PATIENCE, local=False)
+        with proxy, self._books.call() as number:
             check(proxy.track(number), number)
 
 
