@@ -14,6 +14,9 @@ A connection, without sockets and gRPC:
     line          the way out: the outbox, what waits for room, slow peers; the one lock of the connection
     assemblies    big values that arrive in chunks
     exports       objects of one side that the other holds, counted
+    item_sender   the items of a stream on their way out: what is ready goes together
+    item_receiver the items of a stream that arrive, and the credit that goes back
+    streams       the streams that answer calls of this side
     outgoing      calls that this side makes: credit, cancel, answers, loss
     incoming      calls that the other side makes: credit, refusals, cancel, replies
     engine        puts these together: which frame goes to whom, and the end

@@ -112,8 +112,8 @@ class Connection:
             "result": self._outgoing.on_result,
             "refused": self._outgoing.on_refused,
             "cancel": self._incoming.on_cancel,
-            "item": self._outgoing.on_item,
-            "end": self._outgoing.on_end,
+            "item": self._outgoing.streams.on_item,
+            "end": self._outgoing.streams.on_end,
             "credit": self._on_credit,
             "close": self._on_close,
             "ping": self._on_ping,
@@ -289,7 +289,7 @@ class Connection:
             if self.ended_because is not None:
                 return
             made, arrived = self._outgoing.end_locked(), self._incoming.end_locked()
-            streams = self._outgoing.end_streams_locked()
+            streams = self._outgoing.streams.end_locked()
             self._assemblies.end_locked()
             self.exports.end_locked()
             pongs = list(self._pongs.values())
@@ -322,7 +322,7 @@ class Connection:
         self.on_end = None
         self.opened, pongs = threading.Event(), list(self._pongs.values())
         self.opened.set()
-        made, streams = self._outgoing.end_locked(), self._outgoing.end_streams_locked()
+        made, streams = self._outgoing.end_locked(), self._outgoing.streams.end_locked()
         for call in made:  # refused and not lost, so that nobody sends it again
             call.finish(Outcome(refused=Refused(Reason.CANCELLED, reason), may_have_run=call.taken))
         for stream in streams:

@@ -21,7 +21,7 @@ from broker.connection.timers import timers
 from broker.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from broker.connection.outgoing import Outgoing
+    from broker.connection.streams import Streams
 
 MAX_WINDOW = 4_096
 """The most items of one stream that may be on their way and not taken up."""
@@ -41,11 +41,11 @@ class ItemReceiver:
     producer and the round trips between them, so that it costs memory only where it brings speed.
     """
 
-    def __init__(self, outgoing: Outgoing, line: Line, call_id: int, request: CallRequest) -> None:
+    def __init__(self, streams: Streams, line: Line, call_id: int, request: CallRequest) -> None:
         self.member = request.member
         self.codec = request.arguments.codec
         self.chain, self.depth = request.chain, request.depth  # and not the request: it refers to who holds the stream
-        self._outgoing = outgoing
+        self._streams = streams
         self._line = line
         self._id = call_id
         self._items: deque[Items] = deque()
@@ -139,18 +139,18 @@ class ItemReceiver:
         self._granted += credit.items
         self._unreported = self._unreported_bytes = 0
         if self._outcome is None and not self._closed:
-            self._outgoing.credit_items(self._id, credit)
+            self._streams.grant(self._id, credit)
 
     def cancel(self, reason: str) -> None:
         """Wants no further item: the producer is told, and what is here is dropped. From any thread."""
         self._closed = True
         self._items.clear()
         self._tell()
-        self._outgoing.cancel_stream(self._id, reason)
+        self._streams.cancel(self._id, reason)
 
     def __del__(self) -> None:
         if self._outcome is None and not self._closed:
-            abandoned.add(self._outgoing, self._id)
+            abandoned.add(self._streams, self._id)
 
 
 class Abandoned:
@@ -160,36 +160,36 @@ class Abandoned:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._streams: deque[tuple[Outgoing, int]] = deque()
-        self._watched: weakref.WeakSet[Outgoing] = weakref.WeakSet()  # under the lock
+        self._calls: deque[tuple[Streams, int]] = deque()
+        self._watched: weakref.WeakSet[Streams] = weakref.WeakSet()  # under the lock
         self._watching = False
 
-    def add(self, outgoing: Outgoing, call_id: int) -> None:
+    def add(self, streams: Streams, call_id: int) -> None:
         """Called by finalizers."""
-        self._streams.append((outgoing, call_id))
+        self._calls.append((streams, call_id))
 
-    def watch(self, outgoing: Outgoing) -> None:
+    def watch(self, streams: Streams) -> None:
         """A stream has begun: looks for abandoned ones as long as there are any."""
         with self._lock:
-            self._watched.add(outgoing)
+            self._watched.add(streams)
             if not self._watching:
                 self._watching = True
                 timers.call_later(self._PAUSE, self._sweep)
 
     def drain(self) -> None:
         """Tells the producers."""
-        while self._streams:
+        while self._calls:
             try:
-                outgoing, call_id = self._streams.popleft()
+                streams, call_id = self._calls.popleft()
             except IndexError:
                 return
-            outgoing.cancel_stream(call_id, "nobody holds the iterator any more")
+            streams.cancel(call_id, "nobody holds the iterator any more")
 
     def _sweep(self) -> None:
         self.drain()
         with self._lock:
-            for outgoing in [outgoing for outgoing in self._watched if not outgoing.has_streams]:
-                self._watched.discard(outgoing)
+            for streams in [streams for streams in self._watched if not streams]:
+                self._watched.discard(streams)
             self._watching = bool(self._watched)
             if self._watching:
                 timers.call_later(self._PAUSE, self._sweep)

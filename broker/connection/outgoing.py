@@ -9,21 +9,20 @@
 from __future__ import annotations
 
 import time
-import weakref
 from collections import deque
 from functools import partial
 
-from broker._pb.broker_pb2 import Cancel, Credit, Frame, Result
+from broker._pb.broker_pb2 import Cancel, Frame, Result
 from broker.codecs import Encoded
 from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import NO_METADATA, CallRequest, MadeCall, Outcome, PendingCall, metadata_from_wire
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
 from broker.connection.frames import ResultFrame
-from broker.connection.item_receiver import ItemReceiver, abandoned
 from broker.connection.line import Line
 from broker.connection.outbox import is_inline
 from broker.connection.refusals import Reason, Refused
+from broker.connection.streams import Streams
 from broker.connection.workers import run_all, run_nested_late
 from broker.errors import ProtocolError
 
@@ -44,7 +43,7 @@ class Outgoing:
         self._assemblies = assemblies
         self._parked: deque[MadeCall] = deque()
         self._pending: dict[int, MadeCall] = {}  # those that have a number and no answer yet
-        self._streams: dict[int, weakref.ref[ItemReceiver] | None] = {}  # None: nobody takes it, and its End is to come
+        self.streams = Streams(line, assemblies, exports)
         self._last_id = 0
         self._last_unawaited = 0.0  # when the last call was made that nobody waits for
         self._granted = 0  # what the other side gave at first
@@ -54,7 +53,7 @@ class Outgoing:
     @property
     def busy(self) -> bool:
         """Whether calls are under way."""
-        return bool(self._pending or self._parked or self._streams)
+        return bool(self._pending or self._parked or self.streams)
 
     def unanswered(self) -> int:
         """How many calls were made and have no outcome yet; without the lock, so it may just have changed."""
@@ -298,90 +297,18 @@ class Outgoing:
             metadata = metadata_from_wire(result.metadata) if result.metadata else NO_METADATA
             pending.finish(Outcome(value, result.raised, kept=kept, metadata=metadata))
 
-    # ---- answered by a stream
-
     def _begin_stream(self, frame: Frame) -> None:
-        """From now on the call is a stream, which is held by its consumer alone: collecting it cancels it."""
+        """From now on the call is a stream."""
         result = frame.result
         with self._line:
             pending = self._answered_locked(frame)
-            del self._pending[frame.id]
-            stream = None if pending.abandoned else ItemReceiver(self, self._line, frame.id, pending.request)
-            self._streams[frame.id] = weakref.ref(stream) if stream is not None else None
-            dropped = self._line.outbox.drop(frame.id, False)
-            runnable = self._line.use_room_locked() if dropped else []
-        abandoned.watch(self)
+            runnable = self._close_locked(pending)
+            stream = self.streams.begin_locked(frame.id, None if pending.abandoned else pending.request)
         if result.kept and pending.request.on_kept is not None:
             pending.request.on_kept()
-        metadata = metadata_from_wire(result.metadata) if result.metadata else {}
+        metadata = metadata_from_wire(result.metadata) if result.metadata else NO_METADATA
         pending.finish(Outcome(stream=stream, kept=result.kept, metadata=metadata))
         run_all(runnable)
-
-    def on_item(self, frame: Frame) -> None:
-        item = frame.item
-        stream = self._open_stream(frame)
-        value = inline_value(item.value, self.exports)  # what it refers to is counted, whoever takes it
-        if stream is None:
-            return
-        stream.count(item.count or 1)
-        if self._assemblies.refusal(item.value, "an item takes") is not None:
-            raise ProtocolError(f"an item of call {frame.id} arrived that is larger than this side takes")
-        if item.value.sizes:
-            done = partial(stream.on_items, count=item.count)
-            self._assemblies.begin((frame.id, True), item.value, value.references, done)
-        else:
-            stream.on_items(value, item.count)
-
-    def _open_stream(self, frame: Frame) -> ItemReceiver | None:
-        """The stream that a frame is about; None if nobody takes it any more."""
-        abandoned.drain()
-        if frame.id not in self._streams or not frame.reply or self._assemblies.has((frame.id, True)):
-            raise ProtocolError(f"a part of a stream arrived for call {frame.id}, which is no open stream")
-        held = self._streams[frame.id]
-        return held() if held is not None else None
-
-    def on_end(self, frame: Frame) -> None:
-        end = frame.end
-        stream = self._open_stream(frame)
-        value = inline_value(end.value, self.exports) if end.HasField("value") else None
-        if end.HasField("failed"):
-            self._end_stream(frame.id, stream, Outcome(refused=Refused.from_wire(end.failed), may_have_run=True))
-        elif stream is None or value is None or not end.value.sizes:
-            self._end_stream(frame.id, stream, Outcome(value, end.raised))
-        elif self._assemblies.refusal(end.value, "the end of a stream takes") is not None:
-            raise ProtocolError(f"the end of call {frame.id} arrived, larger than this side takes")
-        else:
-
-            def done(value: Encoded) -> None:
-                self._end_stream(frame.id, stream, Outcome(value, end.raised))
-
-            self._assemblies.begin((frame.id, True), end.value, value.references, done)
-
-    def _end_stream(self, call_id: int, stream: ItemReceiver | None, outcome: Outcome) -> None:
-        with self._line:
-            self._streams.pop(call_id, None)
-        if stream is not None:
-            stream.on_end(outcome)
-
-    def credit_items(self, call_id: int, credit: Credit) -> None:
-        """Tells the producer of a stream how far it may go on."""
-        with self._line:
-            if call_id in self._streams:
-                self._line.put_locked(Frame(id=call_id, credit=credit))
-
-    def cancel_stream(self, call_id: int, reason: str) -> None:
-        """Tells the producer of a stream that nobody wants its items; its End is still to come."""
-        with self._line:
-            if self._streams.get(call_id) is None:
-                return
-            self._streams[call_id] = None
-            if self._assemblies.drop_locked((call_id, True)):
-                pass  # chunks that are on their way are passed over
-            self._line.put_locked(Frame(id=call_id, cancel=Cancel(reason=reason)))
-
-    @property
-    def has_streams(self) -> bool:
-        return bool(self._streams)
 
     def on_refused(self, frame: Frame) -> None:
         with self._line:
@@ -425,12 +352,6 @@ class Outgoing:
         self._parked.clear()
         self._pending.clear()
         return calls
-
-    def end_streams_locked(self) -> list[ItemReceiver]:
-        """Forgets all streams, and returns them to be ended."""
-        held = [reference() for reference in self._streams.values() if reference is not None]
-        self._streams.clear()
-        return [stream for stream in held if stream is not None]
 
 
 def _too_late(call: MadeCall) -> Outcome | None:
