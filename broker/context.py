@@ -54,7 +54,7 @@ class CallContext:
 
     __slots__ = (
         "_callbacks", "_cancelled", "_metadata", "_response_metadata", "chain", "client", "correlation", "deadline",
-        "depth", "member", "object_id", "oneway", "session",
+        "depth", "knows", "member", "object_id", "oneway", "session",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,8 @@ class CallContext:
         self.deadline = deadline
         self.session = session
         self.oneway = oneway
+        self.knows = False
+        """Whether the method has been told that it is cancelled, so that the calls it makes now are to tidy up."""
         self._metadata = metadata
         self._response_metadata: dict[str, str | bytes] | None = None
         self._cancelled = False
@@ -178,14 +180,28 @@ class CallContext:
             self._run_callbacks()
 
     def watch(self, end: Callable[[], object]) -> None:
-        """Calls the function if the call is cancelled from now on: what was begun on its behalf is to end with it.
+        """Calls the function when the call is cancelled: what was begun on its behalf is to end with it.
 
-        Not where it was cancelled before, for then the method knows, and tidies up; nor for a oneway call, whose caller
-        does not wait for it anyway.
+        At once if the call was cancelled before and the method does not know that; not at all if it does, or if the
+        call is oneway, whose caller does not wait for it anyway. `end` says that the method knows.
         """
-        if not (self._cancelled or self.oneway):
+        if self.must_be_told:
+            end()
+        elif not (self._cancelled or self.oneway):
             self._callbacks.insert(0, end)  # before those of users
             self._run_if_cancelled()
+
+    @property
+    def must_be_told(self) -> bool:
+        """Whether the call was cancelled, and the method does not know that."""
+        return self._cancelled and not self.knows and not self.oneway
+
+    def is_known_to_be_cancelled(self) -> bool:
+        """`cancelled`, for the method itself: from now on it knows."""
+        if not self.cancelled:
+            return False
+        self.knows = True
+        return True
 
     def _run_if_cancelled(self) -> None:
         if self._cancelled:
@@ -207,7 +223,7 @@ class CallContext:
             self._callbacks.remove(woken.set)
         except ValueError:  # it was popped, to be run
             pass
-        return self.cancelled
+        return self.is_known_to_be_cancelled()
 
     def _run_callbacks(self) -> None:
         while True:
@@ -339,7 +355,7 @@ class CurrentContext:
     def cancelled(self) -> bool:
         """Whether the caller has given up, or died, or its time has run out."""
         call = _active.get()
-        return call is not None and call.cancelled
+        return call is not None and call.is_known_to_be_cancelled()
 
     def wait_cancelled(self, timeout: float | None = None) -> bool:
         """Waits until the caller gives up, at most `timeout` seconds; returns whether it has."""
@@ -347,7 +363,13 @@ class CurrentContext:
 
     def on_cancel(self, function: Callable[[], object]) -> None:
         """Calls the function once when the caller gives up, in some thread; at once if it has already."""
-        self._call("on_cancel()").on_cancel(function)
+        call = self._call("on_cancel()")
+
+        def tell() -> object:
+            call.knows = True
+            return function()
+
+        call.on_cancel(tell)
 
     def track(self, resource: Any) -> None:
         """Closes the resource (calls its `close()`) when the session of the caller ends, however it ends.

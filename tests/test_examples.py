@@ -241,7 +241,7 @@ EXPECTED: dict[str, list[str]] = {
         "in the diary: sand: stopped before the end",
         "in the diary: tea: poured away",
         "in the diary of the annex: ruby: thrown away, nobody waits for it",
-        "in the diary: jade: thrown away, nobody waits for it (the helper ended with 9)",
+        "in the diary: jade: thrown away, nobody waits for it (the helper was killed)",
     ],
     "exceptions": [
         "ValueError: the amount is -5: it must be above 0",

@@ -55,6 +55,8 @@ class DrivenCall(Invocation):
             self._belongs_to = CallContext.active()
             if self._belongs_to is not None:
                 self._belongs_to.watch(self._caller_gave_up)
+                if self.ending is not None:
+                    return
         if place is None or self.needs_description or self.remote.departures:
             self.remote.put_aside(self)
             return
@@ -115,6 +117,8 @@ class DrivenCall(Invocation):
         self.give_up("the time of the call is over", self.too_late(self._pending))
 
     def _caller_gave_up(self) -> None:
+        if self._belongs_to is not None:
+            self._belongs_to.knows = True
         if not self.is_too_late():
             self.give_up("the call that it belongs to was cancelled", self.given_up(self._pending))
 

@@ -164,6 +164,8 @@ class Invocation:
     def wait(self) -> tuple[Outcome, Route]:
         """Sends the call, again if need be, and waits for the outcome. Raises CommunicationError, NamingError."""
         remote, request = self.remote, self.request
+        if request.depth > 1:
+            self._check_caller()
         if remote.departures and request.kind != Call.DESCRIBE:  # futures that this thread made before come first
             remote.departures.wait(remote, request.deadline)
         while True:
@@ -171,6 +173,13 @@ class Invocation:
             outcome = self._wait_for(self.send(uri, connection))
             if not self.is_to_be_repeated(outcome):
                 return outcome, connection
+
+    def _check_caller(self) -> None:
+        """Raises the error of a call that is not made, since its own caller gave up the call that it belongs to."""
+        context = CallContext.active()
+        if context is not None and context.must_be_told and not self.is_too_late():
+            context.knows = True
+            raise error_of(self.given_up(None))
 
     def _wait_for(self, pending: PendingCall) -> Outcome:
         try:
@@ -188,15 +197,16 @@ class Invocation:
 
     def _wait_inside_a_call(self, pending: PendingCall) -> Outcome | None:
         """Waits no longer than somebody waits for the call that this thread carries out."""
+        context = CallContext.active()
+        assert context is not None
 
         def end() -> None:
+            context.knows = True
             if not self.is_too_late():  # else the wait is over by itself
                 outcome = self.given_up(pending)
                 pending.cancel("the call that it belongs to was cancelled")
                 pending.finish(outcome)
 
-        context = CallContext.active()
-        assert context is not None
         context.watch(end)
         try:
             return pending.wait(self.request.deadline)

@@ -50,8 +50,10 @@ class Job:
             return  # the end of its stream is on its way
         self.cancelled = reason
         context = self.context
-        if context is not None and context.mark_cancelled():
-            run_aside(context.cancel)
+        if context is not None:
+            context.knows = context.knows or bool(self.stops)  # what stops a method also tells it
+            if context.mark_cancelled():
+                run_aside(context.cancel)
         for stop in self.stops:
             stop()
 

@@ -19,28 +19,29 @@ try:
     hasty.grow("quartz", 60)
 except TimeoutError as error:
     print("timeout:", error)
-print("in the diary:", *laboratory.diary(2))
+print("in the diary:", laboratory.wait_for("quartz: thrown away, nobody waits for it"))
 
 # A future that is cancelled, also while the method runs.
 future = laboratory.sieve.future(10**12)
-laboratory.grow("sugar", 0.1)
+laboratory.wait_for("sand: begun")
 print("cancelled:", future.cancel())
-print("in the diary:", *laboratory.diary(4))
+print("in the diary:", laboratory.wait_for("sand: stopped before the end"))
 
 # An `async def` method.
 future = laboratory.brew.future(60)
-laboratory.grow("ice", 0.1)
+laboratory.wait_for("tea: begun")
 future.cancel()
-print("in the diary:", *laboratory.diary(6))
+print("in the diary:", laboratory.wait_for("tea: poured away"))
 
 # A call inside a call: the annex is told by the laboratory, which was told by this program.
 future = laboratory.assist.future(annex, "ruby")
-laboratory.grow("alum", 0.1)
+annex.wait_for("ruby: planted")
 future.cancel()
-print("in the diary of the annex:", *annex.diary(1))
+print("in the diary of the annex:", annex.wait_for("ruby: thrown away, nobody waits for it"))
 
 # A program that is killed in the middle of a call.
 helper = subprocess.Popen([sys.executable, "-c", f"import broker; broker.Proxy({sys.argv[1]!r}).grow('jade', 60)"])
-laboratory.grow("sulphur", 2)
+laboratory.wait_for("jade: planted")
 helper.send_signal(signal.SIGKILL)
-print("in the diary:", *laboratory.diary(9), f"(the helper ended with {-helper.wait()})")
+print("in the diary:", laboratory.wait_for("jade: thrown away, nobody waits for it"), "(the helper was killed)")
+helper.wait()

@@ -10,7 +10,7 @@ from broker import current_context
 
 
 class Laboratory:
-    """Runs experiments, and keeps a diary of how they ended."""
+    """Runs experiments, and keeps a diary of how they began and ended."""
 
     def __init__(self) -> None:
         self._diary: list[str] = []
@@ -18,6 +18,7 @@ class Laboratory:
 
     def grow(self, crystal: str, seconds: float) -> str:
         """A method that waits asks `wait_cancelled` to wait: it returns early, with True, if the caller gives up."""
+        self._note(f"{crystal}: planted")
         if current_context.wait_cancelled(seconds):
             self._note(f"{crystal}: thrown away, nobody waits for it")
             return "nobody sees this"
@@ -26,6 +27,7 @@ class Laboratory:
 
     def sieve(self, sand: int) -> int:
         """A method that computes looks now and then."""
+        self._note("sand: begun")
         for grain in range(sand):
             if current_context.cancelled:
                 self._note("sand: stopped before the end")
@@ -35,6 +37,7 @@ class Laboratory:
 
     async def brew(self, seconds: float) -> str:
         """The task of an `async def` method is cancelled, as everywhere in asyncio."""
+        self._note("tea: begun")
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
@@ -46,11 +49,11 @@ class Laboratory:
         """A call inside a call ends with it: `other` is told as well."""
         return f"assisted: {other.grow(crystal, 60)}"
 
-    def diary(self, entries: int) -> list[str]:
-        """Waits until there are so many entries; the last of them."""
+    def wait_for(self, entry: str) -> str:
+        """Waits until the diary has this entry."""
         with self._written:
-            self._written.wait_for(lambda: len(self._diary) >= entries)
-            return self._diary[-1:]
+            self._written.wait_for(lambda: entry in self._diary)
+            return entry
 
     def _note(self, entry: str) -> None:
         print(entry, flush=True)
