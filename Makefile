@@ -52,11 +52,12 @@ stockmarket: setup ## Runs a stock market of eight processes for a minute and wa
 ns: setup ## Runs the name server until Ctrl-C
 	@$(BIN)/python -m broker.naming
 
+# Two at a time: most of them wait for processes of theirs.
 test: setup ## Runs the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-oldest: .venv-oldest/.done ## Runs the tests with the oldest dependencies that pyproject.toml allows
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python -m pytest -n 2 --dist worksteal
 
 .venv-oldest/.done: pyproject.toml .ci/lower_bounds.py
 	@$(call make_venv,.venv-oldest)
