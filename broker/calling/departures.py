@@ -10,9 +10,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
+from broker.calling.backoff import RETRY_PAUSE
 from broker.connection.client import Route
+from broker.connection.timers import timers
 from broker.connection.workers import connecting
-from broker.errors import CommunicationError, Overloaded
+from broker.errors import CannotConnect, CommunicationError, NamingError, Overloaded
 from broker.uri import URI
 
 if TYPE_CHECKING:
@@ -50,12 +52,13 @@ class Departures:
     knows the proxy only by the calls that wait, so that both go when nobody has the proxy any more.
     """
 
-    __slots__ = ("__weakref__", "_busy", "_lock", "_waiting")
+    __slots__ = ("__weakref__", "_busy", "_lock", "_patience", "_waiting")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[Departing] = deque()
         self._busy = False
+        self._patience: float | None = None  # how long the running attempts go on; by the thread that connects
         _departures.add(self)
 
     def __bool__(self) -> bool:
@@ -72,10 +75,7 @@ class Departures:
             if self._busy:
                 return
             self._busy = True
-        try:
-            connecting.submit(self._run)
-        except Overloaded as error:
-            self._give_up(error)
+        self._try_again()
 
     @staticmethod
     def wait(remote: Remote, deadline: float | None) -> bool:
@@ -90,6 +90,7 @@ class Departures:
             waiting = list(self._waiting)
             self._waiting.clear()
             self._busy = False
+            self._patience = None
         for call in waiting:
             call.stay(copy.copy(error))
 
@@ -105,23 +106,38 @@ class Departures:
                 if not waiting:
                     self._busy = False
                     return
-            self._go_on(waiting)
+            if not self._go_on(waiting):
+                return
 
-    def _go_on(self, waiting: list[Departing]) -> None:
-        """One attempt to connect: what comes of it holds for all who waited for it."""
+    def _go_on(self, waiting: list[Departing]) -> bool:
+        """One attempt to connect: what comes of it holds for all who waited for it; False if another one follows."""
+        remote = waiting[0].remote
+        if self._patience is None:
+            self._patience = time.monotonic() + remote.options.wait
         try:
-            remote = waiting[0].remote
-            uri, connection = remote.connect(_latest(waiting))
+            uri, connection = remote.connect(_latest(waiting), wait=0)
             if any(call.needs_description for call in waiting):
                 remote.describe()
         except Exception as error:
+            if isinstance(error, (CannotConnect, NamingError)) and time.monotonic() < self._patience:
+                timers.call_later(RETRY_PAUSE, self._try_again)  # and no thread waits for that
+                return False
+            self._patience = None
             for call in waiting:
                 self._waiting.popleft()
                 call.stay(copy.copy(error))
-            return
+            return True
+        self._patience = None
         for call in waiting:
             self._waiting.popleft()  # only now: who comes meanwhile has to wait behind these
             call.depart(uri, connection)
+        return True
+
+    def _try_again(self) -> None:
+        try:
+            connecting.submit(self._run)
+        except Overloaded as error:
+            self._give_up(error)
 
 
 _making = threading.Lock()

@@ -94,10 +94,13 @@ class DrivenCall(Invocation):
         try:
             self._send(uri, connection)
         except Exception as error:
-            self._end(error)
+            self._end(self.in_full(error))
 
     def stay(self, error: Exception) -> None:
-        self._end(error)
+        if self.ending is None and self.is_to_be_tried_again(error):
+            self._repeat()
+        else:
+            self._end(self.in_full(error))
 
     def _send(self, uri: URI, connection: Route) -> None:
         self._connection = connection
@@ -107,11 +110,18 @@ class DrivenCall(Invocation):
 
     def _answered(self, outcome: Outcome) -> None:
         if outcome.value is None and self.ending is None and self.is_to_be_repeated(outcome):
-            self.remote.put_aside(self)
+            self._repeat()
         else:
             self._end(outcome)
         if self._connection is not None:
             self._connection.room.answered()
+
+    def _repeat(self) -> None:
+        pause = self.pause()
+        if pause:
+            timers.call_later(pause, lambda: self.remote.put_aside(self))
+        else:
+            self.remote.put_aside(self)
 
     def _expired(self) -> None:
         self.give_up("the time of the call is over", self.too_late(self._pending))

@@ -50,7 +50,7 @@ class ExportedRemote(Remote):
     def open_place(self) -> tuple[URI, Route] | None:
         return (self.uri, _route(self._held)) if self._held.connection.usable else None
 
-    def connect(self, deadline: float | None) -> tuple[URI, Route]:
+    def connect(self, deadline: float | None, *, wait: float | None = None) -> tuple[URI, Route]:
         engine = self._held.connection
         if not engine.usable:
             why = engine.ended_because or engine.draining_because or "it is closed"

@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from broker._pb.broker_pb2 import Batch, Call
+from broker.calling.backoff import pause_before
 from broker.calling.results import BatchResults
 from broker.calling.streams import RemoteItems, RemoteIterator
 from broker.codecs import Encoded, codec
@@ -25,7 +27,16 @@ from broker.connection.introduction import BATCHES, check_feature
 from broker.connection.item_receiver import ItemReceiver
 from broker.connection.refusals import Reason, Refused
 from broker.context import CallContext, correlation_outside, received_metadata
-from broker.errors import BrokerError, CallTimeout, CommunicationError, ConnectionClosedError, ProtocolError
+from broker.errors import (
+    BrokerError,
+    CallTimeout,
+    CannotConnect,
+    CommunicationError,
+    ConnectionClosedError,
+    NamingError,
+    Overloaded,
+    ProtocolError,
+)
 from broker.uri import URI
 
 if TYPE_CHECKING:
@@ -73,7 +84,7 @@ class Lanes:
 class Invocation:
     """One call of a remote object. One thread at a time takes it further."""
 
-    __slots__ = ("_again", "_retries", "remote", "request")
+    __slots__ = ("_again", "_losses", "_retries", "remote", "request")
 
     _iterator: Callable[[RemoteItems], Any] = RemoteIterator
     """What makes an iterator of a result that is a stream."""
@@ -97,6 +108,7 @@ class Invocation:
         self.remote = remote
         self._again = 1  # once, if it was surely not executed
         self._retries = remote.retries
+        self._losses = 0  # after each of these it may have been executed, and was repeated
         context = CallContext.active()
         options = remote.options
         metadata: Metadata = options.metadata
@@ -120,6 +132,8 @@ class Invocation:
             request.metadata = metadata
         if correlation:
             request.correlation_id = correlation
+        if self._retries:
+            request.idempotency_key = uuid4().bytes
         lane = self._lane(waits=waits and not oneway)
         if lane:
             request.lane = lane
@@ -147,6 +161,7 @@ class Invocation:
             return False
         if outcome.lost is not None and outcome.may_have_run and self._retries:
             self._retries -= 1
+            self._losses += 1
             return True
         if self._again and self._surely_not_executed(outcome):
             self._again -= 1
@@ -159,6 +174,30 @@ class Invocation:
         moved = outcome.refused is not None and outcome.refused.reason == Reason.OBJECT_NOT_FOUND
         return moved and self.remote.forget_place()
 
+    def is_to_be_tried_again(self, error: Exception) -> bool:
+        """Whether a repetition that found nobody there is followed by another one, if `retries` are left."""
+        if not (self._losses and self._retries and isinstance(error, (CannotConnect, NamingError))):
+            return False
+        self._retries -= 1
+        self._losses += 1
+        return True
+
+    def pause(self) -> float:
+        """Seconds to wait before it is sent again."""
+        pause = pause_before(self._losses) if self._losses else 0.0
+        deadline = self.request.deadline
+        return pause if deadline is None else min(pause, max(0.0, deadline - time.monotonic()))
+
+    def in_full(self, error: Exception) -> Exception:
+        """What the caller gets: a repetition that fails does not say that nothing was executed."""
+        if not self._losses or not isinstance(error, (CommunicationError, NamingError, Overloaded)):
+            return error
+        if isinstance(error, (CannotConnect, NamingError)) or type(error) is CommunicationError:
+            lost = f"the call of {self._what} of {self.remote.where()} lost its connection and may have been executed"
+            error = ConnectionClosedError(f"{lost}; it could not be repeated: {error}")
+        error.may_have_run = True
+        return error
+
     # ---- a thread that waits
 
     def wait(self) -> tuple[Outcome, Route]:
@@ -169,10 +208,29 @@ class Invocation:
         if remote.departures and request.kind != Call.DESCRIBE:  # futures that this thread made before come first
             remote.departures.wait(remote, request.deadline)
         while True:
-            uri, connection = remote.connect(request.deadline)
-            outcome = self._wait_for(self.send(uri, connection))
-            if not self.is_to_be_repeated(outcome):
-                return outcome, connection
+            try:
+                uri, connection = remote.connect(request.deadline)
+                pending = self.send(uri, connection)
+            except BrokerError as error:
+                if not self.is_to_be_tried_again(error):
+                    full = self.in_full(error)
+                    if full is error:
+                        raise
+                    raise full from error
+            else:
+                outcome = self._wait_for(pending)
+                if not self.is_to_be_repeated(outcome):
+                    return outcome, connection
+            self._rest()
+
+    def _rest(self) -> None:
+        """Waits before the call is sent again, as long as somebody waits for the call that this thread carries out."""
+        pause = self.pause()
+        context = CallContext.active()
+        if context is None or context.cancelled:  # a method that was told so tidies up
+            time.sleep(pause)
+        elif pause and context.wait_cancelled(pause):
+            raise self.in_full(error_of(self.given_up(None)))
 
     def _check_caller(self) -> None:
         """Raises the error of a call that is not made, since its own caller gave up the call that it belongs to."""
@@ -244,7 +302,7 @@ class Invocation:
         refused = outcome.refused
         if refused is not None and refused.reason == Reason.DEADLINE_EXCEEDED and outcome.may_have_run:
             return self._too_late(taken=True)  # its answer has come just after that
-        return error_of(outcome)
+        return self.in_full(error_of(outcome))
 
     @property
     def _what(self) -> str:

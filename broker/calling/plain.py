@@ -54,7 +54,7 @@ class PlainFuture(CallFuture, MadeCall):
             return None
         uri, route = known
         session = remote.session
-        if session.connection is not route or remote.departures or route.room.is_full:
+        if session.connection is not route or remote.retries or remote.departures or route.room.is_full:
             return None
         if CallContext.active() is not None or correlation_outside.get():
             return None
@@ -100,7 +100,7 @@ class PlainFuture(CallFuture, MadeCall):
         """The call as a request: to be sent again, or to be waited for in its chain."""
         request: CallRequest | None = self.__dict__.get("_request")
         if request is None:
-            self._again, self._retries = 1, self.remote.retries
+            self._again, self._retries, self._losses = 1, 0, 0
             session = self.remote.session
             request = CallRequest(
                 self.remote.uri.object, self._member, Call.METHOD, self.arguments, self._chain, lane=self._lane_number

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable
-from random import Random
 from typing import TYPE_CHECKING
 
+from broker.calling.backoff import pause_before
 from broker.connection.client import Route
 from broker.connection.timers import timers
 from broker.connection.workers import connecting, run_aside
@@ -16,9 +16,7 @@ from broker.errors import BrokerError, Overloaded
 if TYPE_CHECKING:
     from broker.calling.remote import Remote
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts
 _log = logging.getLogger("broker")
-_random = Random()  # the one of the module is the program's: drawing from it would change what a seed gives
 
 
 class Reconnecting:
@@ -44,20 +42,19 @@ class Reconnecting:
 
     def lost(self) -> None:
         """The connection is gone."""
-        self._try(_FIRST_PAUSE)
+        self._try(1)
 
-    def _try(self, pause: float) -> None:
+    def _try(self, attempt: int) -> None:
         try:
-            connecting.submit(lambda: self._connect(pause))
+            connecting.submit(lambda: self._connect(attempt))
         except Overloaded:
-            self._try_later(pause)
+            self._try_later(attempt)
 
-    def _try_later(self, pause: float) -> None:
+    def _try_later(self, attempt: int) -> None:
         # Weakly: what the functions refer to, the proxy itself most often, is not held by the attempts to connect.
-        again = _try_again(weakref.ref(self), min(2 * pause, _LONGEST_PAUSE))
-        timers.call_later(pause * _random.uniform(0.5, 1.0), again)
+        timers.call_later(pause_before(attempt), _try_again(weakref.ref(self), attempt + 1))
 
-    def _connect(self, pause: float) -> None:
+    def _connect(self, attempt: int) -> None:
         remote = self._remote()
         if remote is None or not remote.session.is_open:
             return
@@ -65,7 +62,7 @@ class Reconnecting:
             remote.open_session()  # which tells, as it finds another connection
         except BrokerError as error:
             _log.debug("%s is tried again: %s", remote.where(), error)
-            self._try_later(pause)
+            self._try_later(attempt)
 
     def _tell(self) -> None:
         for function in list(self._functions):
@@ -75,10 +72,10 @@ class Reconnecting:
                 _log.warning("a function given to on_reconnect failed", exc_info=True)
 
 
-def _try_again(reconnecting: weakref.ref[Reconnecting], pause: float) -> Callable[[], None]:
+def _try_again(reconnecting: weakref.ref[Reconnecting], attempt: int) -> Callable[[], None]:
     def again() -> None:
         found = reconnecting()
         if found is not None:
-            found._try(pause)
+            found._try(attempt)
 
     return again

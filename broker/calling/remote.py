@@ -11,6 +11,7 @@ from typing import Any
 from broker._pb.broker_pb2 import Batch, Call
 from broker.calling.around import invoke_around
 from broker.calling.around_futures import AroundFuture
+from broker.calling.backoff import RETRY_PAUSE, out_of_reach
 from broker.calling.departures import NO_DEPARTURES, Departing, departures_of
 from broker.calling.edge import Edge
 from broker.calling.futures import CallFuture
@@ -29,8 +30,6 @@ from broker.errors import CallTimeout, CannotConnect, CommunicationError, Naming
 from broker.registry.link import PATIENCE
 from broker.registry.locate import candidates
 from broker.uri import URI
-
-_RETRY_PAUSE = 0.1  # seconds between attempts while `wait` lasts
 
 
 class Remote:
@@ -248,12 +247,17 @@ class Remote:
         self._open = known = (place[0], connection)
         return known
 
-    def connect(self, deadline: float | None) -> tuple[URI, Route]:
-        """Where the object is, and the connection to it; connects if need be, until the deadline at the latest."""
+    def connect(self, deadline: float | None, *, wait: float | None = None) -> tuple[URI, Route]:
+        """Where the object is, and the connection to it; connects if need be, until the deadline at the latest.
+
+        `wait` is for how many seconds to keep trying, where not as the options say.
+        """
         place = self.open_place()
         if place is not None:
             return place
-        patience = time.monotonic() + self.options.wait
+        if self._place is not None and self._open is not None:
+            out_of_reach.add(self._place[1])  # until a moment ago it was there
+        patience = time.monotonic() + (self.options.wait if wait is None else wait)
         while True:
             try:
                 return self._connect_once(deadline)
@@ -261,19 +265,22 @@ class Remote:
                 now = time.monotonic()
                 if now >= patience or (deadline is not None and now >= deadline):
                     raise
-            time.sleep(_RETRY_PAUSE)
+            time.sleep(RETRY_PAUSE)
 
     def _connect_once(self, deadline: float | None) -> tuple[URI, Route]:
         """Resolves the URI afresh and connects; with several candidates, to the first that can be reached."""
-        found = candidates(self.uri, wait=0, patience=min(PATIENCE, self._connect_timeout(deadline)))
-        for number, uri in enumerate(found, 1):
-            place = Place.of(uri, self.options.credentials, local=self.options.local)
+        options = self.options
+        uris = candidates(self.uri, wait=0, patience=min(PATIENCE, self._connect_timeout(deadline)))
+        found = [(uri, Place.of(uri, options.credentials, local=options.local)) for uri in uris]
+        for number, (uri, place) in enumerate(out_of_reach.last(found), 1):
             try:
                 connection = pool.get(place, self._connect_timeout(deadline))
             except CannotConnect:
+                out_of_reach.add(place)
                 if number == len(found):
                     raise
             else:
+                out_of_reach.remove(place)
                 self._place = (uri, place)
                 return uri, connection
         raise NamingError(f"{self.uri} leads to no object")

@@ -50,6 +50,8 @@ class CallRequest:
     lane = 0
     metadata: Metadata = NO_METADATA
     correlation_id = b""
+    idempotency_key = b""
+    """The same for all repetitions; set where there may be any."""
     batch: Batch | None = None
     """The calls of a BATCH; `arguments` has the arguments of all."""
     is_nested = False
@@ -117,14 +119,14 @@ class CallRequest:
             nested = self.is_nested
             head = (self.object, self.member, self.kind, self.session, self.depth, self.lane, self.oneway, nested)
             call = write_call(call_head(head), self.chain, self.arguments)
-            if self.metadata or self.correlation_id or self.batch is not None:
+            if self.metadata or self.correlation_id or self.idempotency_key or self.batch is not None:
                 call += self._rare_fields().SerializeToString()
         except (TypeError, ValueError) as error:
             raise CodecError(f"the call of {self.object!r}.{self.member!r} cannot be written: {error}") from error
         return call
 
     def _rare_fields(self) -> Call:
-        call = Call(correlation_id=self.correlation_id, batch=self.batch)
+        call = Call(correlation_id=self.correlation_id, idempotency_key=self.idempotency_key, batch=self.batch)
         put_metadata(call, self.metadata)
         return call
 
