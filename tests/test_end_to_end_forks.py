@@ -186,6 +186,36 @@ def test_a_fork_does_not_need_the_peer(run_program: Run) -> None:
     frozen.send_signal(signal.SIGCONT)
 
 
+def test_what_a_fork_costs(run_program: Run) -> None:
+    """Printed for the manual; the bound is what a fork may be held up at most."""
+    program = run_program(
+        FORK.partition("    workshop = ")[0]
+        + """
+    import statistics
+
+    def cost():
+        times = []
+        for _ in range(20):
+            began = time.perf_counter()
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            times.append(time.perf_counter() - began)
+            os.waitpid(child, 0)
+        return statistics.median(times) * 1000
+
+    before = cost()
+    assert broker.Proxy(sys.argv[1]).add(1, 2) == 3
+    after = cost()
+    print(f"a fork takes {before:.1f} ms without connections, and {after:.1f} ms with one", flush=True)
+    assert after < before + 200
+    """,
+        run_program(SERVER).line("workshop"),
+    )
+    assert program.wait() == 0, program.errors
+    print(f"\n{program.output[0]}", end="")
+
+
 def test_multiprocessing_by_fork(run: Run) -> None:
     run("""
     import multiprocessing

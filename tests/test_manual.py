@@ -26,7 +26,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROGRAMS = [
     "tutorial-threads.md", "calls.md", "callbacks.md", "operation.md", "names.md", "values.md", "errors.md",
-    "inspection.md",
+    "inspection.md", "reliability.md",
 ]  # fmt: skip
 PAGES = ["tutorial.md", *PROGRAMS]
 WITH_WAREHOUSE = {"inspection.md"}

@@ -4,6 +4,7 @@ options       how a proxy calls
 edge          what travels as a reference, and what arrives as a proxy
 remote        one remote object, as a proxy sees it: place, connection, session, description
 reconnecting  what happens when its connection was lost
+backoff       how long to wait before it is tried again, and whom not to try first
 departures    calls that wait for a connection, and their order
 exported      a remote for an exported object of the other side
 streams       results that arrive item by item

@@ -7,6 +7,7 @@
     calls         one call: what is asked, the side that waits, the side that answers
     timers        the one thread that watches deadlines, lingering and slow peers
     workers       the threads that run methods
+    forks         brings the threads that read out of gRPC while the process forks
 
 A connection, without sockets and gRPC:
 
