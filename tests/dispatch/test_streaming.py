@@ -275,7 +275,7 @@ class Thing:
         finally:
             self.closed.set()
 
-    def bad_value(self) -> Iterator[int]:
+    def bad_value(self) -> Generator[int, None, object]:
         yield 1
         return object()
 
