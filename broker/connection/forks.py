@@ -121,6 +121,8 @@ class Forks:
     def before(self) -> None:
         """Brings our threads out of gRPC, if that takes no longer than it may."""
         fork = self._begun[threading.get_ident()] = _Fork()
+        if any(self._hindrances.values()):
+            return  # with threads inside it gRPC starts none of its own in the child, which would crash there
         give_up = time.monotonic() + PATIENCE
         fork.announced = self._changed.acquire(timeout=PATIENCE)
         if fork.announced:
