@@ -106,7 +106,11 @@ def test_a_hint_comes_back_as_the_same_object(hint: Any) -> None:
     assert type(rebuilt.return_annotation) is type(hint)
 
 
-@pytest.mark.parametrize("hint", [typing.Literal[Color.RED], T, {"a": 1}, "x".join, lambda: None], ids=repr)
+@pytest.mark.parametrize(
+    "hint",
+    [typing.Literal[Color.RED], T, {"a": 1}, "x".join, lambda: None],
+    ids=lambda hint: repr(hint).partition(" at 0x")[0],
+)
 def test_a_hint_without_a_form_is_shown_by_its_text(hint: Any) -> None:
     rebuilt = there_and_back(with_hint(hint)).return_annotation
     assert isinstance(rebuilt, Hint)

@@ -192,7 +192,9 @@ def test_tags(tag: str, value: object, fields: str) -> None:
     assert same(read, value)
 
 
-@pytest.mark.parametrize(("tag", "value", "fields", "data"), BUFFERED, ids=lambda part: repr(part)[:40])
+@pytest.mark.parametrize(
+    ("tag", "value", "fields", "data"), BUFFERED, ids=lambda part: repr(part).partition(" at 0x")[0][:40]
+)
 def test_tags_with_buffers(tag: str, value: object, fields: str, data: bytes) -> None:
     encoded = JSON.encode(["x", value], EDGE)
     assert bytes(encoded.payload).decode() == f'["x",{t(tag, fields + chr(34) + "buffer" + chr(34) + ":0")}]'
