@@ -33,6 +33,59 @@ Items = tuple[Encoded, int]
 """A value and how many items it is a list of; 0: it is one item."""
 
 
+class Abandoned:
+    """Streams whose consumers were collected. Finalizers take no lock, so the producers are told a moment later."""
+
+    _PAUSE = 0.2  # seconds
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: deque[tuple[Streams, int]] = deque()
+        self._watched: weakref.WeakSet[Streams] = weakref.WeakSet()  # under the lock
+        self._watching = False
+
+    def add(self, streams: Streams, call_id: int) -> None:
+        """Called by finalizers."""
+        self._calls.append((streams, call_id))
+
+    def watch(self, streams: Streams) -> None:
+        """A stream has begun: looks for abandoned ones as long as there are any."""
+        with self._lock:
+            self._watched.add(streams)
+            if not self._watching:
+                self._watching = True
+                timers.call_later(self._PAUSE, self._sweep)
+
+    def drain(self) -> None:
+        """Tells the producers."""
+        while self._calls:
+            try:
+                streams, call_id = self._calls.popleft()
+            except IndexError:
+                return
+            streams.cancel(call_id, "nobody holds the iterator any more")
+
+    def _sweep(self) -> None:
+        self.drain()
+        with self._lock:
+            for streams in [streams for streams in self._watched if not streams]:
+                self._watched.discard(streams)
+            self._watching = bool(self._watched)
+            if self._watching:
+                timers.call_later(self._PAUSE, self._sweep)
+
+
+abandoned = Abandoned()
+
+
+def _after_fork() -> None:
+    abandoned.__init__()  # type: ignore[misc]  # neither its connections nor the timer are in the child
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class ItemReceiver:
     """One stream, on the side that called. Collecting it cancels the stream.
 
@@ -148,59 +201,6 @@ class ItemReceiver:
         self._tell()
         self._streams.cancel(self._id, reason)
 
-    def __del__(self) -> None:
+    def __del__(self, add: Callable[[Streams, int], None] = abandoned.add) -> None:  # globals may be gone at the end
         if self._outcome is None and not self._closed:
-            abandoned.add(self._streams, self._id)
-
-
-class Abandoned:
-    """Streams whose consumers were collected. Finalizers take no lock, so the producers are told a moment later."""
-
-    _PAUSE = 0.2  # seconds
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._calls: deque[tuple[Streams, int]] = deque()
-        self._watched: weakref.WeakSet[Streams] = weakref.WeakSet()  # under the lock
-        self._watching = False
-
-    def add(self, streams: Streams, call_id: int) -> None:
-        """Called by finalizers."""
-        self._calls.append((streams, call_id))
-
-    def watch(self, streams: Streams) -> None:
-        """A stream has begun: looks for abandoned ones as long as there are any."""
-        with self._lock:
-            self._watched.add(streams)
-            if not self._watching:
-                self._watching = True
-                timers.call_later(self._PAUSE, self._sweep)
-
-    def drain(self) -> None:
-        """Tells the producers."""
-        while self._calls:
-            try:
-                streams, call_id = self._calls.popleft()
-            except IndexError:
-                return
-            streams.cancel(call_id, "nobody holds the iterator any more")
-
-    def _sweep(self) -> None:
-        self.drain()
-        with self._lock:
-            for streams in [streams for streams in self._watched if not streams]:
-                self._watched.discard(streams)
-            self._watching = bool(self._watched)
-            if self._watching:
-                timers.call_later(self._PAUSE, self._sweep)
-
-
-abandoned = Abandoned()
-
-
-def _after_fork() -> None:
-    abandoned.__init__()  # type: ignore[misc]  # neither its connections nor the timer are in the child
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+            add(self._streams, self._id)
