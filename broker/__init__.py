@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from broker.registry.client import NameServer
     from broker.registry.locate import locate_ns, resolve
     from broker.registry.server import start_ns, start_ns_loop
+    from broker.security import Credentials
     from broker.serving import serve
     from broker.typed import close, connect, connect_async, options, send, submit
     from broker.uri import URI
@@ -36,6 +37,7 @@ __all__ = [
     "AsyncProxy",
     "Batch",
     "Call",
+    "Credentials",
     "Daemon",
     "NameServer",
     "Proxy",
@@ -84,6 +86,7 @@ _HOMES = {
     "resolve": "broker.registry.locate",
     "start_ns": "broker.registry.server",
     "start_ns_loop": "broker.registry.server",
+    "Credentials": "broker.security",
     "serve": "broker.serving",
     "close": "broker.typed",
     "connect": "broker.typed",

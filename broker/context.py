@@ -40,6 +40,9 @@ class Client:
     identity: str | None = None
     """The name by which the transport or a token authenticated the caller."""
 
+    def __str__(self) -> str:
+        return self.address if self.identity is None else f"{self.identity!r} ({self.address})"
+
 
 class SessionResources(Protocol):
     """Where a session keeps what is to be closed when it ends. Methods may be called from any thread."""

@@ -32,7 +32,7 @@ from broker.dispatch import Arrivals, Authorize, Dispatcher, Stats
 from broker.errors import DaemonError
 from broker.exports import EXPORTED_TYPES
 from broker.inspection import Inspection
-from broker.listening import check_bind, listen, listen_unix, published_address, resolve_host
+from broker.listening import check_bind, listen, listen_unix, published_address, resolve_host, server_side
 from broker.loop import LoopThread
 from broker.objects import ObjectTable, Sessions
 from broker.proxy import Proxy
@@ -41,6 +41,7 @@ from broker.references import served
 from broker.registry import leases
 from broker.registry.leases import LeaseHolder
 from broker.registry.locate import locate_ns
+from broker.security import Credentials, Identification, default_credentials
 from broker.signals import SIGNAL_SECONDS, sigterm_as_ctrl_c
 from broker.unary import MAX_REQUEST_SIZE, UnaryService
 from broker.uri import URI
@@ -55,12 +56,13 @@ _log = logging.getLogger("broker")
 class Daemon:
     """A server of objects. It listens from construction; calls wait until `start()` or `request_loop()`.
 
-    `host` and `port` (0: any free one) say where; other machines reach it only with `credentials` (TLS) or
-    `insecure=True`. `unix_socket` is a path to listen on instead. `advertise` is the host or host:port in URIs where it
-    differs. `codecs` are accepted; `require_expose` makes only members marked @expose remote; `max_workers` methods run
-    at the same time; `max_message_size` bounds one value, in bytes; `tracebacks=False` keeps tracebacks at home.
-    `authorize(client, object_id, member)` decides about every call: it runs on a worker thread. `around` are functions
-    `f(call, next)` that run around every call, the first outermost, where the method runs; see `broker.Call`.
+    `host` and `port` (0: any free one) say where; other machines reach it only with `credentials`, by which it knows
+    who calls, or `insecure=True`. `unix_socket` is a path to listen on instead. `advertise` is the host or host:port in
+    URIs where it differs. `codecs` are accepted; `require_expose` makes only members marked @expose remote;
+    `max_workers` methods run at the same time; `max_message_size` bounds one value, in bytes; `tracebacks=False` keeps
+    tracebacks at home. `authorize(client, object_id, member)` decides about every call: it runs on a worker thread.
+    `around` are functions `f(call, next)` that run around every call, the first outermost, where the method runs; see
+    `broker.Call`.
 
     Every method may be called from any thread. As a context manager it starts, and shuts down at the end.
     Raises PortInUse (a DaemonError and OSError) and DaemonError.
@@ -79,20 +81,19 @@ class Daemon:
         max_message_size: int | None = None,
         tracebacks: bool = Config.tracebacks.unset,
         insecure: bool = Config.insecure.unset,
-        credentials: grpc.ServerCredentials | None = None,
+        credentials: Credentials | grpc.ServerCredentials | None = None,
         authorize: Authorize | None = None,
         around: Iterable[Around] = (),
     ) -> None:
         forks.check()
         self._generation = forks.generation
-        self._credentials = credentials
+        self._credentials = credentials if credentials is not None else default_credentials()
         self._insecure = Config.insecure.pick(insecure)
         accepted = _checked_codecs(Config.codecs.pick(codecs))
         around_functions = AroundFunctions(around)
         self._settings = Settings(codecs=accepted, max_message_size=Config.max_message_size.pick(max_message_size))
         self._types = TypeRegistry(EXPORTED_TYPES)
         self._threads = DaemonThreads("broker-rpc")
-        self._inspection = Inspection([SERVICE])
         self._state = threading.Condition()
         self._started = False
         self._stopping = False
@@ -101,6 +102,8 @@ class Daemon:
         self._loop_thread = LoopThread()
         self._unix_path = Config.unix_socket.pick(unix_socket)
         self._server = self._listen(Config.host.pick(host), Config.port.pick(port), Config.advertise.pick(advertise))
+        self._identification = Identification(self._own_credentials, self.location)
+        self._inspection = Inspection([SERVICE], self._identification)
         self._leases = LeaseHolder(self.location)
         self._sessions = Sessions()
         self._workers = Workers(Config.max_workers.pick(max_workers), "broker-worker")
@@ -114,9 +117,10 @@ class Daemon:
             self._objects,
             self._sessions,
             self._workers,
-            ServingEdge(self._types, Config.tracebacks.pick(tracebacks)),
+            ServingEdge(self._types, Config.tracebacks.pick(tracebacks), self._own_credentials),
             codecs=accepted,
             authorize=authorize,
+            knows_callers=self._identification.is_required,
             around=around_functions,
             max_calls=Config.max_calls.pick(None),
             max_calls_per_connection=Config.max_calls_per_connection.pick(None),
@@ -126,6 +130,7 @@ class Daemon:
             self._settings,
             Arrivals(self._dispatcher),
             self._dispatcher.leading,
+            self._identification,
             self._make_near if self._unix_path is None else None,
         )
         self._serve_also(self._handlers(), SERVICE)
@@ -153,14 +158,18 @@ class Daemon:
             self._unix_path = str(Path(self._unix_path).absolute())
             self._place = f"./u:{self._unix_path}"
             self._address = (self._place, 0)
-            return listen_unix(self._make_server, self._unix_path, self._credentials)
-        if self._credentials is None:
-            check_bind(host, resolve_host(host, port), insecure=self._insecure)
-        server, addresses, bound = listen(self._make_server, host, port, self._credentials)
+            return listen_unix(self._make_server, self._unix_path, server_side(self._credentials))
+        check_bind(host, resolve_host(host, port), self._credentials, insecure=self._insecure)
+        server, addresses, bound = listen(self._make_server, host, port, server_side(self._credentials))
         self._bound = (frozenset(addresses), bound)
         self._address = published_address(host, bound, advertise)
         self._place = URI.direct("x", *self._address).location or ""
         return server
+
+    @property
+    def _own_credentials(self) -> Credentials | None:
+        """What this daemon shows where it calls others, the name server say: what it shows those who call it."""
+        return self._credentials if isinstance(self._credentials, Credentials) else None
 
     def _open_entrance(self) -> Entrance | None:
         """Lets clients of this process in past the socket; not past TLS, where the socket tells who calls."""
@@ -188,7 +197,7 @@ class Daemon:
         return NearServer(self._bound[1], make)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
-        unary = UnaryService(self._objects, self._dispatcher, self._settings.max_message_size)
+        unary = UnaryService(self._objects, self._dispatcher, self._settings.max_message_size, self._identification)
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Invoke": grpc.unary_unary_rpc_method_handler(
                 unary.invoke, wire.InvokeRequest.FromString, wire.InvokeResponse.SerializeToString
@@ -202,6 +211,11 @@ class Daemon:
             "Connect": self._connects.method(),
         }
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    @property
+    def identification(self) -> Identification:
+        """How this daemon knows who calls: for services that are added to it."""
+        return self._identification
 
     def _serve_also(self, handler: grpc.GenericRpcHandler, service_name: str) -> None:
         """Adds a gRPC service to the server, and to what reflection and health show."""
@@ -256,7 +270,7 @@ class Daemon:
 
     def proxy_for(self, obj_or_id: object) -> Proxy:
         """A proxy for a registered object. Raises ObjectNotFound."""
-        return Proxy(self.uri_for(obj_or_id))
+        return Proxy(self.uri_for(obj_or_id), credentials=self._own_credentials)
 
     @property
     def objects(self) -> dict[str, object]:
@@ -275,7 +289,7 @@ class Daemon:
         Raises NamingError if no name server is found.
         """
         uri = self._uri_of(obj) or self.register(obj)
-        with locate_ns() as names:
+        with locate_ns(credentials=self._own_credentials) as names:
             names.register(name, uri, tags=tags)
         return uri
 

@@ -11,6 +11,11 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection, reflection_pb2  # type: ignore[import-untyped]
 
+from broker.connection.refusals import Reason, Refused
+from broker.connection.statuses import abort
+from broker.errors import AccessDenied
+from broker.security import Identification
+
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 
@@ -36,9 +41,13 @@ class _Pool:
 
 
 class Inspection(grpc.GenericRpcHandler):
-    """The two services. Services of the daemon may be added while it runs."""
+    """The two services. Services of the daemon may be added while it runs.
 
-    def __init__(self, services: Iterable[str]) -> None:
+    Health answers everybody, because probes have no identity and learn nothing else; reflection whom the server knows.
+    """
+
+    def __init__(self, services: Iterable[str], identification: Identification) -> None:
+        self._identification = identification
         self._services = {HEALTH, REFLECTION, *services}
         self._health = health.HealthServicer()
         self._reflection = reflection.ReflectionServicer(self._services, _Pool())
@@ -63,6 +72,11 @@ class Inspection(grpc.GenericRpcHandler):
         }
 
     def _reflect(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        try:
+            self._identification.of(context)
+        except AccessDenied as error:
+            refused = Refused(Reason.UNAUTHENTICATED, str(error))
+            abort(context, refused.code, refused.reason, refused.message)
         answers: Iterator[Any] = self._reflection.ServerReflectionInfo(requests, context)
         return answers
 

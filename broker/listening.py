@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import os
 import socket
 import stat
@@ -14,8 +15,10 @@ import grpc
 
 from broker.connection.channels import addresses_of
 from broker.errors import DaemonError
+from broker.security import Credentials
 from broker.uri import join_host_port, split_host_port
 
+_log = logging.getLogger("broker")
 _ATTEMPTS = 20  # for a port that is free on every address of a host
 
 
@@ -23,15 +26,35 @@ class PortInUse(DaemonError, OSError):
     """Something else listens at the address."""
 
 
-def check_bind(host: str, addresses: Sequence[tuple[str, int]], *, insecure: bool) -> None:
-    """Refuses, without TLS, an address that other machines can reach. Raises DaemonError."""
+ServerSecurity = grpc.ServerCredentials | Credentials | None
+
+
+def server_side(credentials: ServerSecurity) -> grpc.ServerCredentials | None:
+    """What a server listens with; None without TLS. Raises InvalidCredentials."""
+    return credentials.for_server() if isinstance(credentials, Credentials) else credentials
+
+
+def check_bind(host: str, addresses: Sequence[tuple[str, int]], credentials: ServerSecurity, *, insecure: bool) -> None:
+    """Refuses an address that other machines can reach where that is not encrypted, or anybody may call.
+
+    What credentials of gRPC's own ask of clients is their maker's business. Raises DaemonError.
+    """
     reachable = [address for address, _ in addresses if not ipaddress.ip_address(address.partition("%")[0]).is_loopback]
-    if reachable and not insecure:
+    credentials = Credentials() if credentials is None else credentials
+    if not reachable or not isinstance(credentials, Credentials):
+        return
+    lacks = [] if credentials.encrypts else ["nothing is encrypted"]
+    lacks += [] if credentials.identifies_clients else ["anyone there may call your objects"]
+    if not lacks:
+        return
+    what = f"{host!r} can be reached from other machines ({', '.join(reachable)}), and {', and '.join(lacks)}"
+    if not insecure:
         raise DaemonError(
-            f"{host!r} can be reached from other machines ({', '.join(reachable)}), and anyone there could call your "
-            "objects: give the daemon credentials=grpc.ssl_server_credentials(...), or, on a network that you trust, "
-            f"write Daemon(host={host!r}, insecure=True), --insecure on a command line, or BROKER_INSECURE=1"
+            f"{what}: give the daemon credentials=broker.Credentials(cert, key, ca) (`python -m broker.certs` makes "
+            f"them), or, on a network that you trust, write Daemon(host={host!r}, insecure=True), --insecure on a "
+            "command line, or BROKER_INSECURE=1"
         )
+    _log.warning("%s: that is what insecure means", what)
 
 
 def resolve_host(host: str, port: int) -> list[tuple[str, int]]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Self
 
-import grpc
-
 from broker.around import Around, AroundFunctions
 from broker.calling import Edge, ExportedRemote, Options, Remote
 from broker.config import Config
+from broker.connection.channels import ChannelSecurity
 from broker.connection.client import Session
 from broker.connection.exports import Held
 from broker.errors import CodecError
 from broker.registry import leases
+from broker.security import default_credentials
 from broker.uri import URI
 
 _OPTIONS = ("timeout", "connect_timeout", "wait", "codec", "metadata", "retries", "credentials", "local", "around")
@@ -37,7 +37,7 @@ class ProxyBase:
         codec: str = Config.codec.unset,
         metadata: Mapping[str, str | bytes] | None = None,
         retries: int = Config.retries.unset,
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: ChannelSecurity | None = None,
         local: bool = Config.local.unset,
         around: Iterable[Around] = (),
     ) -> None:
@@ -48,7 +48,7 @@ class ProxyBase:
             codec=Config.codec.pick(codec),
             metadata=metadata or {},
             retries=Config.retries.pick(retries),
-            credentials=credentials,
+            credentials=credentials if credentials is not None else default_credentials(),
             local=Config.local.pick(local),
             around=self._kind.functions(around),
         )
@@ -93,7 +93,7 @@ class ProxyBase:
         return twin
 
     @classmethod
-    def _of_held(cls, held: Held, credentials: grpc.ChannelCredentials | None) -> Self:
+    def _of_held(cls, held: Held, credentials: ChannelSecurity | None) -> Self:
         """The proxy for an exported object that arrived. Its options are those of the configuration."""
         peer, codec = held.connection.peer, Config.codec.pick(Config.codec.unset)
         options = Options(

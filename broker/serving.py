@@ -90,7 +90,11 @@ def _register_all(
     wait: float,
     verbose: bool,
 ) -> None:
-    names = locate_ns(wait=wait) if use_ns and any(name is not None for _, name in pairs) else None
+    names = (
+        locate_ns(wait=wait, credentials=daemon._own_credentials)
+        if use_ns and any(name is not None for _, name in pairs)
+        else None
+    )
     try:
         for obj, name in pairs:
             uri = daemon._uri_of(obj) or daemon.register(obj, None if use_ns else name)

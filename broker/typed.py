@@ -13,12 +13,11 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
 
-import grpc
-
 from broker.around import Around
 from broker.asynchronous import AsyncItems, AsyncMember, AsyncProxy
 from broker.calling import Options, Remote
 from broker.codecs import GLOBAL_TYPES, TypeRegistry
+from broker.connection.channels import ChannelSecurity
 from broker.connection.client import Session
 from broker.decorators import function_of, is_public
 from broker.descriptions import RemoteDescription
@@ -43,7 +42,7 @@ class ProxyOptions(TypedDict, total=False):
     codec: str
     metadata: Mapping[str, str | bytes] | None
     retries: int
-    credentials: grpc.ChannelCredentials | None
+    credentials: ChannelSecurity | None
     local: bool
     around: Iterable[Around]
 

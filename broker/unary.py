@@ -23,8 +23,9 @@ from broker.connection.refusals import Reason, Refused
 from broker.connection.statuses import abort
 from broker.context import Client
 from broker.dispatch import Dispatcher
-from broker.errors import CodecError, MessageTooLargeError, ProtocolError
+from broker.errors import AccessDenied, CodecError, MessageTooLargeError, ProtocolError
 from broker.objects import ObjectTable
+from broker.security import Identification
 
 MAX_REQUEST_SIZE = 64 << 20
 """gRPC holds a whole unary message before we see it, so its limit is lower than that of a connection."""
@@ -211,9 +212,16 @@ class ResponseStream:
 class UnaryService:
     """The unary methods of ObjectBroker."""
 
-    def __init__(self, objects: ObjectTable, dispatcher: Dispatcher, max_message_size: int) -> None:
+    def __init__(
+        self,
+        objects: ObjectTable,
+        dispatcher: Dispatcher,
+        max_message_size: int,
+        identification: Identification,
+    ) -> None:
         self._objects = objects
         self._dispatcher = dispatcher
+        self._identification = identification
         self._max_size = min(MAX_REQUEST_SIZE, max_message_size)
         self._places = threading.Semaphore(MAX_UNDER_WAY)
 
@@ -287,12 +295,20 @@ class UnaryService:
 
     def _carry_out(self, call: UnaryCall, context: grpc.ServicerContext) -> None:
         """Waits for the answer, or until items are to come."""
+        client = self._client(call, context)
         if not context.add_callback(lambda: call.cancel("the caller gave up")):
             call.cancel("the caller gave up")
-        self._dispatcher.dispatch(call, Client(call.peer, codec=call.request.arguments.codec), None)
+        self._dispatcher.dispatch(call, client, None)
         call.wait()
         if call.refused is not None and (call.items is None or not call.items.begun):
             _abort(context, call.refused)
+
+    def _client(self, call: UnaryCall, context: grpc.ServicerContext) -> Client:
+        try:
+            identity = self._identification.of(context)
+        except AccessDenied as error:
+            self._turn_away(context, Refused(Reason.UNAUTHENTICATED, str(error)))
+        return Client(call.peer, codec=call.request.arguments.codec, identity=identity)
 
 
 def _abort(context: grpc.ServicerContext, refused: Refused) -> NoReturn:

@@ -63,8 +63,10 @@ CONTRACT: dict[str, str | None] = {
     "send": None,
     "options": None,
     "close": None,
+    # ---- who is at the other end
+    "Credentials": ("(cert=None, key=None, ca=None, *, token=None, token_file=None, accept=(), server_name=None)"),
     # ---- names
-    "locate_ns": "(host=None, port=None, *, wait=0)",
+    "locate_ns": "(host=None, port=None, *, wait=0, credentials=None)",
     "ns.register": "(name, obj_or_uri, *, replace=True, tags=(), ttl=None)",
     "ns.remove": "(name=None, *, prefix=None, regex=None)",
     "ns.lookup": "(name, *, with_tags=False)",
@@ -72,7 +74,7 @@ CONTRACT: dict[str, str | None] = {
     "ns.list": "(prefix=None, *, regex=None, tags_all=None, tags_any=None, with_tags=False)",
     "ns.count": "()",
     "ns.ping": "()",
-    "resolve": "(uri, *, wait=0)",
+    "resolve": "(uri, *, wait=0, credentials=None)",
     "start_ns": None,
     "start_ns_loop": None,
     # ---- the rest

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import grpc
-
 from broker.codecs import GLOBAL_TYPES, Reference, TypeRegistry
+from broker.connection.channels import ChannelSecurity
 from broker.connection.exports import Held
 from broker.errors import CodecError, format_remote_traceback
 from broker.exports import Export, ExportedObject, pass_on
@@ -23,7 +22,7 @@ class Edge:
     proxy: Any = None  # set by broker.proxy: the class of those that arrive
     iterator: Any = None  # set by broker.calling.passed: the class of iterators that arrive
 
-    def __init__(self, types: TypeRegistry = GLOBAL_TYPES, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(self, types: TypeRegistry = GLOBAL_TYPES, credentials: ChannelSecurity | None = None) -> None:
         self.types = types
         self._credentials = credentials
 
@@ -60,8 +59,9 @@ class Edge:
 class ServingEdge(Edge):
     """The edge of who serves calls: tracebacks go with exceptions unless they are to stay at home."""
 
-    def __init__(self, types: TypeRegistry, tracebacks: bool) -> None:
-        super().__init__(types)
+    def __init__(self, types: TypeRegistry, tracebacks: bool, credentials: ChannelSecurity | None = None) -> None:
+        """`credentials` are those of proxies that arrive."""
+        super().__init__(types, credentials)
         self._tracebacks = tracebacks
 
     def traceback(self, error: BaseException) -> str:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-import grpc
-
 from broker.around import NO_FUNCTIONS, AroundFunctions
 from broker.codecs import CODECS
+from broker.connection.channels import ChannelSecurity
 from broker.errors import CodecError
 
 
@@ -24,7 +23,7 @@ class Options:
     codec: str = "json"
     metadata: Mapping[str, str | bytes] = field(default_factory=dict)
     retries: int = 0
-    credentials: grpc.ChannelCredentials | None = None
+    credentials: ChannelSecurity | None = None
     local: bool = True
     around: AroundFunctions = NO_FUNCTIONS
     is_plain: bool = field(init=False, default=False)

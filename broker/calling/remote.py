@@ -270,7 +270,9 @@ class Remote:
     def _connect_once(self, deadline: float | None) -> tuple[URI, Route]:
         """Resolves the URI afresh and connects; with several candidates, to the first that can be reached."""
         options = self.options
-        uris = candidates(self.uri, wait=0, patience=min(PATIENCE, self._connect_timeout(deadline)))
+        uris = candidates(
+            self.uri, wait=0, patience=min(PATIENCE, self._connect_timeout(deadline)), credentials=options.credentials
+        )
         found = [(uri, Place.of(uri, options.credentials, local=options.local)) for uri in uris]
         for number, (uri, place) in enumerate(out_of_reach.last(found), 1):
             try:

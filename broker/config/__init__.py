@@ -150,6 +150,16 @@ class Config:
     retries = Item(0, kinds.whole(0), "How often a call is repeated after its connection was lost.")
     local = Item(True, kinds.flag(), "Whether calls take short cuts within a process and within a host.")
 
+    # ---- who one is
+    tls_cert = Item(None, kinds.optional(kinds.text("the path of a file")), "The certificate that this side shows.")
+    tls_key = Item(None, kinds.optional(kinds.text("the path of a file")), "Its private key.")
+    tls_ca = Item(
+        None, kinds.optional(kinds.text("the path of a file")), "The authorities whose certificates are believed."
+    )
+    token_file = Item(
+        None, kinds.optional(kinds.text("the path of a file")), "A file with the token that proxies and tools show."
+    )
+
     # ---- names
     ns_host = Item("localhost", kinds.host("a host name or address"), "The host of the name server.")
     ns_port = Item(9090, kinds.whole(0, 65535), "The port of the name server.")

@@ -6,15 +6,17 @@ were measured on grpcio 1.85.1.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from collections.abc import Sequence
 
 import grpc
 
+from broker.security import Credentials, InvalidCredentials, bearer_metadata
 from broker.uri import join_host_port
 
-__all__ = ["addresses_of", "open_channel", "server_options"]
+__all__ = ["ChannelSecurity", "addresses_of", "is_loopback", "open_channel", "server_options", "shown_by"]
 
 _KEEPALIVE_MS = 10_000
 _PING_TIMEOUT_MS = 2_000  # with the keepalive above, a stopped peer is found after 12 s; without, after 70 s
@@ -23,7 +25,9 @@ _PING_TIMEOUT_MS = 2_000  # with the keepalive above, a stopped peer is found af
 _CONNECT_ATTEMPT_MS = 10_000
 _UNLIMITED = -1
 
-Options = Sequence[tuple[str, int]]
+Options = Sequence[tuple[str, int | str]]
+ChannelSecurity = grpc.ChannelCredentials | Credentials
+"""What a channel is opened with: credentials of ours, or gRPC's own."""
 
 
 def open_channel(
@@ -31,7 +35,7 @@ def open_channel(
     port: int,
     *,
     unix_socket: str | None = None,
-    credentials: grpc.ChannelCredentials | None = None,
+    credentials: ChannelSecurity | None = None,
     max_message_size: int | None = None,
 ) -> grpc.Channel:
     """A channel to `host:port`, or to the Unix socket if one is given; it connects with the first call.
@@ -41,9 +45,31 @@ def open_channel(
     """
     target = f"unix:{unix_socket}" if unix_socket is not None else f"dns:///{join_host_port(host, port)}"
     options = _client_options(max_message_size)
+    if isinstance(credentials, Credentials):
+        if credentials.server_name is not None:
+            options = [*options, ("grpc.ssl_target_name_override", credentials.server_name)]
+        credentials = credentials.for_channel()
     if credentials is None:
         return grpc.insecure_channel(target, options)
     return grpc.secure_channel(target, credentials, options)
+
+
+def shown_by(
+    credentials: ChannelSecurity | None, host: str, port: int, *, unix_socket: str | None = None
+) -> tuple[tuple[str, str], ...]:
+    """The metadata that show who calls, for every call on a channel to that place.
+
+    Raises InvalidCredentials for a token that would travel in the clear to another machine.
+    """
+    if not isinstance(credentials, Credentials):
+        return ()
+    token = credentials.shown_token()
+    if token is not None and not credentials.encrypts and unix_socket is None and not is_loopback(host):
+        raise InvalidCredentials(
+            f"a token would travel to {join_host_port(host, port)} for everybody to read: give Credentials the `ca` "
+            "that the certificate there comes from"
+        )
+    return bearer_metadata(token)
 
 
 def _client_options(max_message_size: int | None) -> Options:
@@ -93,6 +119,15 @@ def addresses_of(host: str, port: int) -> list[tuple[str, int]]:
     addresses = list(dict.fromkeys((str(info[4][0]), port) for info in by_family))
     present = [address for address in addresses if not _is_absent_loopback(address[0])]
     return present or addresses
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or number, is this machine by its loopback addresses alone."""
+    try:
+        addresses = addresses_of(host, 0)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address, _ in addresses)
 
 
 def _is_absent_loopback(address: str) -> bool:

@@ -55,7 +55,9 @@ class ClientStream:
     begins, under the lock, and the one that reads stays until the status and all that was begun have come.
     """
 
-    def __init__(self, channel: grpc.Channel, method: str, engine: Connection) -> None:
+    def __init__(
+        self, channel: grpc.Channel, method: str, engine: Connection, metadata: tuple[tuple[str, str], ...] = ()
+    ) -> None:
         self.code: grpc.StatusCode | None = None
         self.details = ""
         self._engine = engine
@@ -63,7 +65,7 @@ class ClientStream:
         self._over = False  # no further operation may begin; under the lock
         self._due: set[str] = {"sent metadata", "metadata", "status"}
         operations = (
-            ((cygrpc.SendInitialMetadataOperation((), _NO_FLAGS),), "sent metadata"),
+            ((cygrpc.SendInitialMetadataOperation(metadata, _NO_FLAGS),), "sent metadata"),
             ((cygrpc.ReceiveStatusOnClientOperation(_NO_FLAGS),), "status"),
             ((cygrpc.ReceiveInitialMetadataOperation(_NO_FLAGS),), "metadata"),
         )

@@ -88,6 +88,8 @@ class Connection:
         self.peer_name = peer_name
         self.transport = ""
         """What carries it: `tcp`, `unix` (a Unix socket) or `process` (nothing: both ends are in one process)."""
+        self.identity: str | None = None
+        """Who is at the other end, as far as the transport or a token says. Set before the introduction."""
         self.opened = threading.Event()
         """Set when the other side has introduced itself, or the connection has ended."""
         self.on_end: Callable[[Connection], None] | None = None
@@ -177,6 +179,7 @@ class Connection:
     def take_over(self, earlier: Connection) -> None:
         """Whoever is at the other end is who was there on an earlier connection. For introductions."""
         self.peer_name = self._line.peer_name = earlier.peer_name
+        self.identity = earlier.identity
 
     def call(self, request: CallRequest) -> PendingCall:
         """Makes a call. It goes out when the line is free and there is credit; its outcome may already be there.

@@ -18,7 +18,7 @@ import grpc
 from broker._pb.broker_pb2 import Hello, SocketOffer
 from broker.connection import completion
 from broker.connection.calls import IncomingCall
-from broker.connection.channels import open_channel
+from broker.connection.channels import ChannelSecurity, open_channel, shown_by
 from broker.connection.engine import Connection, Handler, Introduce, Settings
 from broker.connection.forks import forks
 from broker.connection.frames import MESSAGE_LIMIT
@@ -27,7 +27,8 @@ from broker.connection.near import IS_POSSIBLE, Claim, distrust
 from broker.connection.probe import describe_peer
 from broker.connection.refusals import Reason, Refused
 from broker.connection.timers import timers
-from broker.errors import CannotConnect, CommunicationError
+from broker.errors import AccessDenied, CannotConnect, CommunicationError
+from broker.security import Credentials
 from broker.uri import URI, join_host_port
 
 CONNECT_METHOD = "/broker.v1.ObjectBroker/Connect"
@@ -39,6 +40,8 @@ _PUBLIC_STREAMS = "that had connections open (on a release of grpcio whose threa
 
 _log = logging.getLogger("broker")
 
+StreamMetadata = tuple[tuple[str, str], ...]
+
 
 class Place(NamedTuple):
     """Where a daemon is, and as whom it is approached: the key of a connection."""
@@ -46,7 +49,7 @@ class Place(NamedTuple):
     host: str
     port: int
     socket_path: str | None
-    credentials: grpc.ChannelCredentials | None
+    credentials: ChannelSecurity | None
     local: bool = False
     """Whether short cuts may be taken: within the process, and within the host."""
 
@@ -54,7 +57,7 @@ class Place(NamedTuple):
         return f"./u:{self.socket_path}" if self.socket_path is not None else join_host_port(self.host, self.port)
 
     @classmethod
-    def of(cls, uri: URI, credentials: grpc.ChannelCredentials | None = None, *, local: bool = False) -> Place:
+    def of(cls, uri: URI, credentials: ChannelSecurity | None = None, *, local: bool = False) -> Place:
         """The place in a BROKER URI. Raises CommunicationError for that of an exported object."""
         if uri.connection is not None:
             raise CommunicationError(
@@ -89,13 +92,13 @@ class Stream(Protocol):
 class _PublicStream:
     """A stream on the public API of grpcio, which has a thread of its own for what is sent."""
 
-    def __init__(self, channel: grpc.Channel, engine: Connection) -> None:
+    def __init__(self, channel: grpc.Channel, engine: Connection, metadata: StreamMetadata) -> None:
         self.code: grpc.StatusCode | None = None
         self.details = ""
         self._engine = engine
         method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT_METHOD)
         forks.hinder(_PUBLIC_STREAMS)
-        self._call: Any = method(iter(engine.next_message, None))
+        self._call: Any = method(iter(engine.next_message, None), metadata=metadata)
 
     def read(self) -> None:
         try:
@@ -110,17 +113,15 @@ class _PublicStream:
         self._call.cancel()
 
 
-def _open_stream(channel: grpc.Channel, engine: Connection) -> Stream:
+def _open_stream(channel: grpc.Channel, engine: Connection, metadata: StreamMetadata) -> Stream:
     if not completion.is_available:
-        return _PublicStream(channel, engine)
-    stream = completion.ClientStream(channel, CONNECT_METHOD, engine)
+        return _PublicStream(channel, engine, metadata)
+    stream = completion.ClientStream(channel, CONNECT_METHOD, engine, metadata)
     engine.hand_to(stream)
     return stream
 
 
-def _channel(
-    host: str, port: int, socket_path: str | None, credentials: grpc.ChannelCredentials | None
-) -> grpc.Channel:
+def _channel(host: str, port: int, socket_path: str | None, credentials: ChannelSecurity | None) -> grpc.Channel:
     limit = MESSAGE_LIMIT + (1 << 20)
     return open_channel(host, port, unix_socket=socket_path, credentials=credentials, max_message_size=limit)
 
@@ -135,6 +136,7 @@ class Opening:
         self._handler = handler or _NothingServed()
         self._on_end = on_end
         self._failure: grpc.StatusCode | None = None
+        self._details = ""
         self.engine = self._new_engine(self._hello)
         """The end of this side; another one once the connection has moved."""
         self.engine.transport = "tcp" if place.socket_path is None else "unix"
@@ -147,7 +149,8 @@ class Opening:
             return self.engine
         host, port, path, credentials, _ = self._place
         until = math.inf if timeout is None else time.monotonic() + timeout
-        stream = self._carry(self.engine, lambda: _channel(host, port, path, credentials))
+        shown = shown_by(credentials, host, port, unix_socket=path)
+        stream = self._carry(self.engine, lambda: _channel(host, port, path, credentials), shown)
         self._wait_opened(timeout, stream.cancel)
         offer = self.engine.peer.offer if self.engine.peer is not None else SocketOffer()
         if offer.path and IS_POSSIBLE and self._place.local:
@@ -174,11 +177,11 @@ class Opening:
 
     # ---- over gRPC
 
-    def _carry(self, engine: Connection, open_one: Callable[[], grpc.Channel]) -> Stream:
+    def _carry(self, engine: Connection, open_one: Callable[[], grpc.Channel], metadata: StreamMetadata = ()) -> Stream:
         """Puts an engine on a stream, and a thread there that reads."""
         with forks.under_way():
             channel = open_one()
-            stream = _open_stream(channel, engine)
+            stream = _open_stream(channel, engine, metadata)
         name = f"broker-{self._place}"
         threading.Thread(target=self._read, args=(channel, stream, engine), name=name, daemon=True).start()
         engine.on_end = lambda ended: self._stream_ended(ended, stream)
@@ -188,7 +191,7 @@ class Opening:
         stream.read()
         reason = f"{self._place} closed the connection"
         if stream.code is not grpc.StatusCode.OK:
-            self._failure = stream.code
+            self._failure, self._details = stream.code, stream.details
             reason = stream.details
         engine.lost(engine.draining_because or f"the connection to {self._place} was lost ({reason})")
         with forks.under_way():
@@ -209,6 +212,8 @@ class Opening:
             reason = self.engine.ended_because if opened else f"no answer within {timeout:g} s"
             self.engine.lost(f"{reason}")
             give_up()
+            if self._failure is grpc.StatusCode.UNAUTHENTICATED:
+                raise AccessDenied(f"{self._place} does not let this process in: {self._details}")
             raise CannotConnect(f"cannot connect to {self._place}: {self._explain(reason or 'no answer', opened)}")
 
     # ---- from TCP to the Unix socket beside it
@@ -254,9 +259,11 @@ class Opening:
         if "DNS" in reason or "not known" in reason or "resolution" in reason:
             return f"the host {self._place.host!r} is not known"
         if self.engine.transport == "tcp":
-            peer = describe_peer(self._place.host, self._place.port, 1.0 if in_time else _OVERTIME_SECONDS)
+            host, port, _, credentials, _ = self._place
+            peer = describe_peer(host, port, 1.0 if in_time else _OVERTIME_SECONDS, credentials)
             if peer is not None:
-                return f"what listens there is no broker: it {peer}"
+                is_tls = "TLS" in peer or isinstance(credentials, Credentials)
+                return f"what listens there {peer}" if is_tls else f"what listens there is no broker: it {peer}"
         return reason
 
 

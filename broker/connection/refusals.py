@@ -32,6 +32,7 @@ class Reason(_Upper):
     OVERLOADED = auto()
     TOO_DEEP = auto()
     ACCESS_DENIED = auto()
+    UNAUTHENTICATED = auto()  # it is not known who calls
     DRAINING = auto()
     CANCELLED = auto()
     DEADLINE_EXCEEDED = auto()
@@ -52,6 +53,7 @@ _TABLE: dict[str, tuple[int, type[Exception]]] = {
     Reason.OVERLOADED: (8, errors.Overloaded),
     Reason.TOO_DEEP: (9, errors.BrokerError),
     Reason.ACCESS_DENIED: (7, errors.AccessDenied),
+    Reason.UNAUTHENTICATED: (16, errors.AccessDenied),
     Reason.DRAINING: (14, errors.CommunicationError),
     Reason.CANCELLED: (1, errors.CommunicationError),
     Reason.DEADLINE_EXCEEDED: (4, errors.CallTimeout),

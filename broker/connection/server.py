@@ -20,8 +20,12 @@ from broker.connection import completion, local
 from broker.connection.engine import Connection, Handler, Introduce, Settings
 from broker.connection.leading import Leading
 from broker.connection.near_server import NearServer
+from broker.connection.refusals import Reason, Refused
+from broker.connection.statuses import abort
 from broker.connection.timers import timers
 from broker.connection.workers import Workers
+from broker.errors import AccessDenied
+from broker.security import Identification
 
 _LAST_WORDS_SECONDS = 1.0
 
@@ -60,12 +64,14 @@ class ConnectService:
         settings: Settings,
         handler: Handler,
         leading: Leading,
+        identification: Identification,
         make_near: Callable[[grpc.RpcMethodHandler[bytes, bytes]], NearServer] | None = None,
     ) -> None:
         """`make_near` gives the server beside the TCP port, which has the given method and no other."""
         self._settings = settings
         self._handler = handler
         self._leading = leading
+        self._identification = identification
         self._near = make_near(self._method(self._prove)) if make_near is not None else None
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
@@ -110,11 +116,24 @@ class ConnectService:
         stream.receive()
 
     def _connected(self, context: grpc.ServicerContext, introduce: Introduce) -> Connection:
+        identity = None
+        if introduce == self._welcome:  # who was offered the other socket is known from here
+            identity = self._identity(context)
         connection = self._new_connection(context.peer(), introduce)
+        connection.identity = identity
         connection.transport = "unix" if connection.peer_name.startswith("unix:") else "tcp"
         connection.on_end = lambda connection: self._ended(connection, context)
         context.add_callback(lambda: connection.transport_ended(f"{connection.peer_name} is gone"))
         return connection
+
+    def _identity(self, context: grpc.ServicerContext) -> str | None:
+        """Who connects; ends the call of who is not let in."""
+        try:
+            return self._identification.of(context)
+        except AccessDenied as error:
+            refused = Refused(Reason.UNAUTHENTICATED, str(error))
+            self._handler.turned_away(refused)
+            abort(context, refused.code, refused.reason, refused.message)
 
     def accept(self, client: Connection) -> None:
         """Takes in a client of the same process."""

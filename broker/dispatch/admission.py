@@ -22,15 +22,23 @@ _log = logging.getLogger("broker")
 class Admission:
     """What is asked of every call before a byte of its arguments is decoded. It has no state of its own."""
 
-    def __init__(self, objects: ObjectTable, codecs: tuple[str, ...], authorize: Authorize | None) -> None:
+    def __init__(
+        self, objects: ObjectTable, codecs: tuple[str, ...], authorize: Authorize | None, *, knows_callers: bool
+    ) -> None:
+        """`knows_callers`: nobody may call whose identity is not known, whatever way the call came."""
         self._objects = objects
         self._codecs = codecs
         self._authorize = authorize
+        self._knows_callers = knows_callers
 
     @property
     def runs_user_code(self) -> bool:
         """Whether `refusal` has to be asked on a worker."""
         return self._authorize is not None
+
+    def knows(self, client: Client) -> bool:
+        """Whether the caller is known as far as that is asked."""
+        return client.identity is not None or not self._knows_callers
 
     def accepts(self, codec: str) -> bool:
         """Whether calls may come in that codec."""
@@ -41,6 +49,9 @@ class Admission:
         request = job.call.request
         is_batch = request.kind == Call.BATCH
         refused = None
+        if not self.knows(job.client):
+            what = f"{self._objects.location} has to know who calls, and does not know {job.client.address}"
+            return Refused(Reason.UNAUTHENTICATED, what)
         if self._authorize is not None and not is_batch:
             refused = self.not_allowed(job, request.member)
         if refused is None and request.depth > chains.MAX_DEPTH:
@@ -74,7 +85,7 @@ class Admission:
             allowed = False
         if allowed:
             return None
-        what = f"{job.client.address} may not call {member!r} of {request.object!r}"
+        what = f"{job.client} may not call {member!r} of {request.object!r}"
         return Refused(Reason.ACCESS_DENIED, what)
 
     def _too_deep(self, job: Job) -> Refused:

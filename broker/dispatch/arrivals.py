@@ -34,5 +34,7 @@ class Arrivals:
         client: Client | None = connection.known.get(codec)
         if client is None:
             peer = connection.peer
-            client = connection.known[codec] = Client(call.peer, peer.process_id if peer is not None else b"", codec)
+            client = connection.known[codec] = Client(
+                call.peer, peer.process_id if peer is not None else b"", codec, connection.identity
+            )
         return client

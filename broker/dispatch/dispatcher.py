@@ -50,6 +50,7 @@ class Dispatcher:
         *,
         codecs: tuple[str, ...],
         authorize: Authorize | None = None,
+        knows_callers: bool = False,
         around: AroundFunctions = NO_FUNCTIONS,
         loop: Callable[[], asyncio.AbstractEventLoop],
         max_calls: int = MAX_CALLS,
@@ -59,7 +60,7 @@ class Dispatcher:
         self._max_calls_per_connection = max_calls_per_connection
         self._location = objects.location
         self._tally = Tally()
-        self._admission = Admission(objects, codecs, authorize)
+        self._admission = Admission(objects, codecs, authorize, knows_callers=knows_callers)
         self._under_way = UnderWay(sessions, objects.location, min(max_calls, max_calls_per_connection))
         self.leading = Leading(workers)
         self._scheduler = Scheduler(self.leading, self._refuse)

@@ -80,12 +80,19 @@ class Express:
         self._leading = leading
         self._count = tally.count_method
         # Functions of users are asked about no call here, neither before it nor around it.
+        self._knows = admission.knows
         self._is_open = not admission.runs_user_code and not around and admission.accepts(_CODEC)
 
     def takes(self, call: IncomingCall, client: Client) -> bool:
         """Takes a call, if it is plain and nothing stands in its way; called by the thread that reads."""
         wire, caller = call.wire, call.connection
-        if not self._is_open or wire.kind != Call.METHOD or wire.depth != 1 or call.codec != _CODEC:
+        if (
+            not self._is_open
+            or not self._knows(client)
+            or wire.kind != Call.METHOD
+            or wire.depth != 1
+            or call.codec != _CODEC
+        ):
             return False
         if wire.oneway or wire.HasField("timeout_us") or wire.metadata or wire.correlation_id:
             return False

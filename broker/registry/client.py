@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Literal, Self, overload
 
-import grpc
-
 from broker._pb import registry_pb2 as pb
+from broker.connection.channels import ChannelSecurity
 from broker.registry import OWN_NAME, leases, wire
 from broker.registry.link import PATIENCE, Link
 from broker.uri import URI
@@ -28,7 +27,7 @@ class NameServer:
         host: str,
         port: int,
         *,
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: ChannelSecurity | None = None,
         patience: float = PATIENCE,
     ) -> None:
         self._link = Link(host, port, credentials, patience)

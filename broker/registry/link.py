@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -9,17 +10,19 @@ from typing import Final
 
 import grpc
 
-from broker.connection.channels import open_channel
+from broker.connection.channels import ChannelSecurity, open_channel, shown_by
 from broker.connection.forks import forks
 from broker.connection.probe import describe_peer
 from broker.errors import NamingError
 from broker.registry import wire
+from broker.security import Credentials, InvalidCredentials
 from broker.uri import join_host_port
 
 __all__ = ["PATIENCE", "Link", "NoNameServer"]
 
 PATIENCE: Final = 5.0
 """Seconds after which a question to a name server gives up."""
+_LOG = logging.getLogger("broker")
 _PAUSE = 0.1
 _RESTARTING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED)  # gone; back, but not yet complete
 _RETURNING_PAUSE = 0.2
@@ -41,7 +44,7 @@ class Link:
     """
 
     def __init__(
-        self, host: str, port: int, credentials: grpc.ChannelCredentials | None = None, patience: float = PATIENCE
+        self, host: str, port: int, credentials: ChannelSecurity | None = None, patience: float = PATIENCE
     ) -> None:
         self.patience = patience
         self.host = host
@@ -50,6 +53,7 @@ class Link:
         self._answered = False
         self._closed = False
         self._channel: tuple[int, grpc.Channel] | None = None
+        self._opened_with: object = None  # the state of the files that the credentials are in
         self._inherited: list[object] = []  # channels of the parent process, which a child must not even destroy
 
     def __str__(self) -> str:
@@ -103,8 +107,26 @@ class Link:
         if current is None or current[0] != os.getpid():
             if current is not None:
                 self._inherited.append(current)
-            current = self._channel = (os.getpid(), open_channel(self.host, self.port, credentials=self.credentials))
+            return self._open()
+        if isinstance(self.credentials, Credentials) and self.credentials.stamp != self._opened_with:
+            return self._open_again(current[1], self.credentials.stamp)
         return current[1]
+
+    def _open(self) -> grpc.Channel:
+        if isinstance(self.credentials, Credentials):
+            self._opened_with = self.credentials.stamp
+        channel = open_channel(self.host, self.port, credentials=self.credentials)
+        self._channel = (os.getpid(), channel)
+        return channel
+
+    def _open_again(self, current: grpc.Channel, stamp: object) -> grpc.Channel:
+        """The certificates were replaced. Calls under way end on the channel that they have."""
+        try:
+            return self._open()
+        except InvalidCredentials as error:
+            _LOG.warning("the connection to the name server at %s keeps the certificate of before: %s", self, error)
+            self._opened_with = stamp
+            return current
 
     def _send(
         self,
@@ -118,7 +140,7 @@ class Link:
             response_deserializer=method.response.FromString,
         )
         try:
-            return stub(request, timeout=timeout)
+            return stub(request, timeout=timeout, metadata=shown_by(self.credentials, self.host, self.port))
         except ValueError:  # grpcio's word for a channel that another thread has just closed
             self.channel()
             raise
@@ -149,7 +171,7 @@ class Link:
         failure = self._connect_failure()
         if failure is not None:
             return failure
-        found = describe_peer(self.host, self.port)
+        found = describe_peer(self.host, self.port, credentials=self.credentials)
         if found is not None:
             return f"what listens there {found}"
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:

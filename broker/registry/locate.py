@@ -7,9 +7,11 @@ import time
 from random import Random
 
 from broker.config import Config, config
+from broker.connection.channels import ChannelSecurity
 from broker.errors import NameNotFound, NamingError
 from broker.registry.client import NameServer
 from broker.registry.link import PATIENCE, NoNameServer
+from broker.security import default_credentials
 from broker.uri import DIRECT, NAME, URI, join_host_port
 
 __all__ = ["DEFAULT_PORT", "candidates", "locate_ns", "resolve"]
@@ -19,45 +21,62 @@ DEFAULT_PORT = 9090
 _POLL_SECONDS = 0.2
 _MOST_ALIASES = 8
 
-# By process id, since children need their own, and by the places that were asked.
-_shared: dict[tuple[int, tuple[tuple[str, int], ...]], NameServer] = {}
+# By process id, since children need their own, by the places that were asked, and as whom.
+_shared: dict[tuple[int, tuple[tuple[str, int], ...], ChannelSecurity | None], NameServer] = {}
 
 
-def locate_ns(host: str | None = None, port: int | None = None, *, wait: float = Config.wait.unset) -> NameServer:
+def locate_ns(
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    wait: float = Config.wait.unset,
+    credentials: ChannelSecurity | None = None,
+) -> NameServer:
     """Finds the name server and returns it, connected.
 
     With `host` it is asked for there alone. Otherwise it is asked for at BROKER_NS_HOST and BROKER_NS_PORT, then at
-    localhost:9090. `wait` keeps trying for that many seconds. Raises NamingError, which lists the places tried.
+    localhost:9090. `wait` keeps trying for that many seconds; `credentials` are as those of a proxy. Raises
+    NamingError, which lists the places tried, and AccessDenied.
     """
+    credentials = credentials if credentials is not None else default_credentials()
     deadline = time.monotonic() + Config.wait.pick(wait)
     while True:
         try:
-            return _found(_places(host, port), PATIENCE)
+            return _found(_places(host, port), PATIENCE, credentials)
         except NamingError:
             if time.monotonic() >= deadline:
                 raise
         time.sleep(_POLL_SECONDS)
 
 
-def resolve(uri: str | URI, *, wait: float = Config.wait.unset) -> URI:
+def resolve(uri: str | URI, *, wait: float = Config.wait.unset, credentials: ChannelSecurity | None = None) -> URI:
     """The BROKER URI that a URI leads to: a name is looked up, tags give one at random of the objects with all of them.
 
     `wait` keeps trying for that many seconds for a name, or a name server, that is not there yet. Raises NameNotFound
     for an unknown name, NamingError where nothing has the tags or no name server answers, and InvalidURI.
     """
-    return candidates(uri, wait=wait)[0]
+    return candidates(uri, wait=wait, credentials=credentials)[0]
 
 
-def candidates(uri: str | URI, *, wait: float = Config.wait.unset, patience: float = PATIENCE) -> list[URI]:
+def candidates(
+    uri: str | URI,
+    *,
+    wait: float = Config.wait.unset,
+    patience: float = PATIENCE,
+    credentials: ChannelSecurity | None = None,
+) -> list[URI]:
     """Every BROKER URI that a URI leads to, at least one, in random order. Raises as `resolve` does.
 
     `patience` bounds one attempt, in seconds.
     """
     uri = URI(uri)
+    if uri.protocol == DIRECT:
+        return [uri]
+    credentials = credentials if credentials is not None else default_credentials()
     deadline = time.monotonic() + Config.wait.pick(wait)
     while True:
         try:
-            return _followed(uri, patience)
+            return _followed(uri, patience, credentials)
         except NamingError:
             if time.monotonic() >= deadline:
                 raise
@@ -73,10 +92,10 @@ def _places(host: str | None, port: int | None) -> list[tuple[str, int]]:
     return list(dict.fromkeys((configured, default)))
 
 
-def _found(places: list[tuple[str, int]], patience: float) -> NameServer:
+def _found(places: list[tuple[str, int]], patience: float, credentials: ChannelSecurity | None) -> NameServer:
     tried: list[str] = []
     for host, port in places:
-        server = NameServer(host, port)
+        server = NameServer(host, port, credentials=credentials)
         try:
             server.await_answer(patience)
         except NoNameServer as error:
@@ -91,24 +110,24 @@ def _found(places: list[tuple[str, int]], patience: float) -> NameServer:
     )
 
 
-def _followed(uri: URI, patience: float) -> list[URI]:
+def _followed(uri: URI, patience: float, credentials: ChannelSecurity | None) -> list[URI]:
     """Looks up until the URIs are direct: a name may lead to another name."""
     found = [uri]
     for _ in range(_MOST_ALIASES):
         if all(each.protocol == DIRECT for each in found):
             return found
-        found = [step for each in found for step in _one_step(each, patience)]
+        found = [step for each in found for step in _one_step(each, patience, credentials)]
     raise NamingError(f"{uri} leads from name to name, and after {_MOST_ALIASES} of them not yet to an object")
 
 
-def _one_step(uri: URI, patience: float) -> list[URI]:
+def _one_step(uri: URI, patience: float, credentials: ChannelSecurity | None) -> list[URI]:
     if uri.protocol == DIRECT:
         return [uri]
     places = _places(uri.host, uri.port)
-    key = (os.getpid(), tuple(places))
+    key = (os.getpid(), tuple(places), credentials)
     server = _shared.get(key)
     if server is None:
-        server = _shared.setdefault(key, _found(places, patience))
+        server = _shared.setdefault(key, _found(places, patience, credentials))
     try:
         if uri.protocol == NAME:
             return [URI(server.entry(uri.object, patience=patience).uri)]

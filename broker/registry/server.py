@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
+
+import grpc
 
 from broker.config import Config, config
 from broker.connection.channels import addresses_of
 from broker.daemon import Daemon
+from broker.dispatch import Authorize
 from broker.registry import LEASE_TTL, OWN_NAME, wire
 from broker.registry.names import Names
 from broker.registry.service import generic_handler
 from broker.registry.store import Selection, Store, store_from
+from broker.security import Credentials
 from broker.signals import sigterm_as_ctrl_c
 from broker.uri import URI
 
@@ -78,19 +82,19 @@ def _collection(tags: Iterable[str]) -> Iterable[str]:
 class NameServerDaemon:
     """A running name server. `uri` and `address` say where it is; it ends with `close()` or its `with` block."""
 
-    def __init__(self, host: str, port: int, *, store: Store, lease_ttl: float, insecure: bool) -> None:
-        """Owns the store from now on. Raises what `Daemon` does if the address cannot be had."""
+    def __init__(self, host: str, port: int, *, store: Store, lease_ttl: float, **options: Any) -> None:
+        """Owns the store from now on. `options` are those of `Daemon`, which raises if the address cannot be had."""
         self.stored = store.count()
         """How many names the store had at the start."""
         self._names = Names(store, lease_ttl=lease_ttl, may_return=port != 0)
         try:
-            self.daemon = Daemon(host, port, insecure=insecure)
+            self.daemon = Daemon(host, port, **options)
         except BaseException:
             self._names.close()
             raise
         self.uri: URI = self.daemon.register(NameServerObject(self._names), OWN_NAME)
         self._names.own(self.uri)
-        self.daemon._serve_also(generic_handler(self._names), wire.SERVICE)
+        self.daemon._serve_also(generic_handler(self._names, self.daemon.identification), wire.SERVICE)
         self._names.start()
         self.daemon.start()
 
@@ -137,6 +141,8 @@ def start_ns(
     storage: str = "memory",
     lease_ttl: float = LEASE_TTL,
     insecure: bool = Config.insecure.unset,
+    credentials: Credentials | grpc.ServerCredentials | None = None,
+    authorize: Authorize | None = None,
 ) -> NameServerDaemon:
     """Starts a name server in this process and returns it, serving.
 
@@ -150,7 +156,9 @@ def start_ns(
         config.ns_port if port is None else port,
         store=store,
         lease_ttl=lease_ttl,
-        insecure=Config.insecure.pick(insecure),
+        insecure=insecure,
+        credentials=credentials,
+        authorize=authorize,
     )
 
 
@@ -161,11 +169,21 @@ def start_ns_loop(
     storage: str = "memory",
     lease_ttl: float = LEASE_TTL,
     insecure: bool = Config.insecure.unset,
+    credentials: Credentials | grpc.ServerCredentials | None = None,
+    authorize: Authorize | None = None,
 ) -> None:
     """Runs a name server until Ctrl-C or SIGTERM, and prints where it is. Raises as `start_ns`."""
     with sigterm_as_ctrl_c():
         try:
-            with start_ns(host, port, storage=storage, lease_ttl=lease_ttl, insecure=insecure) as server:
+            with start_ns(
+                host,
+                port,
+                storage=storage,
+                lease_ttl=lease_ttl,
+                insecure=insecure,
+                credentials=credentials,
+                authorize=authorize,
+            ) as server:
                 _announce(server, storage)
                 server.loop()
         except KeyboardInterrupt:  # before or after the loop, which ends cleanly by itself

@@ -10,10 +10,11 @@ from google.protobuf.message import Message
 
 from broker._pb import registry_pb2 as pb
 from broker.connection.statuses import abort
-from broker.errors import BrokerError, NameNotFound, NameTaken, NamingError, Overloaded
+from broker.errors import AccessDenied, BrokerError, NameNotFound, NameTaken, NamingError, Overloaded
 from broker.registry import wire
 from broker.registry.names import Names
 from broker.registry.store import Entry, Selection, StoreError
+from broker.security import Identification, Unidentified
 from broker.uri import InvalidURI
 
 __all__ = ["generic_handler"]
@@ -22,20 +23,20 @@ _Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
 
 
-def generic_handler(names: Names) -> grpc.GenericRpcHandler:
+def generic_handler(names: Names, identification: Identification) -> grpc.GenericRpcHandler:
     """The service over `names`, for a server whose pool has no bound: each watcher occupies one thread."""
     service = _NameRegistry(names)
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        wire.REGISTER.name: _unary(wire.REGISTER, service.register, names),
-        wire.REMOVE.name: _unary(wire.REMOVE, service.remove, names),
-        wire.LOOKUP.name: _unary(wire.LOOKUP, service.lookup, names),
-        wire.LIST.name: _unary(wire.LIST, service.list, names),
-        wire.SET_TAGS.name: _unary(wire.SET_TAGS, service.set_tags, names),
-        wire.COUNT.name: _unary(wire.COUNT, service.count, names),
-        wire.PING.name: _unary(wire.PING, service.ping, names),
-        wire.KEEP_ALIVE.name: _unary(wire.KEEP_ALIVE, service.keep_alive, names),
+        wire.REGISTER.name: _unary(identification, wire.REGISTER, service.register, names),
+        wire.REMOVE.name: _unary(identification, wire.REMOVE, service.remove, names),
+        wire.LOOKUP.name: _unary(identification, wire.LOOKUP, service.lookup, names),
+        wire.LIST.name: _unary(identification, wire.LIST, service.list, names),
+        wire.SET_TAGS.name: _unary(identification, wire.SET_TAGS, service.set_tags, names),
+        wire.COUNT.name: _unary(identification, wire.COUNT, service.count, names),
+        wire.PING.name: _unary(identification, wire.PING, service.ping, names),
+        wire.KEEP_ALIVE.name: _unary(identification, wire.KEEP_ALIVE, service.keep_alive, names),
         wire.WATCH.name: grpc.unary_stream_rpc_method_handler(
-            service.watch,
+            lambda request, context: service.watch(request, context, identification),
             request_deserializer=pb.WatchRequest.FromString,
             response_serializer=pb.WatchEvent.SerializeToString,
         ),
@@ -45,6 +46,8 @@ def generic_handler(names: Names) -> grpc.GenericRpcHandler:
 
 # The most special class comes first, each with its google.rpc.Code.
 _CODES: tuple[tuple[type[BrokerError], int], ...] = (
+    (Unidentified, 16),
+    (AccessDenied, 7),
     (NameNotFound, 5),
     (NameTaken, 6),
     (StoreError, 13),
@@ -58,14 +61,19 @@ _CODES: tuple[tuple[type[BrokerError], int], ...] = (
 def _abort(context: grpc.ServicerContext, error: BrokerError, extra: Mapping[str, str]) -> NoReturn:
     """Ends a call with the status of a refusal, its class and `extra` in the ErrorInfo."""
     code = next(code for kind, code in _CODES if isinstance(error, kind))
-    abort(context, code, type(error).__name__, str(error), extra)
+    reason = AccessDenied if isinstance(error, AccessDenied) else type(error)
+    abort(context, code, reason.__name__, str(error), extra)
 
 
 def _unary(
-    method: wire.Method[_Request, _Response], answer: Callable[[_Request], _Response], names: Names
+    identification: Identification,
+    method: wire.Method[_Request, _Response],
+    answer: Callable[[_Request], _Response],
+    names: Names,
 ) -> grpc.RpcMethodHandler[_Request, _Response]:
     def handle(request: _Request, context: grpc.ServicerContext) -> _Response:
         try:
+            identification.of(context)
             return answer(request)
         except BrokerError as error:
             returning = names.returning() if isinstance(error, NameNotFound) else 0.0
@@ -141,8 +149,11 @@ class _NameRegistry:
             epoch=self._names.epoch, lease_ttl=self._names.lease_ttl, held=held, known=kept.known
         )
 
-    def watch(self, request: pb.WatchRequest, context: grpc.ServicerContext) -> Iterator[pb.WatchEvent]:
+    def watch(
+        self, request: pb.WatchRequest, context: grpc.ServicerContext, identification: Identification
+    ) -> Iterator[pb.WatchEvent]:
         try:
+            identification.of(context)
             watcher = self._names.watch(request.prefix)
             if not context.add_callback(watcher.close):
                 watcher.close()  # the caller went before we began

@@ -12,7 +12,7 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from broker._pb import registry_pb2 as pb
 from broker.connection.statuses import DETAILS, DOMAIN
-from broker.errors import BrokerError, NameNotFound, NameTaken, NamingError, Overloaded
+from broker.errors import AccessDenied, BrokerError, NameNotFound, NameTaken, NamingError, Overloaded
 from broker.uri import InvalidURI
 
 SERVICE: Final = "broker.v1.NameRegistry"
@@ -47,7 +47,7 @@ KEEP_ALIVE = Method("KeepAlive", pb.KeepAliveRequest, pb.KeepAliveResponse)
 WATCH = Method("Watch", pb.WatchRequest, pb.WatchEvent)
 
 # What the ErrorInfo calls them; any other reason is a NamingError.
-_CLASSES = {kind.__name__: kind for kind in (NameNotFound, NameTaken, InvalidURI, Overloaded)}
+_CLASSES = {kind.__name__: kind for kind in (AccessDenied, NameNotFound, NameTaken, InvalidURI, Overloaded)}
 
 
 @dataclass(frozen=True, slots=True)

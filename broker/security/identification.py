@@ -1,0 +1,78 @@
+"""Who calls. Every gRPC method of a server, of a daemon and of a name server alike, asks here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+
+from broker.errors import AccessDenied
+from broker.security.credentials import Acceptor, Credentials
+
+__all__ = ["Identification", "Unidentified", "bearer_metadata"]
+
+_HEADER = "authorization"
+_SCHEME = "Bearer "
+_COMMON_NAME = "x509_common_name"
+_ALTERNATIVE_NAMES = "x509_subject_alternative_name"
+
+
+def bearer_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    """The gRPC metadata that shows a token: what any HTTP client sends, `grpcurl -H` say."""
+    return () if token is None else ((_HEADER, _SCHEME + token),)
+
+
+class Unidentified(AccessDenied):
+    """It is not known who calls."""
+
+
+class Identification:
+    """How one server knows its callers. Every method may be called from any thread; none waits."""
+
+    def __init__(self, credentials: Credentials | None = None, place: str = "") -> None:
+        """`place` is what messages, and tokens that are for one server alone, call the server."""
+        self._acceptors: tuple[Acceptor, ...] = tuple(credentials.accept) if credentials is not None else ()
+        self._place = place
+        self.is_required = credentials is not None and credentials.identifies_clients
+        """Whether nobody is let in whose name is not known."""
+
+    def of(self, context: grpc.ServicerContext) -> str | None:
+        """The identity of who calls; None for a caller who needs none. Raises Unidentified."""
+        identity = self._by_token(context) or _by_certificate(context)
+        if identity is None and self.is_required:
+            raise Unidentified(
+                f"{self._place} has to know who calls: give the proxy credentials=broker.Credentials(...) with "
+                + ("a token" if self._acceptors else "a certificate that has a common name")
+            )
+        return identity
+
+    def _by_token(self, context: grpc.ServicerContext) -> str | None:
+        """Who shows a token. A token that is not known is refused, whatever else the caller has."""
+        if not self._acceptors:
+            return None
+        token = _token(context.invocation_metadata() or ())
+        if token is None:
+            return None
+        for acceptor in self._acceptors:
+            identity = acceptor.identify(token, self._place)
+            if identity:
+                return identity
+        raise Unidentified(f"the token of {context.peer()} is not one that {self._place} accepts, or not any more")
+
+
+def _token(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+    for name, value in metadata:
+        if name == _HEADER and isinstance(value, str) and value[: len(_SCHEME)].lower() == _SCHEME.lower():
+            return value[len(_SCHEME) :].strip()
+    return None
+
+
+def _by_certificate(context: grpc.ServicerContext) -> str | None:
+    """The common name of the certificate, which TLS has checked; else its first alternative name."""
+    about = context.auth_context()
+    for key in (_COMMON_NAME, _ALTERNATIVE_NAMES):
+        names = about.get(key)
+        for name in names or ():
+            if name:
+                return bytes(name).decode("utf-8", "replace")
+    return None
