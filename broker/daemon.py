@@ -31,7 +31,6 @@ from broker.context import CallContext
 from broker.dispatch import Arrivals, Authorize, Dispatcher, Stats
 from broker.errors import DaemonError
 from broker.exports import EXPORTED_TYPES
-from broker.inspection import Inspection
 from broker.listening import check_bind, listen, listen_unix, published_address, resolve_host, server_side
 from broker.loop import LoopThread
 from broker.objects import ObjectTable, Sessions
@@ -42,6 +41,7 @@ from broker.registry import leases
 from broker.registry.leases import LeaseHolder
 from broker.registry.locate import locate_ns
 from broker.security import Credentials, Identification, default_credentials
+from broker.services import Services
 from broker.signals import SIGNAL_SECONDS, sigterm_as_ctrl_c
 from broker.unary import MAX_REQUEST_SIZE, UnaryService
 from broker.uri import URI
@@ -103,7 +103,6 @@ class Daemon:
         self._unix_path = Config.unix_socket.pick(unix_socket)
         self._server = self._listen(Config.host.pick(host), Config.port.pick(port), Config.advertise.pick(advertise))
         self._identification = Identification(self._own_credentials, self.location)
-        self._inspection = Inspection([SERVICE], self._identification)
         self._leases = LeaseHolder(self.location)
         self._sessions = Sessions()
         self._workers = Workers(Config.max_workers.pick(max_workers), "broker-worker")
@@ -133,8 +132,10 @@ class Daemon:
             self._identification,
             self._make_near if self._unix_path is None else None,
         )
+        self._services = Services(self._objects, self._identification)
         self._serve_also(self._handlers(), SERVICE)
-        self._server.add_generic_rpc_handlers((self._inspection,))
+        self._leases.on_change = self._services.objects_changed
+        self._server.add_generic_rpc_handlers((self._services,))
         forks.hinder(_SERVES)
         self._server.start()
         self._connects.started(self._server)
@@ -219,8 +220,7 @@ class Daemon:
 
     def _serve_also(self, handler: grpc.GenericRpcHandler, service_name: str) -> None:
         """Adds a gRPC service to the server, and to what reflection and health show."""
-        self._server.add_generic_rpc_handlers((handler,))
-        self._inspection.add(service_name)
+        self._services.add(service_name, handler)
 
     # ---- objects
 
@@ -247,6 +247,7 @@ class Daemon:
         if replaced is not None:
             served.remove(replaced.target, uri)
         served.add(obj_or_class, uri)
+        self._services.objects_changed()
         return uri
 
     def _check_registrable(self, target: object) -> None:
@@ -263,6 +264,7 @@ class Daemon:
         uri = self._uri(registration.object_id)
         served.remove(registration.target, uri)
         self._leases.withdraw(uri)
+        self._services.objects_changed()
 
     def uri_for(self, obj_or_id: object) -> URI:
         """The URI of a registered object. Raises ObjectNotFound."""
@@ -322,6 +324,7 @@ class Daemon:
                 return
             self._started = True
         self._dispatcher.start()
+        self._services.serving(True)
 
     def request_loop(self) -> None:
         """Serves until `shutdown()`, Ctrl-C or SIGTERM; then shuts down and returns.
@@ -372,11 +375,12 @@ class Daemon:
             leases.forget(self.location)
             if self._entrance is not None:
                 entrances.remove(self._entrance)
-            self._inspection.not_serving()
+            self._services.serving(False)
             self._leases.withdraw_all()
             self._connects.go_away(reason)
             self._dispatcher.drain(time.monotonic() + grace)
             self._connects.close(reason)
+            self._services.close()
             ended = [self._server.stop(_SETTLE_SECONDS), self._connects.stop_near(_SETTLE_SECONDS)]
             in_time = [server_ended.wait(_SETTLE_SECONDS) for server_ended in ended]
             if all(in_time):

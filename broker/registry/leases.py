@@ -64,6 +64,8 @@ class LeaseHolder:
     def __init__(self, location: str) -> None:
         self.location = location
         self.token = secrets.token_bytes(16)
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after a name has come or gone; must not wait."""
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._renewals: dict[tuple[str, int], _Renewal] = {}
@@ -93,7 +95,7 @@ class LeaseHolder:
 
     def uri_of(self, name: str) -> URI | None:
         """What a name leads to, if this daemon holds it."""
-        return self.names().get(name)
+        return next((uri for renewal in self._all() if (uri := renewal.uri_of(name)) is not None), None)
 
     def withdraw(self, uri: URI) -> None:
         """Removes the names that lead to this URI and are still ours.
@@ -155,6 +157,10 @@ class _Renewal:
         with self._changed:
             return dict(self._held)
 
+    def uri_of(self, name: str) -> URI | None:
+        held = self._held.get(name)
+        return held.uri if held is not None else None
+
     def enter(self, link: Link, name: str, uri: URI, tags: frozenset[str], replace: bool) -> None:
         request = pb.RegisterRequest(
             name=name, uri=str(uri), tags=sorted(tags), replace=replace, lease=self._holder.token
@@ -167,6 +173,7 @@ class _Renewal:
                 label = f"broker-lease-{self._holder.location}"
                 self._thread = threading.Thread(target=self._run, name=label, daemon=True)
                 self._thread.start()
+        self._holder.on_change()
 
     def withdraw(self, uri: URI) -> None:
         with self._changed:
@@ -175,6 +182,7 @@ class _Renewal:
                 del self._held[name]
             self._withdrawn |= mine
             self._changed.notify_all()
+        self._holder.on_change()
         try:
             self._remove_withdrawn(mine, _WITHDRAW_SECONDS)
         except BrokerError as error:
@@ -185,6 +193,7 @@ class _Renewal:
             for name in names:
                 self._held.pop(name, None)
             self._changed.notify_all()
+        self._holder.on_change()
 
     def end(self, timeout: float) -> None:
         with self._changed:
@@ -192,6 +201,7 @@ class _Renewal:
             self._held.clear()
             self._ended = True
             self._changed.notify_all()
+        self._holder.on_change()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout / 2)  # a name that it enters at this moment shall be removed too
         if had_names:
@@ -255,6 +265,8 @@ class _Renewal:
                 else:
                     del self._held[name]
                     lost.append(name)
+        if lost:
+            self._holder.on_change()
         for name in lost:
             _LOG.warning("%s has lost the name %r: it was removed, or another took it over", self._daemon, name)
 
@@ -288,6 +300,7 @@ class _Renewal:
                 del self._held[name]
             elif present is None and after is not None:
                 self._withdrawn[name] = after.registration
+        self._holder.on_change()
 
     def _remove_withdrawn(self, registrations: dict[str, int], patience: float) -> None:
         for name, registration in registrations.items():
