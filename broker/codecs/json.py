@@ -23,7 +23,7 @@ from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, Edge, Encoded, Fault
 from broker.codecs.untagged import untagged
 from broker.errors import CodecError
 
-__all__ = ["JsonCodec"]
+__all__ = ["JsonCodec", "from_json", "to_json"]
 
 _MARK = b'"$type"'
 _TEXT = frozenset({str})
@@ -159,7 +159,7 @@ class JsonCodec:
         Whole numbers become int; those beyond 2^53-1 are refused, for they may have been rounded on their way.
         """
         with _paths_from(where):
-            return Decoder(edge).rebuild(_with_ints(value, 0))
+            return from_json(value, edge)
 
     def to_plain(self, value: object, edge: Edge, where: str = "value", *, plain: bool = False) -> Any:
         """The JSON structure of a value for readers who get nothing but JSON.
@@ -170,7 +170,17 @@ class JsonCodec:
         with _paths_from(where):
             if plain:
                 return untagged(value, edge)
-            return mend(Encoder(edge, inline=True).lower(value), _EXACT, -_EXACT)
+            return to_json(value, edge)
+
+
+def to_json(value: object, edge: Edge) -> Any:
+    """What `JsonCodec.to_plain` makes of a value that is part of another. Raises Fault."""
+    return mend(Encoder(edge, inline=True).lower(value), _EXACT, -_EXACT)
+
+
+def from_json(structure: object, edge: Edge) -> Any:
+    """What `JsonCodec.from_plain` makes of a structure that is part of another. Raises Fault."""
+    return Decoder(edge).rebuild(_with_ints(structure, 0))
 
 
 class JsonCalls:

@@ -1,0 +1,208 @@
+"""Members to rpcs: what a request of each holds, and how arguments are made of it."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from dataclasses import dataclass, field
+from inspect import Parameter, Signature
+from types import NoneType
+from typing import Any, Literal
+
+from broker.codecs import Edge
+from broker.codecs.interface import Fault
+from broker.exposure import Member, MemberTable
+from broker.hints import safe_repr
+from broker.schema.messages import ABSENT, Field, MessageType
+from broker.schema.names import identifier
+from broker.schema.reading import Hinted, Inexpressible, Reader, item_of, own_doc, pinned
+from broker.schema.resolving import hint_of_value, resolve
+
+__all__ = ["Access", "Members", "Request", "Rpc", "read_members"]
+
+Access = Literal["call", "get", "set"]
+_ANY_ARGUMENTS = Signature([Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)])
+
+
+@dataclass
+class Request:
+    """The message that brings the arguments of one member."""
+
+    message: MessageType
+    fields: list[tuple[Parameter, Field]] = field(default_factory=list)
+    streamed: str | None = None
+    """The parameter that is an iterator."""
+
+    def arguments(self, message: Any, edge: Edge, items: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Raises Fault."""
+        given: dict[str, Any] = {}
+        rest: Any = ()
+        others: Any = {}
+        for parameter, place in self.fields:
+            value = items if parameter.name == self.streamed else place.take(message, edge)
+            if value is ABSENT:
+                continue
+            if parameter.kind is Parameter.VAR_POSITIONAL:
+                rest = value
+            elif parameter.kind is Parameter.VAR_KEYWORD:
+                others = value
+            else:
+                given[parameter.name] = value
+        args = self._positional(given, needs_all=bool(rest))
+        for name in others:
+            if name in self._by_keyword or type(name) is not str:
+                raise Fault(f"{safe_repr(name)[:100]} is no name for a further argument: it has a field of its own")
+        return (*args, *rest), {**given, **others}
+
+    def _positional(self, given: dict[str, Any], *, needs_all: bool) -> list[Any]:
+        """Takes those arguments out of `given` that go by their place: defaults fill what lies between."""
+        positional = [parameter for parameter, _ in self.fields if parameter.kind <= Parameter.POSITIONAL_OR_KEYWORD]
+        needed = len(positional) if needs_all else 0
+        for place, parameter in enumerate(positional, start=1):
+            if parameter.kind is Parameter.POSITIONAL_ONLY and parameter.name in given:
+                needed = max(needed, place)
+        args: list[Any] = []
+        for parameter in positional:
+            if parameter.name not in given and len(args) >= needed:
+                break
+            args.append(given.pop(parameter.name, parameter.default))
+        return args
+
+    @property
+    def _by_keyword(self) -> set[str]:
+        named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+        return {parameter.name for parameter, _ in self.fields if parameter.kind in named}
+
+    def item(self, message: Any, edge: Edge) -> list[Any]:
+        """Raises Fault."""
+        for parameter, place in self.fields:
+            if parameter.name == self.streamed:
+                value = place.take(message, edge)
+                return [] if value is ABSENT else [value]
+        return []
+
+
+@dataclass
+class Rpc:
+    """One way to use one member."""
+
+    name: str
+    member: str
+    access: Access
+    doc: str
+    request: Request
+    reply: MessageType
+    result: Field
+    server_streaming: bool = False
+
+
+@dataclass
+class Members:
+    """All rpcs of a class, and why some members have none."""
+
+    doc: str
+    messages: list[MessageType]
+    rpcs: list[Rpc] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+def read_members(table: MemberTable) -> Members:
+    """Reads the hints of all members; one whose hints cannot be expressed is a problem and no error."""
+    reader = Reader()
+    members = Members(own_doc(table.cls), reader.messages)
+    names = {identifier(member.name) for member in table if member.kind == "method"}
+    for member in table:
+        try:
+            with reader.all_or_nothing():
+                members.rpcs += _MemberReader(reader, member, table.cls, names).rpcs()
+        except Inexpressible as error:
+            members.problems.append((member.name, str(error)))
+    for message in reader.messages:
+        message.finish()
+    return members
+
+
+class _MemberReader:
+    """Reads one member."""
+
+    def __init__(self, reader: Reader, member: Member, cls: type, methods: set[str]) -> None:
+        self._reader = reader
+        self._member = member
+        self._cls = cls
+        self._methods = methods
+        self._doc = inspect.cleandoc(member.doc or "")
+
+    def rpcs(self) -> list[Rpc]:
+        if self._member.kind == "method":
+            return [self._method()]
+        rpcs = [self._getter()] if self._member.readable else []
+        return [*rpcs, self._setter()] if self._member.writable else rpcs
+
+    def _method(self) -> Rpc:
+        name = identifier(self._member.name)
+        request = Request(self._reader.message(f"{name}_request"))
+        signature = self._member.signature or _ANY_ARGUMENTS
+        for parameter in signature.parameters.values():
+            try:
+                self._add_parameter(request, parameter)
+            except Inexpressible as error:
+                raise Inexpressible(f"parameter {parameter.name!r}: {error}") from None
+        return self._rpc(name, "call", request)
+
+    def _getter(self) -> Rpc:
+        name = self._property_name("get")
+        return self._rpc(name, "get", Request(self._reader.message(f"{name}_request")))
+
+    def _setter(self) -> Rpc:
+        name = self._property_name("set")
+        request = Request(self._reader.message(f"{name}_request"))
+        parameter = Parameter("value", Parameter.POSITIONAL_ONLY, annotation=hint_of_value(self._member))
+        self._add_parameter(request, parameter)
+        return self._rpc(name, "set", request)
+
+    def _property_name(self, access: str) -> str:
+        name = f"{access}_{identifier(self._member.name)}"
+        while name in self._methods:
+            name += "_"
+        return name
+
+    def _rpc(self, name: str, access: Access, request: Request) -> Rpc:
+        reply = self._reader.message(f"{name}_reply")
+        streams = self._member.stream and access != "set"
+        try:
+            result = self._reader.place(reply, "result", self._reader.read(self._result_hint(access)), shown=None)
+        except Inexpressible as error:
+            raise Inexpressible(f"result: {error}") from None
+        return Rpc(name, self._member.name, access, self._doc, request, reply, result, streams)
+
+    def _result_hint(self, access: Access) -> Any:
+        if access == "set" or self._member.oneway:
+            return NoneType
+        signature = self._member.signature
+        hint = resolve(signature.return_annotation, self._member, self._cls) if signature is not None else Any
+        return item_of(hint) if self._member.stream else hint
+
+    def _add_parameter(self, request: Request, parameter: Parameter) -> None:
+        hint = resolve(parameter.annotation, self._member, self._cls)
+        message, reader = request.message, self._reader
+        name, number = parameter.name, pinned(hint)
+        if parameter.kind is Parameter.VAR_POSITIONAL:
+            place = reader.place(message, name, Hinted(reader.rest(hint)), number, ())
+        elif parameter.kind is Parameter.VAR_KEYWORD:
+            place = reader.place(message, name, Hinted(reader.others(hint)), number, {})
+        elif (item := item_of(hint, iterators_alone=True)) is not None:
+            if request.streamed is not None:
+                raise Inexpressible(f"{request.streamed!r} streams already, and a call has one stream each way")
+            request.streamed = name
+            place = reader.place(message, name, reader.read(item), number, shown=None)
+            place.absent = lambda: ABSENT
+        else:
+            default = ABSENT if parameter.default is Parameter.empty else parameter.default
+            place = reader.place(message, name, reader.read(hint), number, default, _shown(default))
+        request.fields.append((parameter, place))
+
+
+def _shown(default: object) -> str:
+    if default is ABSENT or default is None:
+        return ""  # None is what nothing stands for, anyway
+    return default.name or "" if isinstance(default, enum.Enum) else safe_repr(default)[:200]
