@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from broker.registry.client import NameServer
     from broker.registry.locate import locate_ns, resolve
     from broker.registry.server import start_ns, start_ns_loop
-    from broker.security import Credentials
+    from broker.security import Credentials, Policy
     from broker.serving import serve
     from broker.typed import close, connect, connect_async, options, send, submit
     from broker.uri import URI
@@ -40,6 +40,7 @@ __all__ = [
     "Credentials",
     "Daemon",
     "NameServer",
+    "Policy",
     "Proxy",
     "Record",
     "Stats",
@@ -87,6 +88,7 @@ _HOMES = {
     "start_ns": "broker.registry.server",
     "start_ns_loop": "broker.registry.server",
     "Credentials": "broker.security",
+    "Policy": "broker.security",
     "serve": "broker.serving",
     "close": "broker.typed",
     "connect": "broker.typed",

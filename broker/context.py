@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import ipaddress
 import logging
 import threading
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ParamSpec, Protocol, TypeVar
+from urllib.parse import unquote
 
 from broker.errors import BrokerError
 
@@ -39,6 +41,20 @@ class Client:
     codec: str = "json"
     identity: str | None = None
     """The name by which the transport or a token authenticated the caller."""
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether the address is of this machine alone: loopback, a Unix socket, the same process."""
+        kind, _, rest = self.address.partition(":")
+        if kind in ("unix", "inproc"):
+            return True
+        host = unquote(rest.rpartition(":")[0]).strip("[]").partition("%")[0]
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        return (mapped or address).is_loopback
 
     def __str__(self) -> str:
         return self.address if self.identity is None else f"{self.identity!r} ({self.address})"

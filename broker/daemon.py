@@ -28,7 +28,7 @@ from broker.connection.opening import CONNECT_METHOD
 from broker.connection.server import ConnectService, DaemonThreads
 from broker.connection.workers import Workers, start_thread
 from broker.context import CallContext
-from broker.dispatch import Arrivals, Authorize, Dispatcher, Stats
+from broker.dispatch import Arrivals, Dispatcher, Stats
 from broker.errors import DaemonError
 from broker.exports import EXPORTED_TYPES
 from broker.listening import check_bind, listen, listen_unix, published_address, resolve_host, server_side
@@ -40,7 +40,7 @@ from broker.references import served
 from broker.registry import leases
 from broker.registry.leases import LeaseHolder
 from broker.registry.locate import locate_ns
-from broker.security import Credentials, Identification, default_credentials
+from broker.security import Authorize, Credentials, Identification, default_credentials
 from broker.services import Services
 from broker.signals import SIGNAL_SECONDS, sigterm_as_ctrl_c
 from broker.unary import MAX_REQUEST_SIZE, UnaryService
@@ -111,6 +111,7 @@ class Daemon:
             require_expose=Config.require_expose.pick(require_expose),
             types=self._types,
             published=self._leases.uri_of,
+            name_of=self._leases.name_of,
         )
         self._dispatcher = Dispatcher(
             self._objects,

@@ -23,6 +23,8 @@ _log = logging.getLogger("broker")
 _NOTHING = object()  # an instance may be falsy, and None
 
 
+GENERATED = "obj_"
+"""Begins the ids that nobody has chosen."""
 PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 
 
@@ -220,10 +222,18 @@ class ObjectTable:
     """The objects of one daemon by id, and by the names that it has published. Identity tells them apart."""
 
     def __init__(
-        self, location: str, *, require_expose: bool, types: TypeRegistry, published: Callable[[str], URI | None]
+        self,
+        location: str,
+        *,
+        require_expose: bool,
+        types: TypeRegistry,
+        published: Callable[[str], URI | None] = lambda name: None,
+        name_of: Callable[[str], str | None] = lambda object_id: None,
     ) -> None:
+        """`published` says what a name of this daemon leads to, and `name_of` by which name an object is known."""
         self.location = location
         self._published = published
+        self._name_of = name_of
         self._require_expose = require_expose
         self._types = types
         self._lock = threading.Lock()
@@ -305,6 +315,14 @@ class ObjectTable:
             found = self._by_id.get(uri.object) if uri is not None else None
         return found
 
+    def known_as(self, object_id: str) -> str:
+        """By what an object is spoken of, whatever it was called by: its id, or its name if the id was generated."""
+        found = self.find(object_id)
+        if found is None:
+            return object_id
+        name = self._name_of(found.object_id) if found.object_id.startswith(GENERATED) else None
+        return name or found.object_id
+
     @property
     def registrations(self) -> dict[str, Registration]:
         with self._lock:
@@ -313,7 +331,7 @@ class ObjectTable:
 
 def _checked_id(object_id: object) -> str:
     if object_id is None:
-        return f"obj_{uuid.uuid4().hex}"
+        return f"{GENERATED}{uuid.uuid4().hex}"
     if not isinstance(object_id, str):
         raise TypeError(f"an object id is a str, not {type(object_id).__name__}")
     if not object_id or any(c.isspace() for c in object_id) or "@" in object_id:

@@ -98,7 +98,7 @@ class ProxyBase:
         peer, codec = held.connection.peer, Config.codec.pick(Config.codec.unset)
         options = Options(
             timeout=Config.timeout.pick(Config.timeout.unset),
-            codec=codec if peer is not None and codec in peer.codecs else "json",
+            codec=codec if peer is not None and codec in peer.codecs and held.connection.is_trusted else "json",
             credentials=credentials,
         )
         proxy = cls.__new__(cls)

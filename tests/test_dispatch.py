@@ -21,9 +21,10 @@ from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import Workers
 from broker.context import CallContext, Client, current_context
 from broker.decorators import behavior, expose, oneway
-from broker.dispatch import Authorize, Dispatcher
+from broker.dispatch import Dispatcher
 from broker.loop import LoopThread
 from broker.objects import ObjectTable, Registration, Sessions
+from broker.security import Authorize
 from tests.connection.conftest import Pair, both
 
 SOON = 10.0
@@ -113,7 +114,7 @@ class World(Pair):
         self.here, self.there = client, server
         super().__init__(Settings(), Settings(**settings))
         self.client = Connection(Settings(), client, accepts=False, peer_name="server")
-        self.server = Connection(Settings(**settings), server, accepts=True, peer_name="client")
+        self.server = Connection(Settings(**settings), server, accepts=True, peer_name="inproc:1")
         self.call = Caller(self.client)
         self.call_back = Caller(self.server)
         self.start()
@@ -280,7 +281,7 @@ def test_authorize_comes_first_and_on_a_worker(make_world: MakeWorld) -> None:
     assert world.call("shown", 1) == 2
     for member, object_id in (("name", "thing"), ("broken", "thing"), ("hidden", "nothing")):
         reason, message = refusal(world.call.send(member, object_id=object_id))
-        assert (reason, message) == ("ACCESS_DENIED", f"client may not call {member!r} of {object_id!r}")
+        assert (reason, message) == ("ACCESS_DENIED", f"inproc:1 may not call {member!r} of {object_id!r}")
     assert [name for _, _, name in asked if not name.startswith("test-worker")] == []
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from broker.calling.options import Options
-from broker.calling.remote import Remote
+from broker.calling.remote import Remote, not_to_be_unpickled
 from broker.codecs import Reference
 from broker.connection.client import Route, Session
 from broker.connection.exports import Held
-from broker.errors import BrokerError, ConnectionClosedError
+from broker.errors import AccessDenied, BrokerError, ConnectionClosedError
 from broker.uri import URI
 
 
@@ -48,7 +48,8 @@ class ExportedRemote(Remote):
         return self._held.connection.transport if self.connected else None
 
     def open_place(self) -> tuple[URI, Route] | None:
-        return (self.uri, _route(self._held)) if self._held.connection.usable else None
+        route = _route(self._held)
+        return (self.uri, route) if route.usable and self._may_unpickle(route) else None
 
     def connect(self, deadline: float | None, *, wait: float | None = None) -> tuple[URI, Route]:
         engine = self._held.connection
@@ -59,7 +60,10 @@ class ExportedRemote(Remote):
             )
             error.may_have_run = False
             raise error
-        return self.uri, _route(self._held)
+        route = _route(self._held)
+        if not self._may_unpickle(route):
+            raise AccessDenied(not_to_be_unpickled(engine.peer_name))
+        return self.uri, route
 
 
 def _route(held: Held) -> Route:

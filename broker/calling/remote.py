@@ -26,7 +26,7 @@ from broker.connection.client import Route, Session, pool
 from broker.connection.opening import Place
 from broker.context import CallContext
 from broker.descriptions import RemoteDescription, RemoteMember
-from broker.errors import CallTimeout, CannotConnect, CommunicationError, NamingError
+from broker.errors import AccessDenied, CallTimeout, CannotConnect, CommunicationError, NamingError
 from broker.registry.link import PATIENCE
 from broker.registry.locate import candidates
 from broker.uri import URI
@@ -239,10 +239,10 @@ class Remote:
         """Where the object is, and the connection to it, if there is one that takes calls; no I/O."""
         known = self._open
         if known is not None and known[1].usable:
-            return known
+            return known if self._may_unpickle(known[1]) else None
         place = self._place
         connection = pool.find(place[1]) if place is not None else None
-        if place is None or connection is None:
+        if place is None or connection is None or not self._may_unpickle(connection):
             return None
         self._open = known = (place[0], connection)
         return known
@@ -283,9 +283,15 @@ class Remote:
                     raise
             else:
                 out_of_reach.remove(place)
+                if not self._may_unpickle(connection):
+                    raise AccessDenied(not_to_be_unpickled(place))
                 self._place = (uri, place)
                 return uri, connection
         raise NamingError(f"{self.uri} leads to no object")
+
+    def _may_unpickle(self, connection: Route) -> bool:
+        """Whether answers may come in the codec that this proxy asks for. Pickle can run anything."""
+        return self.options.codec != "pickle" or connection.engine.is_trusted
 
     def _connect_timeout(self, deadline: float | None) -> float:
         if deadline is None:
@@ -304,6 +310,15 @@ class Remote:
         timeout = self._connect_timeout(deadline)
         if not connection.engine.ping(timeout):
             raise CommunicationError(f"{connection.place} did not answer a ping within {timeout:g} s")
+
+
+def not_to_be_unpickled(place: object) -> str:
+    """Why no call in pickle goes there."""
+    return (
+        f"answers of {place} in pickle are not loaded here: they can run anything, and who answers there is not of "
+        "this machine and has not proved by TLS who it is. Use the codec json, or connect with "
+        "broker.Credentials(ca=...)"
+    )
 
 
 def _as_arguments(gathered: Gathered) -> tuple[tuple[Any, ...], dict[str, Any]]:

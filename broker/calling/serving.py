@@ -54,7 +54,7 @@ class Callbacks:
 def _dispatcher() -> Dispatcher:
     place = f"process {os.getpid()}, which registers no objects"
     dispatcher = Dispatcher(
-        ObjectTable(place, require_expose=False, types=EXPORTED_TYPES, published=lambda name: None),
+        ObjectTable(place, require_expose=False, types=EXPORTED_TYPES),
         Sessions(),
         Workers(Config.max_workers.pick(None), "broker-callback"),
         ServingEdge(EXPORTED_TYPES, Config.tracebacks.pick(Config.tracebacks.unset)),

@@ -122,12 +122,11 @@ def addresses_of(host: str, port: int) -> list[tuple[str, int]]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, by name or number, is this machine by its loopback addresses alone."""
+    """Whether a host is this machine: `localhost`, or an address of loopback. No other name is."""
     try:
-        addresses = addresses_of(host, 0)
-    except OSError:
+        return host == "localhost" or ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
         return False
-    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address, _ in addresses)
 
 
 def _is_absent_loopback(address: str) -> bool:

@@ -90,6 +90,9 @@ class Connection:
         """What carries it: `tcp`, `unix` (a Unix socket) or `process` (nothing: both ends are in one process)."""
         self.identity: str | None = None
         """Who is at the other end, as far as the transport or a token says. Set before the introduction."""
+        self.is_trusted = False
+        """Whether what the other side pickled may be loaded: it is where this process chose to connect, and the same
+        machine, or proved by TLS. Never for who connects here."""
         self.opened = threading.Event()
         """Set when the other side has introduced itself, or the connection has ended."""
         self.on_end: Callable[[Connection], None] | None = None

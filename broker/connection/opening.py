@@ -18,7 +18,7 @@ import grpc
 from broker._pb.broker_pb2 import Hello, SocketOffer
 from broker.connection import completion
 from broker.connection.calls import IncomingCall
-from broker.connection.channels import ChannelSecurity, open_channel, shown_by
+from broker.connection.channels import ChannelSecurity, is_loopback, open_channel, shown_by
 from broker.connection.engine import Connection, Handler, Introduce, Settings
 from broker.connection.forks import forks
 from broker.connection.frames import MESSAGE_LIMIT
@@ -65,6 +65,13 @@ class Place(NamedTuple):
                 "or register the object with a daemon"
             )
         return cls(uri.host or "", uri.port or 0, uri.socket_path, credentials, local)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether who answers there is of this machine, or proves by TLS who it is."""
+        if isinstance(self.credentials, grpc.ChannelCredentials) or (self.credentials and self.credentials.encrypts):
+            return True
+        return self.socket_path is not None or is_loopback(self.host)
 
     def entrance(self) -> Entrance | None:
         """The daemon of this process that is there, if the socket may be left out.
@@ -159,7 +166,9 @@ class Opening:
 
     def _new_engine(self, introduce: Introduce) -> Connection:
         name = str(self._place)
-        return Connection(self._settings, self._handler, accepts=False, peer_name=name, introduce=introduce)
+        engine = Connection(self._settings, self._handler, accepts=False, peer_name=name, introduce=introduce)
+        engine.is_trusted = self._place.is_trusted
+        return engine
 
     def _hello(self, connection: Connection, hello: Hello | None) -> Hello:
         hello = self._settings.to_wire()

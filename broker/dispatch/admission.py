@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-
 from broker._pb.broker_pb2 import Call
 from broker.connection import chains
 from broker.connection.calls import MAX_BATCH
@@ -14,9 +11,9 @@ from broker.dispatch.job import Job
 from broker.exports import ExportedObject, number_of
 from broker.exposure import Member
 from broker.objects import ObjectTable, Registration
+from broker.security import Authorize, is_allowed
 
-Authorize = Callable[[Client, str, str], bool]
-_log = logging.getLogger("broker")
+PICKLE = "pickle"
 
 
 class Admission:
@@ -32,11 +29,20 @@ class Admission:
         self._knows_callers = knows_callers
 
     @property
-    def runs_user_code(self) -> bool:
-        """Whether `refusal` has to be asked on a worker."""
+    def asks(self) -> bool:
+        """Whether somebody is asked about each call."""
         return self._authorize is not None
 
-    def knows(self, client: Client) -> bool:
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether `refusal` has to be asked on a worker."""
+        return self._authorize is not None and not getattr(self._authorize, "decides_at_once", False)
+
+    def lets_pass(self, job: Job, member: str) -> bool:
+        """Whether the caller may, for calls of which all else is known."""
+        return self._knows(job.client) and (self._authorize is None or self.not_allowed(job, member) is None)
+
+    def _knows(self, client: Client) -> bool:
         """Whether the caller is known as far as that is asked."""
         return client.identity is not None or not self._knows_callers
 
@@ -49,7 +55,7 @@ class Admission:
         request = job.call.request
         is_batch = request.kind == Call.BATCH
         refused = None
-        if not self.knows(job.client):
+        if not self._knows(job.client):
             what = f"{self._objects.location} has to know who calls, and does not know {job.client.address}"
             return Refused(Reason.UNAUTHENTICATED, what)
         if self._authorize is not None and not is_batch:
@@ -77,15 +83,12 @@ class Admission:
         """Why the caller may not call that member, if so."""
         if self._authorize is None:
             return None
-        request = job.call.request
-        try:
-            allowed = self._authorize(job.client, request.object, member)
-        except BaseException:  # whatever it raises, it has not allowed the call
-            _log.exception("authorize failed; the call of %r is refused", member)
-            allowed = False
-        if allowed:
+        object_name = job.object_name = job.object_name or self._objects.known_as(job.call.request.object)
+        if is_allowed(self._authorize, job.client, object_name, member):
             return None
-        what = f"{job.client} may not call {member!r} of {request.object!r}"
+        what = f"{job.client} may not call {member!r} of {object_name!r}"
+        if job.client.codec == PICKLE:
+            what += " in pickle"
         return Refused(Reason.ACCESS_DENIED, what)
 
     def _too_deep(self, job: Job) -> Refused:
@@ -115,9 +118,24 @@ class Admission:
     def _without_codec(self, job: Job) -> Refused | None:
         name = job.call.request.arguments.codec
         if name in self._codecs:
-            return None
+            return None if name != PICKLE or self._believes(job) else self._pickle_from_nobody(job)
         message = f"codec {name!r} is not accepted at {self._objects.location}, which takes "
         return Refused(Reason.CODEC_NOT_ACCEPTED, message + ", ".join(self._codecs))
+
+    def _believes(self, job: Job) -> bool:
+        """Whether what the caller pickled may be loaded, which may run anything.
+
+        From somebody who is known if `authorize`, which sees the codec, has allowed the call; from this machine, where
+        a daemon asks nobody who he is.
+        """
+        if job.client.identity is not None:
+            return self._authorize is not None
+        return not self._knows_callers and job.client.is_on_this_machine
+
+    def _pickle_from_nobody(self, job: Job) -> Refused:
+        what = f"pickle from {job.client} is not loaded at {self._objects.location}: it can run anything. It has to "
+        way = "come from somebody whom credentials identify and authorize allows it, or from the same machine"
+        return Refused(Reason.CODEC_NOT_ACCEPTED, what + way)
 
 
 def _exported(job: Job) -> Registration | None:

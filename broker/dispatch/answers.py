@@ -19,6 +19,7 @@ from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.statistics import Tally
 from broker.dispatch.under_way import UnderWay
 from broker.errors import CodecError, CommunicationError, MessageTooLargeError, ProtocolError
+from broker.security import log_refusal, wants_refusal
 
 _RAISED = "what it raised"
 _log = logging.getLogger("broker")
@@ -36,6 +37,13 @@ def log_unheard(job: Job, member: str, error: BaseException, *, oneway: bool) ->
         _log.info("%s of %s.%s ended: %s", what, object_id, member, error)
     else:
         _log.warning("%s of %s.%s failed", what, object_id, member, exc_info=error)
+
+
+def audit(job: Job, member: str, reason: str) -> None:
+    """Logs a refusal, aside: a handler may wait, and this thread may be one that reads."""
+    if wants_refusal(reason):
+        object_name = job.object_name or job.call.request.object
+        run_aside(lambda: log_refusal(job.client, object_name, member, reason))
 
 
 class Answers:
@@ -87,6 +95,8 @@ class Answers:
 
     def _refuse(self, job: Job, refused: Refused, *, ran: bool, kept: bool = False) -> None:
         self._tally.refused(refused.reason)
+        if refused.reason != Reason.CANCELLED:
+            audit(job, job.call.request.member, refused.reason)
         job.call.refuse(refused, ran=ran, kept=kept)
 
     # ---- streams

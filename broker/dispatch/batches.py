@@ -21,7 +21,7 @@ from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_aside
 from broker.context import CallContext
 from broker.dispatch.admission import Admission, find_member
-from broker.dispatch.answers import log_unheard
+from broker.dispatch.answers import audit, log_unheard
 from broker.dispatch.around import RefusedByFunction
 from broker.dispatch.job import Job
 from broker.dispatch.statistics import Tally
@@ -97,7 +97,7 @@ class BatchRun:
         job, context, variables = self._job, self._context, self._variables
         deadline, callbacks = context.deadline, context.callbacks
         append = self.results.values.append
-        asks = self._admission.runs_user_code
+        asks = self._admission.asks
         target, last, checks = self._target(0), -1, False
         calls: BatchCalls | None = None
         args_of_all: Sequence[Sequence[object]] | None = None
@@ -253,6 +253,7 @@ class BatchRun:
         """This call was not made, or has no result."""
         self.results.values.append(None)
         self._tally.refused(refused.reason)
+        audit(self._job, target.name, refused.reason)
         is_oneway = self._job.call.request.oneway
         if is_oneway or (target.member is not None and target.member.oneway):
             run_aside(lambda: _log.warning("oneway call refused: %s", refused.message))

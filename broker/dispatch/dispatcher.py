@@ -19,7 +19,7 @@ from broker.connection.leading import Leading
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import Workers
 from broker.context import Client
-from broker.dispatch.admission import Admission, Authorize
+from broker.dispatch.admission import Admission
 from broker.dispatch.answers import Answers
 from broker.dispatch.around import AroundCalls
 from broker.dispatch.execution import Execution
@@ -29,6 +29,7 @@ from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.statistics import Stats, Tally
 from broker.dispatch.under_way import UnderWay
 from broker.objects import ObjectTable, Sessions
+from broker.security import Authorize
 
 MAX_CALLS = 65_536
 MAX_CALLS_PER_CONNECTION = 16_384

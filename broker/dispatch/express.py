@@ -80,19 +80,13 @@ class Express:
         self._leading = leading
         self._count = tally.count_method
         # Functions of users are asked about no call here, neither before it nor around it.
-        self._knows = admission.knows
+        self._lets_pass = admission.lets_pass
         self._is_open = not admission.runs_user_code and not around and admission.accepts(_CODEC)
 
     def takes(self, call: IncomingCall, client: Client) -> bool:
         """Takes a call, if it is plain and nothing stands in its way; called by the thread that reads."""
         wire, caller = call.wire, call.connection
-        if (
-            not self._is_open
-            or not self._knows(client)
-            or wire.kind != Call.METHOD
-            or wire.depth != 1
-            or call.codec != _CODEC
-        ):
+        if not self._is_open or wire.kind != Call.METHOD or wire.depth != 1 or call.codec != _CODEC:
             return False
         if wire.oneway or wire.HasField("timeout_us") or wire.metadata or wire.correlation_id:
             return False
@@ -109,6 +103,8 @@ class Express:
             return False
         job = PlainCall(call, client, caller, registration=registration)
         job.member = registration.table.members[name]
+        if not self._lets_pass(job, name):
+            return False
         job.express, job.target = self, target
         call.on_cancel(job.cancel)
         if not self.under_way.add_running(job):

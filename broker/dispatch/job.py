@@ -36,6 +36,8 @@ class Job:
     started: bool = False
     streams: bool = False
     done: bool = False
+    object_name: str = ""
+    """What `authorize` was asked about."""
     registration: Registration | None = None
     member: Member | None = None
     cancelled: str | None = None

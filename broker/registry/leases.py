@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from broker._pb import registry_pb2 as pb
-from broker.errors import BrokerError, NameTaken, NamingError
+from broker.errors import AccessDenied, BrokerError, NameTaken, NamingError
 from broker.registry import LEASE_TTL, RENEWALS_PER_TTL, wire
 from broker.registry.link import PATIENCE, Link
 from broker.uri import URI
@@ -97,6 +97,14 @@ class LeaseHolder:
         """What a name leads to, if this daemon holds it."""
         return next((uri for renewal in self._all() if (uri := renewal.uri_of(name)) is not None), None)
 
+    def name_of(self, object_id: str) -> str | None:
+        """The name under which it entered that object first, of those that it holds."""
+        for renewal in self._all():
+            name = renewal.name_of(object_id)
+            if name is not None:
+                return name
+        return None
+
     def withdraw(self, uri: URI) -> None:
         """Removes the names that lead to this URI and are still ours.
 
@@ -160,6 +168,10 @@ class _Renewal:
     def uri_of(self, name: str) -> URI | None:
         held = self._held.get(name)
         return held.uri if held is not None else None
+
+    def name_of(self, object_id: str) -> str | None:
+        held = list(self._held.items())  # one step of the interpreter: it is asked for with every call
+        return next((name for name, each in held if each.uri.object == object_id), None)
 
     def enter(self, link: Link, name: str, uri: URI, tags: frozenset[str], replace: bool) -> None:
         request = pb.RegisterRequest(
@@ -283,7 +295,7 @@ class _Renewal:
             )
             try:
                 self._link.call(wire.REGISTER, request, patience=patience)
-            except NameTaken as error:
+            except (NameTaken, AccessDenied) as error:
                 _LOG.warning("%s has lost the name %r: %s", self._daemon, name, error)
                 self._settle(name, held, None)
             else:

@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from broker.errors import NameNotFound, NameTaken, NamingError
+from broker.errors import AccessDenied, NameNotFound, NameTaken, NamingError
 from broker.registry import LEASE_TTL, OWN_NAME, RENEWALS_PER_TTL
 from broker.registry.store import Entry, Selection, Store
 from broker.registry.watching import REGISTERED, REMOVED, Watcher, Watchers
+from broker.security import NameRules
 from broker.uri import URI
 
 __all__ = ["KeptLease", "Names"]
@@ -54,10 +55,13 @@ class Names:
         *,
         lease_ttl: float = LEASE_TTL,
         may_return: bool = True,
+        rules: Callable[[], NameRules] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        """`rules` say which names are reserved, and who may change those of others; None: none are, and nobody may."""
         self.lease_ttl = lease_ttl
+        self._rules = rules
         self._store = store
         self._clock = clock
         self._wall_clock = wall_clock
@@ -138,22 +142,27 @@ class Names:
         ttl: float = 0.0,
         registration: int = 0,
         again: bool = False,
+        identity: str | None = None,
     ) -> int:
         """Enters a name and returns the number of the registration.
 
         `registration` enters again what was forgotten or has expired; `again` marks a request that may have arrived
-        before. Raises NameTaken, NamingError for a name, tag or ttl that cannot be, InvalidURI, and StoreError.
+        before; `identity` is whose the name is from now on. Raises NameTaken, AccessDenied for a name that is reserved
+        for others, NamingError for a name, tag or ttl that cannot be, InvalidURI, and StoreError.
         """
-        entry = self._checked(name, uri, tags, lease, ttl)
+        entry = self._checked(name, uri, tags, lease, ttl, identity)
         if not 0 <= registration <= _HIGHEST_REGISTRATION:
             raise NamingError(f"{registration} is no number of a registration")
         with self._lock:
             self._tick_locked()
             present = self._own if name == OWN_NAME else self._store.get(name)
+            self._check_reserved(name, identity)
             if present is not None:
                 if again and _equal(present, entry):
                     return present.registration
                 self._may_replace_locked(present, entry, replace, registration)
+                if not self._may_change(present, identity):
+                    raise NameTaken(f"{name!r} belongs to {present.owner!r}, and {_who(identity)} cannot take it over")
             entry = self._numbered_locked(entry, registration)
             self._store.put(entry)
             self._unhang_locked(present)
@@ -168,10 +177,12 @@ class Names:
         selection: Selection | None = None,
         lease: bytes = b"",
         registration: int = 0,
+        identity: str | None = None,
     ) -> list[str]:
-        """Removes one name, all that match, or all of a lease, and returns which were there; raises StoreError.
+        """Removes one name, all that match, or all of a lease, and returns which were there.
 
-        With `registration` the name is removed only if it is still that registration.
+        With `registration` the name is removed only if it is still that registration. Of those that match, names of
+        others stay. Raises StoreError, and AccessDenied for one name of somebody else.
         """
         with self._lock:
             self._tick_locked()
@@ -182,15 +193,18 @@ class Names:
                 present = self._store.get(name)
                 mine = present is not None and registration in (0, present.registration)
                 names = [name] if mine else []
+                if present is not None and mine:
+                    self._check_change(present, identity)
             else:
-                names = [entry.name for entry in self._store.select(selection or Selection())]
+                found = self._store.select(selection or Selection())
+                names = [entry.name for entry in found if self._may_change(entry, identity)]
             self._delete_locked(names)
             if lease:
                 self._leases.pop(_hashed(lease), None)
         return names
 
-    def set_tags(self, name: str, tags: Iterable[str]) -> Entry:
-        """Replaces the tags of a name. Raises NameNotFound, NamingError and StoreError."""
+    def set_tags(self, name: str, tags: Iterable[str], *, identity: str | None = None) -> Entry:
+        """Replaces the tags of a name. Raises NameNotFound, AccessDenied, NamingError and StoreError."""
         checked = frozenset(_checked_tag(tag) for tag in tags)
         with self._lock:
             self._tick_locked()
@@ -199,6 +213,7 @@ class Names:
             present = self._store.get(name)
             if present is None:
                 raise NameNotFound(self._unknown(name))
+            self._check_change(present, identity)
             entry = replace(present, tags=checked)
             self._store.put(entry)
             self._watchers.tell(REGISTERED, entry)
@@ -267,6 +282,24 @@ class Names:
             ttl = min(entry.ttl, self.lease_ttl) if entry is not None else 0.0
             self._deadlines[name] = max(deadline, now + ttl)
 
+    # ---- whose a name is
+
+    def _may_change(self, entry: Entry, identity: str | None) -> bool:
+        """A name belongs to the identity that registered it; one that nobody owns to everybody."""
+        return entry.owner in ("", identity) or self._administers(identity)
+
+    def _administers(self, identity: str | None) -> bool:
+        return self._rules is not None and self._rules().is_administrator(identity)
+
+    def _check_change(self, entry: Entry, identity: str | None) -> None:
+        if not self._may_change(entry, identity):
+            raise AccessDenied(f"{entry.name!r} belongs to {entry.owner!r}, and {_who(identity)} cannot change it")
+
+    def _check_reserved(self, name: str, identity: str | None) -> None:
+        prefix = self._rules().reserved_prefix(name, identity) if self._rules is not None else None
+        if prefix is not None and not self._administers(identity):
+            raise AccessDenied(f"names that begin with {prefix!r} are reserved, and not for {_who(identity)}")
+
     # ---- the parts of a change
 
     def _may_replace_locked(self, present: Entry, entry: Entry, replace: bool, registration: int) -> None:
@@ -308,7 +341,9 @@ class Names:
             self._unhang_locked(entry)
             self._watchers.tell(REMOVED, entry)
 
-    def _checked(self, name: str, uri: str, tags: Iterable[str], lease: bytes, ttl: float) -> Entry:
+    def _checked(
+        self, name: str, uri: str, tags: Iterable[str], lease: bytes, ttl: float, identity: str | None
+    ) -> Entry:
         if ttl < 0 or ttl != ttl or ttl == float("inf"):
             raise NamingError(f"a ttl is a number of seconds above 0, not {ttl:g}")
         if ttl and lease:
@@ -317,7 +352,8 @@ class Names:
         checked_uri = URI(uri)
         if checked_uri.connection is not None:
             raise NamingError(f"{uri} is an exported object, which one connection leads to: register it with a daemon")
-        return Entry(_checked_name(name), str(checked_uri), checked_tags, lease=_hashed(lease), ttl=ttl)
+        owner = identity or ""
+        return Entry(_checked_name(name), str(checked_uri), checked_tags, lease=_hashed(lease), ttl=ttl, owner=owner)
 
     def _unknown(self, name: str) -> str:
         names = [entry.name for entry in self.select(Selection())]
@@ -332,7 +368,15 @@ def _hashed(token: bytes) -> bytes:
 
 
 def _equal(present: Entry, entry: Entry) -> bool:
-    return (present.uri, present.tags, present.lease, present.ttl) == (entry.uri, entry.tags, entry.lease, entry.ttl)
+    return _told(present) == _told(entry)
+
+
+def _told(entry: Entry) -> tuple[object, ...]:
+    return entry.uri, entry.tags, entry.lease, entry.ttl, entry.owner
+
+
+def _who(identity: str | None) -> str:
+    return "somebody unknown" if identity is None else repr(identity)
 
 
 def _checked_name(name: str) -> str:

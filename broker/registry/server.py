@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import grpc
 
 from broker.config import Config, config
 from broker.connection.channels import addresses_of
+from broker.context import current_context
 from broker.daemon import Daemon
-from broker.dispatch import Authorize
 from broker.registry import LEASE_TTL, OWN_NAME, wire
 from broker.registry.names import Names
-from broker.registry.service import generic_handler
+from broker.registry.service import Door, generic_handler
 from broker.registry.store import Selection, Store, store_from
-from broker.security import Credentials
+from broker.security import Authorize, Credentials, NameRules, Policy
 from broker.signals import sigterm_as_ctrl_c
 from broker.uri import URI
 
@@ -32,7 +32,9 @@ class NameServerObject:
         self, name: str, uri: str | URI, *, replace: bool = True, tags: Iterable[str] = (), ttl: float | None = None
     ) -> None:
         """Enters a name for a URI. It stays until it is removed, or for `ttl` seconds."""
-        self._names.register(name, str(URI(uri)), tags=_collection(tags), replace=replace, ttl=ttl or 0.0)
+        self._names.register(
+            name, str(URI(uri)), tags=_collection(tags), replace=replace, ttl=ttl or 0.0, identity=_identity()
+        )
 
     def lookup(self, name: str) -> URI:
         """The URI of a name. Raises NameNotFound."""
@@ -59,11 +61,11 @@ class NameServerObject:
         if len(given) != 1:
             raise ValueError("remove by one of name, prefix and regex")
         selection = None if name is not None else Selection.of(prefix, regex)
-        return len(self._names.remove(name=name, selection=selection))
+        return len(self._names.remove(name=name, selection=selection, identity=_identity()))
 
     def set_tags(self, name: str, tags: Iterable[str]) -> None:
         """Gives a name these tags instead of those that it had. Raises NameNotFound."""
-        self._names.set_tags(name, _collection(tags))
+        self._names.set_tags(name, _collection(tags), identity=_identity())
 
     def count(self) -> int:
         """How many names there are, that of the name server itself included."""
@@ -71,6 +73,16 @@ class NameServerObject:
 
     def ping(self) -> None:
         """Returns if the name server answers."""
+
+
+def _identity() -> str | None:
+    """Of who calls."""
+    client = current_context.client
+    return client.identity if client is not None else None
+
+
+def _rules_in(authorize: Authorize | None) -> Callable[[], NameRules] | None:
+    return (lambda: authorize.names) if isinstance(authorize, Policy) else None
 
 
 def _collection(tags: Iterable[str]) -> Iterable[str]:
@@ -82,19 +94,21 @@ def _collection(tags: Iterable[str]) -> Iterable[str]:
 class NameServerDaemon:
     """A running name server. `uri` and `address` say where it is; it ends with `close()` or its `with` block."""
 
-    def __init__(self, host: str, port: int, *, store: Store, lease_ttl: float, **options: Any) -> None:
+    def __init__(
+        self, host: str, port: int, *, store: Store, lease_ttl: float, authorize: Authorize | None, **options: Any
+    ) -> None:
         """Owns the store from now on. `options` are those of `Daemon`, which raises if the address cannot be had."""
         self.stored = store.count()
         """How many names the store had at the start."""
-        self._names = Names(store, lease_ttl=lease_ttl, may_return=port != 0)
+        self._names = Names(store, lease_ttl=lease_ttl, may_return=port != 0, rules=_rules_in(authorize))
         try:
-            self.daemon = Daemon(host, port, **options)
+            self.daemon = Daemon(host, port, authorize=authorize, **options)
         except BaseException:
             self._names.close()
             raise
         self.uri: URI = self.daemon.register(NameServerObject(self._names), OWN_NAME)
         self._names.own(self.uri)
-        self.daemon._serve_also(generic_handler(self._names, self.daemon.identification), wire.SERVICE)
+        self.daemon._serve_also(generic_handler(self._names, Door(self.daemon.identification, authorize)), wire.SERVICE)
         self._names.start()
         self.daemon.start()
 

@@ -10,33 +10,58 @@ from google.protobuf.message import Message
 
 from broker._pb import registry_pb2 as pb
 from broker.connection.statuses import abort
+from broker.context import Client
 from broker.errors import AccessDenied, BrokerError, NameNotFound, NameTaken, NamingError, Overloaded
-from broker.registry import wire
+from broker.registry import OWN_NAME, wire
 from broker.registry.names import Names
 from broker.registry.store import Entry, Selection, StoreError
-from broker.security import Identification, Unidentified
+from broker.security import Authorize, Identification, Unidentified, is_allowed, log_refusal
 from broker.uri import InvalidURI
 
-__all__ = ["generic_handler"]
+__all__ = ["Door", "generic_handler"]
 
 _Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
 
 
-def generic_handler(names: Names, identification: Identification) -> grpc.GenericRpcHandler:
+class Door:
+    """Who may ask what: before a name server looks at a question."""
+
+    def __init__(self, identification: Identification, authorize: Authorize | None = None) -> None:
+        """`authorize` is asked as about methods of the object `Broker.NameServer`."""
+        self._identification = identification
+        self._authorize = authorize
+
+    def let_in(self, context: grpc.ServicerContext, member: str) -> str | None:
+        """The identity of who asks. Raises AccessDenied."""
+        identity: str | None = None
+        try:
+            identity = self._identification.of(context)
+            client = Client(context.peer(), identity=identity)
+            if self._authorize is not None and not is_allowed(self._authorize, client, OWN_NAME, member):
+                raise AccessDenied(f"{client} may not call {member!r} of {OWN_NAME!r}")
+        except AccessDenied as error:
+            reason = "UNAUTHENTICATED" if isinstance(error, Unidentified) else "ACCESS_DENIED"
+            log_refusal(Client(context.peer(), identity=identity), OWN_NAME, member, reason)
+            raise
+        return identity
+
+
+def generic_handler(names: Names, door: Door) -> grpc.GenericRpcHandler:
     """The service over `names`, for a server whose pool has no bound: each watcher occupies one thread."""
     service = _NameRegistry(names)
+    # Each method, and as what method of the object `authorize` knows it.
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        wire.REGISTER.name: _unary(identification, wire.REGISTER, service.register, names),
-        wire.REMOVE.name: _unary(identification, wire.REMOVE, service.remove, names),
-        wire.LOOKUP.name: _unary(identification, wire.LOOKUP, service.lookup, names),
-        wire.LIST.name: _unary(identification, wire.LIST, service.list, names),
-        wire.SET_TAGS.name: _unary(identification, wire.SET_TAGS, service.set_tags, names),
-        wire.COUNT.name: _unary(identification, wire.COUNT, service.count, names),
-        wire.PING.name: _unary(identification, wire.PING, service.ping, names),
-        wire.KEEP_ALIVE.name: _unary(identification, wire.KEEP_ALIVE, service.keep_alive, names),
+        wire.REGISTER.name: _unary(wire.REGISTER, service.register, names, door, "register"),
+        wire.REMOVE.name: _unary(wire.REMOVE, service.remove, names, door, "remove"),
+        wire.LOOKUP.name: _unary(wire.LOOKUP, service.lookup, names, door, "lookup"),
+        wire.LIST.name: _unary(wire.LIST, service.list, names, door, "list"),
+        wire.SET_TAGS.name: _unary(wire.SET_TAGS, service.set_tags, names, door, "set_tags"),
+        wire.COUNT.name: _unary(wire.COUNT, service.count, names, door, "count"),
+        wire.PING.name: _unary(wire.PING, service.ping, names, door, "ping"),
+        wire.KEEP_ALIVE.name: _unary(wire.KEEP_ALIVE, service.keep_alive, names, door, "register"),
         wire.WATCH.name: grpc.unary_stream_rpc_method_handler(
-            lambda request, context: service.watch(request, context, identification),
+            lambda request, context: service.watch(request, context, door),
             request_deserializer=pb.WatchRequest.FromString,
             response_serializer=pb.WatchEvent.SerializeToString,
         ),
@@ -66,15 +91,15 @@ def _abort(context: grpc.ServicerContext, error: BrokerError, extra: Mapping[str
 
 
 def _unary(
-    identification: Identification,
     method: wire.Method[_Request, _Response],
-    answer: Callable[[_Request], _Response],
+    answer: Callable[[_Request, str | None], _Response],
     names: Names,
+    door: Door,
+    member: str,
 ) -> grpc.RpcMethodHandler[_Request, _Response]:
     def handle(request: _Request, context: grpc.ServicerContext) -> _Response:
         try:
-            identification.of(context)
-            return answer(request)
+            return answer(request, door.let_in(context, member))
         except BrokerError as error:
             returning = names.returning() if isinstance(error, NameNotFound) else 0.0
             _abort(context, error, {wire.RETURNING: f"{returning:.3f}"} if returning else {})
@@ -90,7 +115,7 @@ class _NameRegistry:
     def __init__(self, names: Names) -> None:
         self._names = names
 
-    def register(self, request: pb.RegisterRequest) -> pb.RegisterResponse:
+    def register(self, request: pb.RegisterRequest, identity: str | None) -> pb.RegisterResponse:
         registration = self._names.register(
             request.name,
             request.uri,
@@ -100,30 +125,31 @@ class _NameRegistry:
             ttl=request.ttl,
             registration=request.registration,
             again=request.again,
+            identity=identity,
         )
         return pb.RegisterResponse(registration=registration, epoch=self._names.epoch, lease_ttl=self._names.lease_ttl)
 
-    def remove(self, request: pb.RemoveRequest) -> pb.RemoveResponse:
-        removed = self._removed(request)
+    def remove(self, request: pb.RemoveRequest, identity: str | None) -> pb.RemoveResponse:
+        removed = self._removed(request, identity)
         return pb.RemoveResponse(removed=len(removed), names=removed)
 
-    def _removed(self, request: pb.RemoveRequest) -> list[str]:
+    def _removed(self, request: pb.RemoveRequest, identity: str | None) -> list[str]:
         match request.WhichOneof("which"):
             case "name":
-                return self._names.remove(name=request.name, registration=request.registration)
+                return self._names.remove(name=request.name, registration=request.registration, identity=identity)
             case "lease" if request.lease:
                 return self._names.remove(lease=request.lease)
             case "prefix":
-                return self._names.remove(selection=Selection.of(prefix=request.prefix))
+                return self._names.remove(selection=Selection.of(prefix=request.prefix), identity=identity)
             case "regex":
-                return self._names.remove(selection=Selection.of(regex=request.regex))
+                return self._names.remove(selection=Selection.of(regex=request.regex), identity=identity)
             case _:
                 raise NamingError("say what to remove: a name, a prefix, a regex or a lease")
 
-    def lookup(self, request: pb.LookupNameRequest) -> pb.Entry:
+    def lookup(self, request: pb.LookupNameRequest, identity: str | None) -> pb.Entry:
         return _entry(self._names.lookup(request.name))
 
-    def list(self, request: pb.ListRequest) -> pb.ListResponse:
+    def list(self, request: pb.ListRequest, identity: str | None) -> pb.ListResponse:
         selection = Selection.of(
             request.prefix if request.HasField("prefix") else None,
             request.regex if request.HasField("regex") else None,
@@ -133,27 +159,25 @@ class _NameRegistry:
         entries = self._names.select(selection)
         return pb.ListResponse(entries=map(_entry, entries), returning=self._names.returning())
 
-    def set_tags(self, request: pb.SetTagsRequest) -> pb.Entry:
-        return _entry(self._names.set_tags(request.name, request.tags))
+    def set_tags(self, request: pb.SetTagsRequest, identity: str | None) -> pb.Entry:
+        return _entry(self._names.set_tags(request.name, request.tags, identity=identity))
 
-    def count(self, request: pb.CountRequest) -> pb.CountResponse:
+    def count(self, request: pb.CountRequest, identity: str | None) -> pb.CountResponse:
         return pb.CountResponse(count=self._names.count())
 
-    def ping(self, request: pb.PingRequest) -> pb.PingResponse:
+    def ping(self, request: pb.PingRequest, identity: str | None) -> pb.PingResponse:
         return pb.PingResponse(epoch=self._names.epoch)
 
-    def keep_alive(self, request: pb.KeepAliveRequest) -> pb.KeepAliveResponse:
+    def keep_alive(self, request: pb.KeepAliveRequest, identity: str | None) -> pb.KeepAliveResponse:
         kept = self._names.keep_alive(request.lease)
         held = (pb.Held(name=e.name, registration=e.registration, tags=sorted(e.tags)) for e in kept.held)
         return pb.KeepAliveResponse(
             epoch=self._names.epoch, lease_ttl=self._names.lease_ttl, held=held, known=kept.known
         )
 
-    def watch(
-        self, request: pb.WatchRequest, context: grpc.ServicerContext, identification: Identification
-    ) -> Iterator[pb.WatchEvent]:
+    def watch(self, request: pb.WatchRequest, context: grpc.ServicerContext, door: Door) -> Iterator[pb.WatchEvent]:
         try:
-            identification.of(context)
+            door.let_in(context, "list")
             watcher = self._names.watch(request.prefix)
             if not context.add_callback(watcher.close):
                 watcher.close()  # the caller went before we began

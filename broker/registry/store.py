@@ -21,11 +21,11 @@ __all__ = ["Entry", "MemoryStore", "Selection", "SqliteStore", "Store", "StoreEr
 
 _SPECS = "write memory, or sqlite:FILE"
 _APPLICATION_ID = 0x62726B72
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE names (
     name TEXT PRIMARY KEY, uri TEXT NOT NULL, registration INTEGER NOT NULL,
-    lease BLOB NOT NULL, ttl REAL NOT NULL, expires_at REAL NOT NULL
+    lease BLOB NOT NULL, ttl REAL NOT NULL, expires_at REAL NOT NULL, owner TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE tags (
     name TEXT NOT NULL REFERENCES names (name) ON DELETE CASCADE, tag TEXT NOT NULL, PRIMARY KEY (name, tag)
@@ -51,6 +51,8 @@ class Entry:
     """Seconds that a name without a lease lives; 0: until it is removed."""
     expires_at: float = 0.0
     """When the ttl ends, as Unix time: for the time that the name server is away. 0 without a ttl."""
+    owner: str = ""
+    """The identity that registered it; empty: nobody was asked who he is, and anybody may change it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,8 @@ class SqliteStore(MemoryStore):
         with self._transaction() as connection:
             connection.execute("DELETE FROM names WHERE name = ?", (entry.name,))
             connection.execute(
-                "INSERT INTO names VALUES (?, ?, ?, ?, ?, ?)",
-                (entry.name, entry.uri, entry.registration, entry.lease, entry.ttl, entry.expires_at),
+                "INSERT INTO names VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (entry.name, entry.uri, entry.registration, entry.lease, entry.ttl, entry.expires_at, entry.owner),
             )
             connection.executemany("INSERT INTO tags VALUES (?, ?)", [(entry.name, tag) for tag in entry.tags])
         super().put(entry)
@@ -207,7 +209,12 @@ class SqliteStore(MemoryStore):
         if execute("PRAGMA application_id").fetchone() != (_APPLICATION_ID,):
             raise StoreError(f"{self._path!r} is a database of another program: name another file for the name server")
         (version,) = execute("PRAGMA user_version").fetchone()
-        if version != _SCHEMA_VERSION:
+        if version == 1:  # what it knew nothing of: whose a name is
+            execute("BEGIN IMMEDIATE")
+            execute("ALTER TABLE names ADD COLUMN owner TEXT NOT NULL DEFAULT ''")
+            execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            execute("COMMIT")
+        elif version != _SCHEMA_VERSION:
             raise StoreError(f"{self._path!r} was written by another version of the name server (format {version})")
 
     def _read(self) -> Iterator[Entry]:

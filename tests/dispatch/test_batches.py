@@ -142,7 +142,7 @@ class Server:
         batch.go_on = go_on
         request = CallRequest(object_id, "", Call.BATCH, arguments, chains.new_chain(), batch=batch, **options)
         served = ServedBatch(request)
-        self.dispatcher.dispatch(served, Client("client"), None)
+        self.dispatcher.dispatch(served, Client("inproc:1"), None)
         return served
 
     def __call__(self, *calls: tuple[Any, ...], **options: Any) -> list[Any]:
@@ -440,7 +440,7 @@ def test_each_call_is_asked_about_in_its_turn(make_server: Callable[..., Server]
     server.add(thing)
     first, denied, _, allowed = server(("put", 1), ("get",), ("put", 2), ("get",))
     assert (first, allowed) == ([1], [1, 2])
-    assert text_of(denied, AccessDenied) == "client may not call 'get' of 'thing'"
+    assert text_of(denied, AccessDenied) == "inproc:1 may not call 'get' of 'thing'"
     assert asked == [f"thing.{name} test-worker" for name in ("put 0", "get 1", "put 1", "get 2")]
     asked.clear()
     assert len(server(("get",), ("missing",), ("get",), go_on=False)) == 3 - 2 + 1  # get is allowed by now

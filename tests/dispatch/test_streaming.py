@@ -159,7 +159,7 @@ class Server:
         kind = options.pop("kind", Call.METHOD)
         request = CallRequest("thing", member, kind, arguments, chains.new_chain(), **options)
         served = Served(request, room, takes_streams=takes_streams)
-        self.dispatcher.dispatch(served, Client("client"), None)
+        self.dispatcher.dispatch(served, Client("inproc:1"), None)
         return served
 
     def is_idle(self) -> bool:

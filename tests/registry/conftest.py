@@ -14,7 +14,7 @@ from broker.connection.server import DaemonThreads
 from broker.registry import OWN_NAME
 from broker.registry.client import NameServer
 from broker.registry.names import Names
-from broker.registry.service import generic_handler
+from broker.registry.service import Door, generic_handler
 from broker.registry.store import MemoryStore, Store
 from broker.security import Identification
 from broker.uri import URI
@@ -47,7 +47,7 @@ class StartNames(Protocol):
 def _start(store: Store | None, port: int, lease_ttl: float, may_return: bool) -> Running:
     names = Names(store or MemoryStore(), lease_ttl=lease_ttl, may_return=may_return)
     server = grpc.server(DaemonThreads("names"), options=server_options())  # type: ignore[arg-type]  # any executor will do
-    server.add_generic_rpc_handlers((generic_handler(names, Identification()),))
+    server.add_generic_rpc_handlers((generic_handler(names, Door(Identification())),))
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     names.own(URI.direct(OWN_NAME, "127.0.0.1", bound))
     names.start()
