@@ -65,6 +65,7 @@ CONTRACT: dict[str, str | None] = {
     "close": None,
     # ---- who is at the other end
     "Credentials": ("(cert=None, key=None, ca=None, *, token=None, token_file=None, accept=(), server_name=None)"),
+    "Policy": "(file)",
     # ---- names
     "locate_ns": "(host=None, port=None, *, wait=0, credentials=None)",
     "ns.register": "(name, obj_or_uri, *, replace=True, tags=(), ttl=None)",
