@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import inspect
 from dataclasses import dataclass, field
 from inspect import Parameter, Signature
@@ -170,7 +169,7 @@ class _MemberReader:
         reply = self._reader.message(f"{name}_reply")
         streams = self._member.stream and access != "set"
         try:
-            result = self._reader.place(reply, "result", self._reader.read(self._result_hint(access)), shown=None)
+            result = self._reader.place(reply, "result", self._reader.read(self._result_hint(access)), noted=False)
         except Inexpressible as error:
             raise Inexpressible(f"result: {error}") from None
         return Rpc(name, self._member.name, access, self._doc, request, reply, result, streams)
@@ -194,15 +193,9 @@ class _MemberReader:
             if request.streamed is not None:
                 raise Inexpressible(f"{request.streamed!r} streams already, and a call has one stream each way")
             request.streamed = name
-            place = reader.place(message, name, reader.read(item), number, shown=None)
+            place = reader.place(message, name, reader.read(item), number, noted=False)
             place.absent = lambda: ABSENT
         else:
             default = ABSENT if parameter.default is Parameter.empty else parameter.default
-            place = reader.place(message, name, reader.read(hint), number, default, _shown(default))
+            place = reader.place(message, name, reader.read(hint), number, default)
         request.fields.append((parameter, place))
-
-
-def _shown(default: object) -> str:
-    if default is ABSENT or default is None:
-        return ""  # None is what nothing stands for, anyway
-    return default.name or "" if isinstance(default, enum.Enum) else safe_repr(default)[:200]

@@ -36,13 +36,14 @@ from broker.schema.kinds import Kind, Scalar
 from broker.schema.messages import ABSENT, Field, MessageType, Repeated, entries_of, field_of
 from broker.schema.messages import Mapping as MapOf
 from broker.schema.names import identifier, json_name, unique
-from broker.schema.records import RecordField, fields_of_record, is_record
+from broker.schema.records import UNTOLD, RecordField, fields_of_record, is_record
 
 __all__ = ["Hinted", "Inexpressible", "Reader", "item_of", "own_doc", "pinned"]
 
 Plural = Repeated | MapOf
 T = TypeVar("T")
 _LONGEST_NAME = 60
+_LONGEST_DEFAULT = 200
 
 
 class Inexpressible(Exception):
@@ -113,13 +114,6 @@ class Reader:
         self.messages.append(message)
         return message
 
-    def field(self, message: MessageType, name: str, hint: Any, default: Any = ABSENT, shown: str = "") -> Field:
-        """Adds the field of a parameter, or of a field of a record, that has this hint and default.
-
-        `default` is ABSENT where a value is required; `shown` is how the default is shown. Raises Inexpressible.
-        """
-        return self.place(message, name, self.read(hint), pinned(hint), default, shown)
-
     def place(
         self,
         message: MessageType,
@@ -127,11 +121,12 @@ class Reader:
         hinted: Hinted,
         number: int | None = None,
         default: Any = ABSENT,
-        shown: str | None = "",
+        *,
+        noted: bool = True,
     ) -> Field:
-        """Adds a field for what a hint says; `shown` is None where it does not matter what happens without it.
+        """Adds the field of a parameter, or of a field of a record; `default` is ABSENT where a value is required.
 
-        Raises Inexpressible for a number that cannot be.
+        `noted` says in its comment what happens without it. Raises Inexpressible for a number that cannot be.
         """
         kind, none_is_absent = hinted.kind, False
         required = default is ABSENT
@@ -143,9 +138,9 @@ class Reader:
         elif isinstance(kind, Plural) and not required and not _is_empty(default):
             kind = self.single(kind)  # so that it shows whether it is empty, or has not come
         absent = _when_absent(kind, hinted.nullable) if required else None
-        lines = [REQUIRED] if absent is missing and shown is not None else [f"Default: {shown}"] if shown else []
+        lines = [REQUIRED] if absent is missing else _shown(default)
         try:
-            field = field_of(message, name, kind, number, "\n".join([*lines, *_notes(kind)]))
+            field = field_of(message, name, kind, number, "\n".join([*(lines if noted else ()), *_notes(kind)]))
         except ValueError as error:
             raise Inexpressible(str(error)) from None
         field.none_is_absent = none_is_absent
@@ -373,7 +368,7 @@ class Reader:
     def _record_field(self, cls: type, message: MessageType, field: RecordField, names: Mapping[Any, Any]) -> Field:
         hint = _replaced(field.hint, names)
         try:
-            return self.field(message, field.name, hint, field.default, shown=field.shown)
+            return self.place(message, field.name, self.read(hint), pinned(hint), field.default)
         except Inexpressible as error:
             raise Inexpressible(f"{cls.__name__}.{field.name}: {error}") from None
 
@@ -480,12 +475,22 @@ def missing() -> Any:
     raise Fault("a value is required, and none came")
 
 
+def _shown(default: Any) -> list[str]:
+    """What a comment says of a default: nothing of None, which is what an absent field stands for anyway."""
+    if default is None or default is ABSENT or default is UNTOLD or _is_empty(default):
+        return []
+    text = default.name if isinstance(default, enum.Enum) else safe_repr(default)[:_LONGEST_DEFAULT]
+    return [f"Default: {text}"]
+
+
 REQUIRED = "Required."
 """Stands in the comment of a field that must be there."""
 
 
 def _notes(kind: Kind | Plural) -> Iterator[str]:
     """What the type of a field does not say."""
+    if isinstance(kind, Repeated) and kind.cls not in (list, dict):
+        yield f"A {kind.cls.__name__}"
     for part in _parts(kind):
         if part.note:
             yield part.note

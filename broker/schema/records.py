@@ -14,7 +14,7 @@ from broker.hints import safe_repr
 from broker.schema.kinds import promised
 from broker.schema.messages import ABSENT
 
-__all__ = ["RecordField", "fields_of_record", "is_record"]
+__all__ = ["UNTOLD", "RecordField", "fields_of_record", "is_record"]
 
 
 class RecordField(NamedTuple):
@@ -23,7 +23,6 @@ class RecordField(NamedTuple):
     name: str
     hint: Any
     default: Any = ABSENT
-    shown: str = ""
 
 
 Parts = tuple[Sequence[RecordField], Callable[[Any], Mapping[str, Any]], Callable[[dict[str, Any]], Any]]
@@ -54,7 +53,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 # ---- dataclasses
 
-_UNTOLD = object()
+UNTOLD = object()
 """A default that is not empty, and not known: whatever a function makes."""
 
 
@@ -80,19 +79,17 @@ def _dataclass(cls: Any, hints: dict[str, Any]) -> Parts:
                 object.__setattr__(made, name, value)
         return made
 
-    described = [RecordField(field.name, hints.get(field.name, Any), *_default(field)) for field in fields]
+    described = [RecordField(field.name, hints.get(field.name, Any), _default(field)) for field in fields]
     return described, take_apart, build
 
 
-def _default(field: dataclasses.Field[Any]) -> tuple[Any, str]:
+def _default(field: dataclasses.Field[Any]) -> Any:
     if not field.init:
-        return _UNTOLD, ""
-    if field.default is not MISSING:
-        return field.default, safe_repr(field.default)
+        return UNTOLD
     if field.default_factory is MISSING:
-        return ABSENT, ""
-    known = field.default_factory in (list, dict, set, frozenset, tuple)
-    return (field.default_factory() if known else _UNTOLD), "made for each" if not known else "empty"
+        return ABSENT if field.default is MISSING else field.default
+    known = field.default_factory in (list, dict, set, frozenset, tuple)  # no others are called before their time
+    return field.default_factory() if known else UNTOLD
 
 
 # ---- named tuples
@@ -110,12 +107,7 @@ def _named_tuple(cls: Any, hints: dict[str, Any]) -> Parts:
         complete = {**defaults, **values}
         return tuple.__new__(cls, [complete[name] for name in names])
 
-    fields = [
-        RecordField(name, hints.get(name, Any), defaults[name], safe_repr(defaults[name]))
-        if name in defaults
-        else RecordField(name, hints.get(name, Any))
-        for name in names
-    ]
+    fields = [RecordField(name, hints.get(name, Any), defaults.get(name, ABSENT)) for name in names]
     return fields, take_apart, build
 
 
@@ -136,7 +128,7 @@ def _typed_dict(cls: Any, hints: dict[str, Any]) -> Parts:
         return value
 
     required = [name for name, hint in hints.items() if _is_required(cls, name, hint)]
-    fields = [RecordField(name, hint, ABSENT if name in required else _UNTOLD) for name, hint in hints.items()]
+    fields = [RecordField(name, hint, ABSENT if name in required else UNTOLD) for name, hint in hints.items()]
     return fields, take_apart, dict
 
 

@@ -1,0 +1,174 @@
+"""What changed between two descriptions of a service, as far as it breaks clients that were made with the older one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    MethodDescriptorProto,
+)
+
+from broker.schema.files import LACKING
+from broker.schema.reading import REQUIRED
+from broker.schema.text import SCALAR_NAMES
+
+__all__ = ["breaking_changes"]
+
+_Proto = FieldDescriptorProto
+_NULL = ".google.protobuf.NullValue"
+
+
+class _Way(Enum):
+    """Who writes a message."""
+
+    REQUEST = "request"
+    REPLY = "reply"
+
+
+def breaking_changes(old: FileDescriptorProto, new: FileDescriptorProto) -> list[str]:
+    """One line for each change of the first service that breaks a client of the old one; none if there is none.
+
+    What matters is what goes over the wire and what JSON says: fields by number, name and type, rpcs by name. Names of
+    messages do not. Raises ValueError where a file has no service.
+    """
+    return list(_Comparison(_File(old), _File(new)).services())
+
+
+class _File:
+    """A file, with its messages, enums and comments by name."""
+
+    def __init__(self, file: FileDescriptorProto) -> None:
+        if not file.service:
+            raise ValueError(f"{file.name or 'the file'} has no service")
+        self.service = file.service[0]
+        package = f"{file.package}." if file.package else ""
+        self.name = f"{package}{self.service.name}"
+        self.messages: dict[str, DescriptorProto] = {}
+        self.enums: dict[str, EnumDescriptorProto] = {}
+        self._required: set[tuple[str, str]] = set()
+        comments = {tuple(at.path): at.leading_comments for at in file.source_code_info.location}
+        for place, message in enumerate(file.message_type):
+            self._add(f".{package}{message.name}", message, (4, place), comments)
+        for enum in file.enum_type:
+            self.enums[f".{package}{enum.name}"] = enum
+        lines = comments.get((6, 0), "").partition(LACKING)[2].splitlines()
+        self.lacking = dict(line.strip().removeprefix("- ").partition(": ")[::2] for line in lines if line.strip())
+
+    def _add(
+        self, name: str, message: DescriptorProto, path: tuple[int, ...], comments: Mapping[tuple[int, ...], str]
+    ) -> None:
+        self.messages[name] = message
+        for place, field in enumerate(message.field):
+            if REQUIRED in map(str.strip, comments.get((*path, 2, place), "").splitlines()):
+                self._required.add((name, field.name))
+        for place, nested in enumerate(message.nested_type):
+            self._add(f"{name}.{nested.name}", nested, (*path, 3, place), comments)
+        for enum in message.enum_type:
+            self.enums[f"{name}.{enum.name}"] = enum
+
+    def is_required(self, message: str, field: _Proto) -> bool:
+        return (message, field.name) in self._required
+
+
+class _Comparison:
+    def __init__(self, old: _File, new: _File) -> None:
+        self._old, self._new = old, new
+        self._seen: set[tuple[str, str, _Way]] = set()
+
+    def services(self) -> Iterator[str]:
+        if self._old.name != self._new.name:
+            yield f"the service {self._old.name} is called {self._new.name} now"
+        methods = {method.name: method for method in self._new.service.method}
+        for method in self._old.service.method:
+            found = methods.get(method.name)
+            if found is None:
+                why = self._new.lacking.get(method.name)
+                yield f"{method.name}: the method is gone{f' ({why})' if why else ''}"
+            else:
+                yield from self._methods(method, found)
+
+    def _methods(self, old: MethodDescriptorProto, new: MethodDescriptorProto) -> Iterator[str]:
+        for what, before, now in (
+            ("requests", old.client_streaming, new.client_streaming),
+            ("replies", old.server_streaming, new.server_streaming),
+        ):
+            if before != now:
+                yield f"{old.name}: its {what} were {_number(before)} and are {_number(now)} now"
+        yield from self._messages(f"{old.name} request", old.input_type, new.input_type, _Way.REQUEST)
+        yield from self._messages(f"{old.name} reply", old.output_type, new.output_type, _Way.REPLY)
+
+    # ---- messages
+
+    def _messages(self, where: str, old: str, new: str, way: _Way) -> Iterator[str]:
+        if (old, new, way) in self._seen or old not in self._old.messages or new not in self._new.messages:
+            return
+        self._seen.add((old, new, way))
+        before, now = self._old.messages[old], self._new.messages[new]
+        by_number = {field.number: field for field in now.field}
+        for field in before.field:
+            found = by_number.get(field.number)
+            if found is None:
+                yield _gone(f"{where}.{field.json_name}", field, now, way)
+            else:
+                yield from self._fields(f"{where}.{field.json_name}", field, found, way)
+                demanded = self._new.is_required(new, found) and not self._old.is_required(old, field)
+                if demanded and way is _Way.REQUEST and field.label == found.label:
+                    yield f"{where}.{field.json_name}: it is required now, and clients may not send it"
+        numbers = {field.number for field in before.field}
+        for field in now.field:
+            if way is _Way.REQUEST and field.number not in numbers and self._new.is_required(new, field):
+                yield f"{where}.{field.json_name}: it is new and required, and clients do not send it"
+
+    def _fields(self, where: str, old: _Proto, new: _Proto, way: _Way) -> Iterator[str]:
+        if old.json_name != new.json_name:
+            yield f"{where}: field {old.number} is called {new.json_name!r} now"
+            return
+        before, now = self._kind(old, self._old), self._kind(new, self._new)
+        if before != now:
+            if way is _Way.REQUEST or old.type_name != _NULL:  # nobody reads what is always nothing
+                yield f"{where}: it was {before} and is {now} now"
+        elif old.type_name in self._old.enums and new.type_name in self._new.enums:
+            yield from _enums(where, self._old.enums[old.type_name], self._new.enums[new.type_name], way)
+        else:
+            yield from self._messages(where, old.type_name, new.type_name, way)
+
+    def _kind(self, field: _Proto, file: _File) -> str:
+        """The type of a field for people, without the names of messages."""
+        entry = file.messages.get(field.type_name)
+        if entry is not None and entry.options.map_entry:
+            return f"a map from {self._kind(entry.field[0], file)} to {self._kind(entry.field[1], file)}"
+        if field.type_name.startswith(".google.protobuf."):
+            kind = field.type_name.rpartition(".")[2]
+        elif field.type_name:
+            kind = "an enum" if field.type_name in file.enums else "a message"
+        else:
+            kind = SCALAR_NAMES[field.type]
+        return f"repeated {kind.removeprefix('a ')}" if field.label == _Proto.LABEL_REPEATED else kind
+
+
+def _gone(where: str, field: _Proto, now: DescriptorProto, way: _Way) -> str:
+    moved = next((other.number for other in now.field if other.json_name == field.json_name), None)
+    if moved is not None:
+        return f"{where}: its number was {field.number} and is {moved} now"
+    what = "what clients send in it is lost" if way is _Way.REQUEST else "clients look for it"
+    return f"{where}: field {field.number} is gone, and {what}"
+
+
+def _enums(where: str, old: EnumDescriptorProto, new: EnumDescriptorProto, way: _Way) -> Iterator[str]:
+    numbers = {value.name: value.number for value in new.value}
+    for value in old.value:
+        now = numbers.get(value.name)
+        if now is None:
+            if way is _Way.REQUEST and value.number != 0:
+                yield f"{where}: the member {value.name} is gone, and clients may send it"
+        elif now != value.number:
+            yield f"{where}: the number of {value.name} was {value.number} and is {now} now"
+
+
+def _number(streams: bool) -> str:
+    return "a stream" if streams else "one message"
