@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import grpc
 
-from broker._pb import broker_pb2 as wire
 from broker.around import Around, AroundFunctions
 from broker.calling import ServingEdge
 from broker.codecs import CODECS, TypeRegistry
@@ -41,9 +40,8 @@ from broker.registry import leases
 from broker.registry.leases import LeaseHolder
 from broker.registry.locate import locate_ns
 from broker.security import Authorize, Credentials, Identification, default_credentials
-from broker.services import Services
+from broker.services import MAX_REQUEST_SIZE, Services
 from broker.signals import SIGNAL_SECONDS, sigterm_as_ctrl_c
-from broker.unary import MAX_REQUEST_SIZE, UnaryService
 from broker.uri import URI
 
 SERVICE = CONNECT_METHOD.split("/")[1]
@@ -133,8 +131,14 @@ class Daemon:
             self._identification,
             self._make_near if self._unix_path is None else None,
         )
-        self._services = Services(self._objects, self._identification)
-        self._serve_also(self._handlers(), SERVICE)
+        self._services = Services(
+            self._objects,
+            self._dispatcher,
+            self._identification,
+            names=self._leases.names,
+            max_message_size=self._settings.max_message_size,
+        )
+        self._services.add_object_broker(SERVICE, self._connects.method())
         self._leases.on_change = self._services.objects_changed
         self._server.add_generic_rpc_handlers((self._services,))
         forks.hinder(_SERVES)
@@ -198,22 +202,6 @@ class Daemon:
 
         return NearServer(self._bound[1], make)
 
-    def _handlers(self) -> grpc.GenericRpcHandler:
-        unary = UnaryService(self._objects, self._dispatcher, self._settings.max_message_size, self._identification)
-        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "Invoke": grpc.unary_unary_rpc_method_handler(
-                unary.invoke, wire.InvokeRequest.FromString, wire.InvokeResponse.SerializeToString
-            ),
-            "InvokeStream": grpc.unary_stream_rpc_method_handler(
-                unary.invoke_stream, wire.InvokeRequest.FromString, wire.InvokeResponse.SerializeToString
-            ),
-            "Lookup": grpc.unary_unary_rpc_method_handler(
-                unary.lookup, wire.LookupRequest.FromString, wire.Description.SerializeToString
-            ),
-            "Connect": self._connects.method(),
-        }
-        return grpc.method_handlers_generic_handler(SERVICE, handlers)
-
     @property
     def identification(self) -> Identification:
         """How this daemon knows who calls: for services that are added to it."""
@@ -221,7 +209,7 @@ class Daemon:
 
     def _serve_also(self, handler: grpc.GenericRpcHandler, service_name: str) -> None:
         """Adds a gRPC service to the server, and to what reflection and health show."""
-        self._services.add(service_name, handler)
+        self._services.add_handler(service_name, handler)
 
     # ---- objects
 

@@ -20,7 +20,7 @@ import broker
 from broker.around import Around, Next
 from broker.calling import around_futures
 from broker.errors import AccessDenied, Overloaded, RemoteError
-from tests.test_unary import Caller
+from tests.services.test_invoke import Caller
 
 SOON = 10.0
 

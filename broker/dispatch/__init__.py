@@ -18,8 +18,9 @@ Every kind of call passes here: frames of a connection, and unary calls of any g
     arrivals    what connections bring, on its way there
 """
 
+from broker.dispatch.admission import TYPED
 from broker.dispatch.arrivals import Arrivals
 from broker.dispatch.dispatcher import MAX_CALLS, MAX_CALLS_PER_CONNECTION, Dispatcher
 from broker.dispatch.statistics import Stats
 
-__all__ = ["MAX_CALLS", "MAX_CALLS_PER_CONNECTION", "Arrivals", "Dispatcher", "Stats"]
+__all__ = ["MAX_CALLS", "MAX_CALLS_PER_CONNECTION", "TYPED", "Arrivals", "Dispatcher", "Stats"]

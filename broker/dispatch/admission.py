@@ -14,6 +14,8 @@ from broker.objects import ObjectTable, Registration
 from broker.security import Authorize, is_allowed
 
 PICKLE = "pickle"
+TYPED = "protobuf"
+"""What stands for a codec in the calls of typed services."""
 
 
 class Admission:
@@ -91,6 +93,12 @@ class Admission:
             what += " in pickle"
         return Refused(Reason.ACCESS_DENIED, what)
 
+    def allows(self, client: Client, object_id: str, member: str) -> bool:
+        """Whether that caller may call that member; the empty name is that of the description. Runs user code."""
+        if self._authorize is None:
+            return True
+        return is_allowed(self._authorize, client, self._objects.known_as(object_id), member)
+
     def _too_deep(self, job: Job) -> Refused:
         request = job.call.request
         return Refused(Reason.TOO_DEEP, chains.too_deep(request.object, request.member, request.chain))
@@ -119,6 +127,8 @@ class Admission:
         name = job.call.request.arguments.codec
         if name in self._codecs:
             return None if name != PICKLE or self._believes(job) else self._pickle_from_nobody(job)
+        if name == TYPED and job.caller is None:
+            return None
         message = f"codec {name!r} is not accepted at {self._objects.location}, which takes "
         return Refused(Reason.CODEC_NOT_ACCEPTED, message + ", ".join(self._codecs))
 

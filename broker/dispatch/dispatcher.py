@@ -106,6 +106,11 @@ class Dispatcher:
             exports=exports,
         )
 
+    @property
+    def allows(self) -> Callable[[Client, str, str], bool] | None:
+        """Whether a caller may call a member of an object; None where everybody may. Runs user code."""
+        return self._admission.allows if self._admission.asks else None
+
     def turned_away(self, refused: Refused) -> None:
         """A call was refused before it came here."""
         self._tally.refused(refused.reason)

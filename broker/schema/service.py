@@ -79,6 +79,11 @@ class Method:
         """The class of the replies, and of each item of a stream."""
         return self._schema.message_class(self.rpc.reply)
 
+    @property
+    def has_first_message(self) -> bool:
+        """Whether the first message of a stream has more than an item: the call cannot begin without it."""
+        return len(self._request.fields) > 1
+
     def decode_request(
         self, data: bytes = b"", edge: Edge = _PLAIN, items: object = ()
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -140,6 +140,11 @@ class GrpcCall(ABC, Generic[R]):
         if self.items is not None:
             self.items.stop()
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the time of the call is over: no answer counts then, whichever of two clocks runs ahead."""
+        return self.request.deadline is not None and time.monotonic() >= self.request.deadline
+
     def wait(self) -> None:
         """Waits for the answer, or until items are to come."""
         self._done.wait()
@@ -225,19 +230,24 @@ class Calls:
         self._identification = identification
         self._places = threading.Semaphore(MAX_UNDER_WAY)
 
-    def unary(self, call: GrpcCall[R], context: grpc.ServicerContext) -> R:
-        """Waits for the response; else ends the call with its status."""
-        with self.place(context):
+    def unary(self, make: Callable[[], GrpcCall[R]], context: grpc.ServicerContext) -> R:
+        """Makes a call and waits for its response; else ends it with its status."""
+        with self._place(context):
+            call = make()
             self._carry_out(call, context)
+        if call.is_late:
+            what = f"the answer of {call.request.member!r} came after the time of the call was over"
+            refuse(context, Refused(Reason.DEADLINE_EXCEEDED, what))
         if call.status is not None:
             call.status.abort(context)
         assert call.response is not None
         return call.response
 
-    def stream(self, call: GrpcCall[R], context: grpc.ServicerContext) -> Iterator[R]:
+    def stream(self, make: Callable[[], GrpcCall[R]], context: grpc.ServicerContext) -> Iterator[R]:
         """The items, or the one response of a call that returned none. Holds gRPC's thread until the last is taken."""
-        assert call.items is not None
-        with self.place(context):
+        with self._place(context):
+            call = make()
+            assert call.items is not None
             try:
                 self._carry_out(call, context)
                 if call.items.begun:
@@ -269,7 +279,7 @@ class Calls:
         return Client(context.peer(), codec=codec, identity=identity)
 
     @contextmanager
-    def place(self, context: grpc.ServicerContext) -> Iterator[None]:
+    def _place(self, context: grpc.ServicerContext) -> Iterator[None]:
         """One of the calls that may be under way."""
         if not self._places.acquire(blocking=False):
             what = f"{MAX_UNDER_WAY} unary calls are under way: call again later"

@@ -34,6 +34,10 @@ class Files:
     def __contains__(self, name: object) -> bool:
         return name in self._files
 
+    def has_symbol(self, symbol: str) -> bool:
+        """Whether one of the files defines it."""
+        return symbol in self._by_symbol
+
     def with_symbol(self, symbol: str) -> list[bytes]:
         """The file that defines a symbol, and all that it imports. Raises KeyError."""
         return self.with_name(self._by_symbol[symbol])

@@ -45,16 +45,19 @@ def headers_of(metadata: Metadata) -> Headers:
     return headers
 
 
-def _header(name: str, value: object) -> tuple[str, str | bytes]:
+def _header(name: object, value: object) -> tuple[str, str | bytes]:
     lower = name.lower() if isinstance(name, str) else ""
     if not _NAME.fullmatch(lower) or lower.startswith("grpc-"):
         raise CodecError(
-            f"the response metadata cannot be written: {name!r} is no name for a header of gRPC (letters, digits, _ . -)"
+            f"the response metadata cannot be written: {name!r} is no name for a header of gRPC, which has letters, "
+            "digits, '_', '.' and '-'"
         )
     if isinstance(value, str) and _TEXT.fullmatch(value) and not lower.endswith("-bin"):
         return lower, value
     if isinstance(value, str):
         value = value.encode("utf-8", "backslashreplace")
     if not isinstance(value, bytes):
-        raise CodecError(f"the response metadata cannot be written: {name!r} is a {type(value).__name__}, not str or bytes")
+        raise CodecError(
+            f"the response metadata cannot be written: {name!r} is a {type(value).__name__}, not str or bytes"
+        )
     return lower if lower.endswith("-bin") else f"{lower}-bin", value

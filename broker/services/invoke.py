@@ -21,10 +21,13 @@ from broker.services.calls import MAX_REQUEST_SIZE, Calls, GrpcCall, request_of
 
 _json = JsonCodec()
 
+
 class InvokeCall(GrpcCall[wire.InvokeResponse]):
     """A call by Invoke or InvokeStream. What the method raises is a response, too."""
 
-    def __init__(self, message: wire.InvokeRequest, kind: wire.Call.Kind, context: grpc.ServicerContext, *, takes_items: bool) -> None:
+    def __init__(
+        self, message: wire.InvokeRequest, kind: wire.Call.Kind, context: grpc.ServicerContext, *, takes_items: bool
+    ) -> None:
         encoded = message.encoded
         self._is_plain = not message.HasField("encoded")
         arguments = Encoded(encoded.codec, encoded.payload, tuple(encoded.buffers))
@@ -83,16 +86,16 @@ class InvokeService:
         self._calls = calls
 
     def invoke(self, message: wire.InvokeRequest, context: grpc.ServicerContext) -> wire.InvokeResponse:
-        return self._calls.unary(self._call(message, context, takes_items=False), context)
+        return self._calls.unary(lambda: self._call(message, context, takes_items=False), context)
 
     def invoke_stream(
         self, message: wire.InvokeRequest, context: grpc.ServicerContext
     ) -> Iterator[wire.InvokeResponse]:
-        return self._calls.stream(self._call(message, context, takes_items=True), context)
+        return self._calls.stream(lambda: self._call(message, context, takes_items=True), context)
 
     def lookup(self, message: wire.LookupRequest, context: grpc.ServicerContext) -> wire.Description:
         request = request_of(message.object, "", wire.Call.DESCRIBE, Encoded("json", b""), context, NO_METADATA)
-        return self._calls.unary(LookupCall(request, context.peer()), context)
+        return self._calls.unary(lambda: LookupCall(request, context.peer()), context)
 
     def _call(self, message: wire.InvokeRequest, context: grpc.ServicerContext, *, takes_items: bool) -> InvokeCall:
         self._calls.check_size(message.ByteSize(), context)

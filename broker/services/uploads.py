@@ -92,22 +92,23 @@ class Upload(Iterator[Any], AsyncIterator[Any]):
         return self
 
     async def __anext__(self) -> Any:
-        loop = asyncio.get_running_loop()
         while True:
             with self._changed:
-                ready = self._is_ready
-                if ready:
-                    message = self._take_locked()
-                else:
-                    woken: asyncio.Future[None] = loop.create_future()
-                    self._sleepers.append((loop, woken))
-            if not ready:
-                await woken
-                continue
-            if message is None:
+                sleep = None if self._is_ready else self._sleep_locked()
+                message = self._take_locked() if sleep is None else b""
+            if sleep is not None:
+                await sleep
+            elif message is None:
                 raise StopAsyncIteration
-            for item in self._decoded(message):
-                return item
+            else:
+                for item in self._decoded(message):
+                    return item
+
+    def _sleep_locked(self) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+        self._sleepers.append((loop, woken))
+        return woken
 
     @property
     def _is_ready(self) -> bool:

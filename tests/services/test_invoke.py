@@ -183,7 +183,7 @@ def test_the_limit_of_the_daemon_holds(connect: Callable[..., Caller]) -> None:
 def test_too_many_at_a_time_are_refused(
     connect: Callable[..., Caller], shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.unary.MAX_UNDER_WAY", 2)
+    monkeypatch.setattr("broker.services.calls.MAX_UNDER_WAY", 2)
     call = connect()
     with ThreadPoolExecutor(2) as threads:
         waiting = [threads.submit(call, "wait") for _ in range(2)]

@@ -12,7 +12,7 @@ import pytest
 
 import broker
 from broker._pb.broker_pb2 import InvokeRequest, InvokeResponse
-from broker.unary import MAX_RESPONSES
+from broker.services.calls import MAX_RESPONSES
 
 SOON = 10.0
 

@@ -1,0 +1,141 @@
+"""Every object as a gRPC service of its own: its methods are called by their names, with messages made of its hints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import grpc
+
+from broker._pb.broker_pb2 import Call
+from broker.codecs import Edge, Encoded
+from broker.connection.calls import NO_METADATA, ItemSink, Metadata
+from broker.connection.refusals import Reason, Refused
+from broker.connection.statuses import RpcStatus
+from broker.dispatch import TYPED
+from broker.errors import MessageTooLargeError
+from broker.schema import Method
+from broker.services.calls import MAX_REQUEST_SIZE, Calls, GrpcCall, request_of
+from broker.services.headers import headers_of, metadata_of
+from broker.services.objects import Target, TypedObjects
+from broker.services.raised import status_of
+from broker.services.uploads import Upload
+
+_KINDS = {"call": Call.METHOD, "get": Call.GET, "set": Call.SET}
+_NO_ARGUMENTS = Encoded(TYPED, b"")
+
+
+class TypedCall(GrpcCall[bytes]):
+    """A call of a typed service. What the method raises is a status."""
+
+    no_stream = "its hint does not say so; say -> Iterator[...], or call it by broker.v1.ObjectBroker/InvokeStream"
+
+    def __init__(
+        self, name: str, method: Method, data: bytes, context: grpc.ServicerContext, upload: Upload | None = None
+    ) -> None:
+        """`name` is the object; `data` is the request, or the first one of an upload."""
+        metadata = metadata_of(context.invocation_metadata() or ())
+        request = request_of(name, method.member, _KINDS[method.access], _NO_ARGUMENTS, context, metadata)
+        super().__init__(request, context.peer(), takes_items=method.server_streaming)
+        self._method = method
+        self._data = data
+        self._upload = upload
+
+    def arguments(self, edge: Edge) -> tuple[tuple[object, ...], dict[str, object]]:
+        data, self._data = self._data, b""
+        if self._upload is None:
+            return self._method.decode_request(data, edge)
+        return self._method.decode_request(data, edge, items=self._upload.begin(edge))
+
+    def respond(self, value: object, edge: Edge, what: str, metadata: Metadata) -> bytes:
+        data = self._method.encode_reply(value, edge)
+        if len(data) > MAX_REQUEST_SIZE:
+            raise MessageTooLargeError(f"the {what} takes {len(data)} bytes and a response holds {MAX_REQUEST_SIZE}")
+        if metadata:
+            self.headers = headers_of(metadata)
+        return data
+
+    def failure(self, error: BaseException, edge: Edge, metadata: Metadata) -> RpcStatus:
+        if metadata:
+            self.headers = headers_of(metadata)
+        if self._upload is not None and error is self._upload.fault:
+            return RpcStatus.of_refusal(Refused(Reason.CODEC, str(error)))
+        return status_of(error, edge.traceback(error))
+
+    def answer_stream(self, *, kept: bool, metadata: Metadata) -> ItemSink:
+        headers = headers_of(metadata)
+        sink = super().answer_stream(kept=kept, metadata=NO_METADATA)
+        self.headers = headers
+        return sink
+
+    def cancel(self, reason: str) -> None:
+        if self._upload is not None:
+            self._upload.lose(reason)
+        super().cancel(reason)
+
+
+class TypedServices:
+    """The typed services of one daemon. Every method may be called from any thread."""
+
+    def __init__(self, objects: TypedObjects, calls: Calls) -> None:
+        self._objects = objects
+        self._calls = calls
+
+    def method(self, path: str) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        """What serves `/service/method`; None if no object answers to that service."""
+        service, _, name = path.removeprefix("/").rpartition("/")
+        target = self._objects.find(service)
+        if target is None:
+            return None
+        method = target.schema.methods.get(name)
+        if method is None:
+            return grpc.stream_stream_rpc_method_handler(partial(self._no_method, target, name))
+        if method.client_streaming:
+            if method.server_streaming:
+                return grpc.stream_stream_rpc_method_handler(partial(self._stream_stream, target.name, method))
+            return grpc.stream_unary_rpc_method_handler(partial(self._stream_unary, target.name, method))
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(partial(self._unary_stream, target.name, method))
+        return grpc.unary_unary_rpc_method_handler(partial(self._unary_unary, target.name, method))
+
+    def _unary_unary(self, name: str, method: Method, data: bytes, context: grpc.ServicerContext) -> bytes:
+        return self._calls.unary(lambda: self._call(name, method, data, context), context)
+
+    def _unary_stream(self, name: str, method: Method, data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        return self._calls.stream(lambda: self._call(name, method, data, context), context)
+
+    def _stream_unary(
+        self, name: str, method: Method, requests: Iterator[bytes], context: grpc.ServicerContext
+    ) -> bytes:
+        upload = Upload(method, requests, self._calls.max_size)
+        try:
+            return self._calls.unary(lambda: self._uploading(name, method, upload, context), context)
+        finally:
+            upload.close()
+
+    def _stream_stream(
+        self, name: str, method: Method, requests: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        upload = Upload(method, requests, self._calls.max_size)
+        try:
+            yield from self._calls.stream(lambda: self._uploading(name, method, upload, context), context)
+        finally:
+            upload.close()
+
+    def _uploading(self, name: str, method: Method, upload: Upload, context: grpc.ServicerContext) -> TypedCall:
+        """The call, once its first message has come. A method that takes items alone begins without one."""
+        return self._call(name, method, upload.first() if method.has_first_message else b"", context, upload)
+
+    def _call(
+        self, name: str, method: Method, data: bytes, context: grpc.ServicerContext, upload: Upload | None = None
+    ) -> TypedCall:
+        self._calls.check_size(len(data), context)
+        return TypedCall(name, method, data, context, upload)
+
+    def _no_method(
+        self, target: Target, name: str, requests: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        """Says what the service has. Takes the place of a method of any kind: it reads nothing."""
+        client = self._calls.client(context)
+        members = self._objects.members_for(target, client)
+        self._calls.turn_away(context, Refused(Reason.MEMBER_NOT_FOUND, target.lacks(name, members)))
