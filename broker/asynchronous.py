@@ -39,7 +39,7 @@ class AsyncProxy(ProxyBase):
     _broker: AsyncControl
 
     def _begin(self, remote: Remote) -> None:
-        remote.edge = AsyncEdge(credentials=remote.options.credentials)
+        remote.edge = AsyncEdge(credentials=remote.options.credentials, proxy_class=remote.options.proxy_class)
         super()._begin(remote)
 
     def __getattr__(self, name: str) -> AsyncMember:

@@ -60,7 +60,7 @@ class Daemon:
     `max_workers` methods run at the same time; `max_message_size` bounds one value, in bytes; `tracebacks=False` keeps
     tracebacks at home. `authorize(client, object_id, member)` decides about every call: it runs on a worker thread.
     `around` are functions `f(call, next)` that run around every call, the first outermost, where the method runs; see
-    `broker.Call`.
+    `broker.Call`. `proxy_class(uri, credentials=...)` makes the proxies that methods get as arguments.
 
     Every method may be called from any thread. As a context manager it starts, and shuts down at the end.
     Raises PortInUse (a DaemonError and OSError) and DaemonError.
@@ -82,6 +82,7 @@ class Daemon:
         credentials: Credentials | grpc.ServerCredentials | None = None,
         authorize: Authorize | None = None,
         around: Iterable[Around] = (),
+        proxy_class: type[Proxy] | None = None,
     ) -> None:
         forks.check()
         self._generation = forks.generation
@@ -115,7 +116,7 @@ class Daemon:
             self._objects,
             self._sessions,
             self._workers,
-            ServingEdge(self._types, Config.tracebacks.pick(tracebacks), self._own_credentials),
+            ServingEdge(self._types, Config.tracebacks.pick(tracebacks), self._own_credentials, proxy_class),
             codecs=accepted,
             authorize=authorize,
             knows_callers=self._identification.is_required,

@@ -25,8 +25,9 @@ class Proxy(ProxyBase):
     `connect_timeout` connecting; `wait` keeps trying that long for a name or daemon that is not there yet; `codec` is
     `json` or, where the daemon accepts it, `pickle`; `metadata` travels with every call; `retries` repeats calls that
     may have been executed when their connection was lost: for methods that are idempotent. `around` are functions
-    `f(call, next)` that run around every call, the first outermost, on the thread that calls; see `broker.Call`. They
-    and `credentials` are no part of a pickle.
+    `f(call, next)` that run around every call, the first outermost, on the thread that calls; see `broker.Call`.
+    `proxy_class` is the class of the proxies that arrive in results, made as `proxy_class(uri, credentials=...)`. It,
+    `around` and `credentials` are no part of a pickle.
 
     Everything of the proxy itself is under the one reserved name `_broker`.
     """

@@ -40,6 +40,7 @@ class ProxyBase:
         credentials: ChannelSecurity | None = None,
         local: bool = Config.local.unset,
         around: Iterable[Around] = (),
+        proxy_class: type[Any] | None = None,
     ) -> None:
         options = Options(
             timeout=Config.timeout.pick(timeout),
@@ -51,6 +52,7 @@ class ProxyBase:
             credentials=credentials if credentials is not None else default_credentials(),
             local=Config.local.pick(local),
             around=self._kind.functions(around),
+            proxy_class=proxy_class,
         )
         self._begin(Remote(URI(uri), options))
 
@@ -152,6 +154,7 @@ class ControlBase:
     credentials = property(lambda self: self._remote.options.credentials, doc="The TLS credentials, if any.")
     local = property(lambda self: self._remote.options.local, doc="Whether short cuts may be taken.")
     around = property(lambda self: [*self._remote.options.around], doc="The functions around every call.")
+    proxy_class = property(lambda self: self._remote.options.proxy_class, doc="The class of proxies that arrive.")
 
     def set(self, name: str, value: object) -> None:
         """Sets an option for the calls that are made from now on, by any thread."""

@@ -14,7 +14,7 @@ import broker
 
 _PROXY = (
     "(uri, *, timeout=None, connect_timeout=10, wait=0, codec='json', metadata=None, retries=0, credentials=None, "
-    "local=True, around=())"
+    "local=True, around=(), proxy_class=None)"
 )
 
 # Signatures without annotations; None where only the name is promised. `ns` is what locate_ns returns.
@@ -23,7 +23,7 @@ CONTRACT: dict[str, str | None] = {
     "Daemon": (
         "(host=None, port=0, *, unix_socket=None, advertise=None, codecs=('json',), require_expose=False, "
         "max_workers=None, max_message_size=None, tracebacks=True, insecure=False, credentials=None, authorize=None, "
-        "around=())"
+        "around=(), proxy_class=None)"
     ),
     "Daemon.address": None,
     "Daemon.register": "(obj_or_class, object_id=None, *, replace=False, max_concurrency=None, executor=None)",
@@ -79,6 +79,7 @@ CONTRACT: dict[str, str | None] = {
     "start_ns": None,
     "start_ns_loop": None,
     # ---- the rest
+    "register_replacement": "(cls, function)",
     "register_type": "(cls=None, *, name=None, to_dict=None, from_dict=None)",
     "current_context.client": None,
     "current_context.object_id": None,

@@ -22,9 +22,16 @@ class Edge:
     proxy: Any = None  # set by broker.proxy: the class of those that arrive
     iterator: Any = None  # set by broker.calling.passed: the class of iterators that arrive
 
-    def __init__(self, types: TypeRegistry = GLOBAL_TYPES, credentials: ChannelSecurity | None = None) -> None:
+    def __init__(
+        self,
+        types: TypeRegistry = GLOBAL_TYPES,
+        credentials: ChannelSecurity | None = None,
+        proxy_class: Any = None,
+    ) -> None:
         self.types = types
         self._credentials = credentials
+        if proxy_class is not None:
+            self.proxy = proxy_class
 
     def reference(self, value: object) -> str | Reference | None:
         if isinstance(value, self.proxies):
@@ -59,9 +66,11 @@ class Edge:
 class ServingEdge(Edge):
     """The edge of who serves calls: tracebacks go with exceptions unless they are to stay at home."""
 
-    def __init__(self, types: TypeRegistry, tracebacks: bool, credentials: ChannelSecurity | None = None) -> None:
+    def __init__(
+        self, types: TypeRegistry, tracebacks: bool, credentials: ChannelSecurity | None = None, proxy_class: Any = None
+    ) -> None:
         """`credentials` are those of proxies that arrive."""
-        super().__init__(types, credentials)
+        super().__init__(types, credentials, proxy_class)
         self._tracebacks = tracebacks
 
     def traceback(self, error: BaseException) -> str:

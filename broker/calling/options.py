@@ -26,6 +26,8 @@ class Options:
     credentials: ChannelSecurity | None = None
     local: bool = True
     around: AroundFunctions = NO_FUNCTIONS
+    proxy_class: Any = None
+    """The class of proxies that arrive; None: that of all others."""
     is_plain: bool = field(init=False, default=False)
     """Whether calls carry nothing but their arguments."""
 

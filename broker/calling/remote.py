@@ -38,7 +38,7 @@ class Remote:
     def __init__(self, uri: URI, options: Options, session: Session | None = None) -> None:
         self.uri = uri
         self.options = options
-        self.edge = Edge(credentials=options.credentials)
+        self.edge = Edge(credentials=options.credentials, proxy_class=options.proxy_class)
         self.session = session or Session()
         self.lanes = Lanes()
         self.departures = NO_DEPARTURES

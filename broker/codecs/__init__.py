@@ -21,6 +21,7 @@ from broker.codecs.interface import (
     ResultWriter,
 )
 from broker.codecs.json import JsonCodec
+from broker.codecs.replacements import register_replacement
 from broker.codecs.types import GLOBAL_TYPES, Record, TypeRegistry, register_type, type_name
 from broker.errors import CodecError
 
@@ -44,6 +45,7 @@ __all__ = [
     "ResultWriter",
     "TypeRegistry",
     "codec",
+    "register_replacement",
     "register_type",
     "type_name",
 ]

@@ -19,6 +19,7 @@ from typing import Any
 
 from broker.codecs import arrays, exceptions, kept
 from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, MAX_REFERENCES, Buffer, Edge, Fault, Reference, is_iterator
+from broker.codecs.replacements import replaced
 from broker.codecs.types import Record, TypeEntry, kind_of, type_name
 from broker.errors import CodecError
 
@@ -110,6 +111,9 @@ class Encoder:
         lower = _LOWER.get(kind)
         if lower is not None:
             return lower(self, value, depth + 1)
+        replacement = replaced(value, "json")
+        if replacement is not value:
+            return self.lower(replacement, depth + 1)
         reference = self.reference(value)
         if reference is not None:
             return {TAG: "reference", "uri": reference} if isinstance(reference, str) else self._beside(reference)

@@ -28,6 +28,7 @@ from broker.codecs.interface import (
     Reference,
     is_iterator,
 )
+from broker.codecs.replacements import replaced
 from broker.codecs.types import GLOBAL_TYPES, TypeRegistry
 from broker.errors import CodecError
 
@@ -258,6 +259,9 @@ class _Pickler(pickle.Pickler):
         return len(self.references) - 1
 
     def reducer_override(self, value: Any) -> Any:
+        replacement = replaced(value, "pickle")
+        if replacement is not value:
+            return _as_it_is, (replacement,)
         if isinstance(value, BaseException):
             return _exception, self._exception(value)
         if isinstance(value, FunctionType | MethodType) and "<" in value.__qualname__:
@@ -305,6 +309,11 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, reference: Any) -> object:
         return self._edge.resolve(self._references[reference] if type(reference) is int else reference)
+
+
+def _as_it_is(value: object) -> object:
+    """Called by a pickle that is read."""
+    return value
 
 
 def _class_bytes(cls: type) -> bytes:

@@ -1,0 +1,111 @@
+"""`config`: Pyro's items, with their values from the environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+from typing import Any
+
+import broker
+
+_DEFAULTS: dict[str, Any] = {
+    "HOST": "localhost", "NS_HOST": "localhost", "NS_PORT": 9090, "NS_BCPORT": 9091, "NS_BCHOST": None,
+    "NS_AUTOCLEAN": 0.0, "NS_LOOKUP_DELAY": 0.0, "NATHOST": None, "NATPORT": 0, "COMPRESSION": False,
+    "SERVERTYPE": "thread", "COMMTIMEOUT": 0.0, "POLLTIMEOUT": 2.0, "MAX_RETRIES": 0, "SOCK_REUSE": True,
+    "SOCK_NODELAY": False, "DETAILED_TRACEBACK": False, "THREADPOOL_SIZE": 80, "THREADPOOL_SIZE_MIN": 4,
+    "MAX_MESSAGE_SIZE": 1024 * 1024 * 1024, "BROADCAST_ADDRS": ["<broadcast>", "0.0.0.0"], "PREFER_IP_VERSION": 0,
+    "SERIALIZER": "serpent", "SERPENT_BYTES_REPR": False, "LOGWIRE": False, "ITER_STREAMING": True,
+    "ITER_STREAM_LIFETIME": 0.0, "ITER_STREAM_LINGER": 30.0, "LOGFILE": "", "LOGLEVEL": "", "SSL": False,
+    "SSL_SERVERCERT": "", "SSL_SERVERKEY": "", "SSL_SERVERKEYPASSWD": "", "SSL_REQUIRECLIENTCERT": False,
+    "SSL_CLIENTCERT": "", "SSL_CLIENTKEY": "", "SSL_CLIENTKEYPASSWD": "", "SSL_CACERTS": "",
+}  # fmt: skip
+_ONLY_PYRO4: dict[str, Any] = {
+    "SERIALIZERS_ACCEPTED": {"serpent", "marshal", "json"}, "PICKLE_PROTOCOL_VERSION": 5, "DILL_PROTOCOL_VERSION": 4,
+    "AUTOPROXY": True, "METADATA": True, "REQUIRE_EXPOSE": True, "ONEWAY_THREADED": True, "FLAME_ENABLED": False,
+    "JSON_MODULE": "json", "USE_MSG_WAITALL": True,
+}  # fmt: skip
+_WORDS = {"0": False, "off": False, "no": False, "false": False, "1": True, "on": True, "yes": True, "true": True}
+
+
+class Configuration:
+    """The items, as attributes in upper case. An unknown one is AttributeError; unknown PYRO_* variables do no harm."""
+
+    __slots__: tuple[str, ...] = (*_DEFAULTS, *_ONLY_PYRO4)
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self, use_environment: bool = True, useenvironment: bool = True) -> None:
+        """Back to the defaults, and to what the environment says. Raises ValueError for what an item cannot be."""
+        for item, value in {**_DEFAULTS, **_ONLY_PYRO4}.items():
+            setattr(self, item, value.copy() if isinstance(value, list | set) else value)
+            text = os.environ.get(f"PYRO_{item}")
+            if text is not None and use_environment and useenvironment:
+                setattr(self, item, _parsed(text, value))
+
+    def copy(self) -> Configuration:
+        other: Configuration = Configuration.__new__(Configuration)
+        for item, value in self.as_dict().items():
+            setattr(other, item, value)
+        return other
+
+    def as_dict(self) -> dict[str, Any]:
+        return {item: getattr(self, item) for item in self.__slots__}
+
+    asDict = as_dict
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.as_dict()
+
+    def __setstate__(self, items: dict[str, Any]) -> None:
+        for item, value in items.items():
+            setattr(self, item, value)
+
+    def dump(self) -> str:
+        """What the check-config tool prints."""
+        lines = [f"Pyro version: {PYRO_VERSION} (broker {broker.__version__})", f"Loaded from: {_HERE}"]
+        lines.append(
+            f"Python version: {platform.python_implementation()} {platform.python_version()} "
+            f"({platform.system()}, {os.name})"
+        )
+        lines += ["Protocol version: none (gRPC)", "Currently active global configuration settings:"]
+        return "\n".join(lines + [f"{item} = {value}" for item, value in sorted(self.as_dict().items())])
+
+
+PYRO_VERSION = "5.17"
+_HERE = os.path.dirname(__file__)  # noqa: PTH120
+
+
+def _parsed(text: str, default: Any) -> object:
+    if isinstance(default, bool):
+        if text.lower() not in _WORDS:
+            raise ValueError(f"invalid boolean value: {text}")
+        return _WORDS[text.lower()]
+    if isinstance(default, list | set):
+        return type(default)(part.strip() for part in text.split(","))
+    return text if default is None else type(default)(text)
+
+
+config: Any = Configuration()
+
+
+def dump() -> None:
+    """Prints the configuration."""
+    print(config.dump())
+
+
+def _log_as_told() -> None:
+    """PYRO_LOGLEVEL turns the broker's log on, into PYRO_LOGFILE; without it nothing changes."""
+    if not config.LOGLEVEL:
+        return
+    if config.LOGFILE in ("", "{stderr}"):
+        handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    else:
+        handler = logging.FileHandler(os.path.expanduser(config.LOGFILE))  # noqa: PTH111
+    text = "[%(asctime)s.%(msecs)03d,%(name)s,%(levelname)s] %(message)s"
+    logging.basicConfig(level=config.LOGLEVEL, handlers=[handler], format=text, datefmt="%Y-%m-%d %H:%M:%S")
+
+
+_log_as_told()

@@ -1,0 +1,121 @@
+"""Pyro's echo server, to try programs with."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from broker.compat import exposure
+from broker.compat.configuration import config
+from broker.compat.daemon import Daemon
+from broker.compat.naming import locate_ns, start_ns
+
+_NAME = "test.echoserver"
+
+
+@exposure.expose
+class EchoServer:
+    """Answers with what it is given, and fails and waits on demand."""
+
+    _verbose = False
+    _must_shutdown = False
+
+    def _tell(self, text: str) -> None:
+        if self._verbose:
+            print(f"{time.asctime()} - {text}", flush=True)
+
+    def echo(self, message: Any) -> Any:
+        """Returns the message."""
+        self._tell(f"echo: {message!r}")
+        return message
+
+    def error(self) -> None:
+        """Raises a ValueError."""
+        self._tell("error: generating exception")
+        raise ValueError("this is the generated error from echoserver echo() method")
+
+    def error_with_text(self) -> None:
+        """Raises a ValueError with another text."""
+        self._tell("error: generating exception")
+        raise ValueError("the message of the error")
+
+    @exposure.oneway
+    def oneway_echo(self, message: Any) -> None:
+        """Takes the message."""
+        self._tell(f"oneway_echo: {message!r}")
+
+    def slow(self) -> str:
+        """Answers after five seconds."""
+        self._tell("slow: waiting a bit...")
+        time.sleep(5)
+        self._tell("slow: returning result")
+        return "Finally, an answer!"
+
+    @exposure.oneway
+    def oneway_slow(self) -> None:
+        """Takes five seconds."""
+        self.slow()
+
+    def generator(self) -> Iterator[str]:
+        """Gives three items."""
+        yield from ("one", "two", "three")
+
+    def nan(self) -> float:
+        return float("nan")
+
+    def inf(self) -> float:
+        return float("inf")
+
+    def __dunder__(self) -> str:
+        return "should be allowed (dunder)"
+
+    def shutdown(self) -> None:
+        """Ends the server."""
+        self._tell("shutting down")
+        self._must_shutdown = True
+
+    @property
+    def verbose(self) -> bool:
+        """Whether it prints each call."""
+        return self._verbose
+
+    @verbose.setter
+    def verbose(self, onoff: bool) -> None:
+        self._verbose = bool(onoff)
+
+
+def main(args: Any = None, returnWithoutLooping: bool = False) -> Any:
+    """The echo server as a command; or gives (daemon, echo server, URI)."""
+    parser = argparse.ArgumentParser(description="Pyro test echo/nameserver command line launcher.")
+    parser.add_argument("-H", "--host", default="localhost", help="hostname to bind server on (default=%(default)s)")
+    parser.add_argument("-p", "--port", type=int, default=0, help="port to bind server on")
+    parser.add_argument("-u", "--unixsocket", help="Unix domain socket name to bind server on")
+    parser.add_argument("-n", "--naming", action="store_true", help="register with nameserver")
+    parser.add_argument("-N", "--nameserver", action="store_true", help="also start a nameserver")
+    parser.add_argument("-v", "--verbose", action="store_true", help="verbose output")
+    parser.add_argument("-q", "--quiet", action="store_true", help="don't output anything")
+    given = parser.parse_args(args)
+    say = (lambda *words, **options: None) if given.quiet and not given.verbose else print
+    say("Starting Pyro's built-in test echo server.")
+    config.SERVERTYPE = "multiplex"
+    names = start_ns(given.host) if given.nameserver else None
+    if names is not None:
+        names[1]._daemon.start()
+    echo, daemon = EchoServer(), Daemon(given.host, given.port, given.unixsocket)
+    echo._verbose = given.verbose
+    uri = daemon.register(echo, _NAME)
+    if given.naming or names is not None:
+        with locate_ns(*((names[0].host, names[0].port) if names is not None else ())) as found:
+            found.register(_NAME, uri)
+            if given.verbose:
+                say(f"using name server at {found._pyroUri}")
+    elif given.verbose:
+        say("not using a name server.")
+    say(f"object name: {_NAME}\necho uri: {uri}\nechoserver running.", flush=True)
+    if returnWithoutLooping:
+        return daemon, echo, uri
+    daemon.requestLoop(loopCondition=lambda: not echo._must_shutdown)
+    daemon.close()
+    return None

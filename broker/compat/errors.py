@@ -1,0 +1,184 @@
+"""Pyro's exceptions, what those of the broker become, and remote tracebacks in Pyro's form."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from broker import errors, register_type
+from broker.compat.configuration import config
+
+
+class PyroError(Exception):
+    """The base of all errors of Pyro."""
+
+
+class CommunicationError(PyroError):
+    """The other side could not be reached, or was lost."""
+
+
+class ConnectionClosedError(CommunicationError):
+    """The connection was lost."""
+
+
+class TimeoutError(CommunicationError):  # noqa: A001 - Pyro's name
+    """A call took longer than its timeout."""
+
+
+class ProtocolError(CommunicationError):
+    """The other side sent what it must not send."""
+
+
+class MessageTooLargeError(ProtocolError):
+    """A value is larger than a side accepts."""
+
+
+class NamingError(PyroError):
+    """The name server cannot be found, or cannot do what it was asked to do."""
+
+
+class DaemonError(PyroError):
+    """A daemon cannot do what it was asked to do."""
+
+
+class SecurityError(PyroError):
+    """Somebody may not do this."""
+
+
+class SerializeError(ProtocolError):
+    """A value cannot be serialized, or what arrived cannot be made into one."""
+
+
+class NotGreeted(PyroError):
+    """The daemon validates handshakes, and this connection has not had one: the proxy makes it up."""
+
+
+CLASSES: tuple[type[Exception], ...] = (
+    PyroError, CommunicationError, ConnectionClosedError, TimeoutError, ProtocolError, MessageTooLargeError,
+    NamingError, DaemonError, SecurityError, SerializeError,
+)  # fmt: skip
+for _cls in (*CLASSES, NotGreeted):
+    register_type(_cls, name=f"Pyro.errors.{_cls.__name__}")
+
+# The nearest base comes first.
+_BECOMES: tuple[tuple[type[errors.BrokerError], type[PyroError], str], ...] = (
+    (errors.CallTimeout, TimeoutError, "receiving: timeout"),
+    (errors.CannotConnect, CommunicationError, "cannot connect to {where}: {}"),
+    (errors.ConnectionClosedError, ConnectionClosedError, "receiving: not enough data"),
+    (errors.MessageTooLargeError, MessageTooLargeError, "message too large ({})"),
+    (errors.ProtocolError, ProtocolError, "{}"),
+    (errors.CommunicationError, CommunicationError, "{}"),
+    (errors.CodecError, SerializeError, "{}"),
+    (errors.ObjectNotFound, DaemonError, "unknown object"),
+    (errors.DaemonError, DaemonError, "{}"),
+    (errors.AccessDenied, SecurityError, "{}"),
+    (errors.Overloaded, CommunicationError, "no free workers, increase server threadpool size ({})"),
+    (errors.NamingError, NamingError, "{}"),
+    (errors.BrokerError, PyroError, "{}"),
+)
+
+makers: dict[str, Callable[[str, dict[str, Any]], object]] = {}
+"""What `register_dict_to_class` registered, by the names of the classes."""
+
+_unknown_classes: dict[type, type[SerializeError]] = {}
+
+
+def translated(error: BaseException, where: object = "the daemon") -> BaseException:
+    """What a Pyro program gets in place of an error of the broker; any other error as it is.
+
+    Where it came from elsewhere, its `_pyroTraceback` holds the lines of the remote traceback. `where` is the address.
+    """
+    lines = errors.get_remote_traceback(error).splitlines(keepends=True)
+    if isinstance(error, errors.RemoteError):
+        error = _of_unknown_class(error)
+    elif isinstance(error, errors.BrokerError):
+        becomes, text = next((new, text) for old, new, text in _BECOMES if isinstance(error, old))
+        said, error = str(error), becomes(text.format(error, where=where))
+        if said not in str(error):  # programs compare these texts: what else is known is shown below them
+            error.add_note(said)
+    if lines:
+        error._pyroTraceback = lines  # type: ignore[attr-defined]
+    return error
+
+
+def _of_unknown_class(error: errors.RemoteError) -> BaseException:
+    """What a registered function makes of it; else a SerializeError that still is what the original derives from."""
+    make = makers.get(error.type)
+    made = make(error.type, as_dict(error)) if make is not None else None
+    if not isinstance(made, BaseException):
+        kind = type(error)
+        cls = _unknown_classes.get(kind)
+        if cls is None:
+            cls = _unknown_classes[kind] = type("SerializeError", (SerializeError, kind), {"__str__": _text})
+            cls.__module__ = SerializeError.__module__
+        made = cls.__new__(cls)
+        made.args, made.type = (f"unsupported serialized class: {error.type}: {error}",), error.type  # type: ignore[attr-defined]
+    made.__cause__ = error.__cause__
+    for note in getattr(error, "__notes__", ()):
+        made.add_note(note)
+    return made
+
+
+def as_dict(error: BaseException) -> dict[str, Any]:
+    """An exception as Pyro takes it apart."""
+    held = {name: value for name, value in vars(error).items() if not name.startswith("_") and name != "type"}
+    name = getattr(error, "type", "") or f"{type(error).__module__}.{type(error).__name__}"
+    args = vars(error).get("_remote_args", error.args)
+    return {"__class__": name, "__exception__": True, "args": args, "attributes": held}
+
+
+def _text(error: BaseException) -> str:
+    return str(error.args[0])
+
+
+# ---- tracebacks
+
+_REMOTE = " +--- This exception occurred remotely"
+
+
+def format_traceback(
+    ex_type: type[BaseException] | None = None,
+    ex_value: BaseException | None = None,
+    ex_tb: TracebackType | None = None,
+    detailed: bool = False,
+) -> list[str]:
+    """The lines of a traceback as Python prints it; `detailed` with the local variables of each frame."""
+    if ex_type is None and ex_tb is None:
+        ex_type, ex_value, ex_tb = sys.exc_info()
+    if ex_type is None or ex_value is None:
+        return [f"{getattr(ex_type, '__name__', ex_type)}\n"]
+    formatted = traceback.TracebackException(ex_type, ex_value, ex_tb, capture_locals=detailed)
+    notes = [note for note in getattr(formatted, "__notes__", None) or () if not str(note).startswith(_REMOTE)]
+    formatted.__notes__ = notes or None  # what is shown below is not shown twice
+    lines = list(formatted.format())
+    if detailed:
+        head = f" EXCEPTION {ex_type}: {ex_value}\n"
+        lines = [head, " Extended stacktrace follows (most recent call last)\n", *lines, head]
+    return lines
+
+
+def get_pyro_traceback(
+    ex_type: type[BaseException] | None = None,
+    ex_value: BaseException | None = None,
+    ex_tb: TracebackType | None = None,
+) -> list[str]:
+    """The lines of a traceback, and those of the remote one if there is any. Without arguments: of what is caught."""
+    if ex_type is not None and ex_value is None and ex_tb is None and not isinstance(ex_type, type):
+        raise TypeError("invalid argument: ex_type should be an exception type, or just supply no arguments at all")
+    if ex_type is None and ex_tb is None:
+        ex_type, ex_value, ex_tb = sys.exc_info()
+    lines = format_traceback(ex_type, ex_value, ex_tb, config.DETAILED_TRACEBACK)
+    remote: Any = getattr(ex_value, "_pyroTraceback", None)
+    if remote:
+        lines.append(f"{_REMOTE} (Pyro) - Remote traceback:")
+        lines += [f"\n | {line}" for text in remote for line in str(text).removesuffix("\n").split("\n")]
+        lines.append("\n +--- End of remote traceback\n")
+    return lines
+
+
+def excepthook(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
+    """A `sys.excepthook` that prints remote tracebacks too."""
+    sys.stderr.write("".join(get_pyro_traceback(kind, error, tb)))

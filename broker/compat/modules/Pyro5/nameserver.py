@@ -1,0 +1,9 @@
+from broker.compat import known_as
+from broker.compat.naming import NameServer, NameServerDaemon, main, start_ns, start_ns_loop
+
+from . import core, errors, server
+
+known_as(__name__, NameServerDaemon)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+from broker.compat.serializers import SerializerBase, serializers

@@ -1,0 +1,102 @@
+"""`URI` as Pyro has it: with attributes that can be changed, and printed as PYRO."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from broker import register_type
+from broker.compat.configuration import config
+from broker.compat.errors import PyroError
+
+_FORM = re.compile(r"(?:PYRO|BROKER)(?P<kind>|NAME|META):(?P<object>\S+?)(?:@(?P<location>.+))?", re.IGNORECASE)
+_BRACKETS = re.compile(r"\[([0-9a-fA-F:%]+)](?::(.+))?")
+_UNIX = "./u:"
+
+
+class URI:
+    """Where an object is, or which name or metadata lead to it. Raises PyroError for what is no URI."""
+
+    def __init__(self, uri: str | URI) -> None:
+        if isinstance(uri, URI):
+            self.__setstate__(uri.__getstate__())
+            return
+        if not isinstance(uri, str):
+            raise TypeError("uri parameter object is of wrong type")
+        self.host: str | None = None
+        self.port: int | None = None
+        self.sockname: str | None = None
+        match = _FORM.fullmatch(uri)
+        if match is None:
+            raise PyroError("invalid uri")
+        self.protocol = f"PYRO{match['kind'].upper()}"
+        self.object: Any = match["object"]
+        location = match["location"]
+        if self.protocol == "PYRO" and not location:
+            raise PyroError("invalid uri")
+        if self.protocol == "PYROMETA":
+            self.object = {tag.strip() for tag in self.object.split(",")}
+        if location:
+            self._locate(location, None if self.protocol == "PYRO" else config.NS_PORT)
+
+    def _locate(self, location: str, default_port: int | None) -> None:
+        if location.startswith(_UNIX):
+            self.sockname = location.removeprefix(_UNIX)
+            if not self.sockname or ":" in self.sockname:
+                raise PyroError("invalid uri (location)")
+            return
+        if location.startswith("[["):
+            raise PyroError("invalid ipv6 address: enclosed in too many brackets")
+        if location.startswith("["):
+            match = _BRACKETS.fullmatch(location)
+            if match is None:
+                raise PyroError("invalid ipv6 address: the part between brackets must be a numeric ipv6 address")
+            self.host, port = match[1], match[2]
+        else:
+            self.host, _, port = location.partition(":")
+        if not self.host:
+            raise PyroError("invalid uri (location)")
+        try:
+            self.port = int(port or default_port or "")
+        except ValueError:
+            raise PyroError(f"invalid port in uri, port={port or ''}") from None
+
+    @staticmethod
+    def isUnixsockLocation(location: str) -> bool:
+        return location.startswith(_UNIX)
+
+    @property
+    def location(self) -> str | None:
+        """`host:port` or `./u:name`; None if there is none."""
+        if self.host:
+            return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{_UNIX}{self.sockname}" if self.sockname else None
+
+    @property
+    def address(self) -> object:
+        """The location as sockets have it, and as messages show it."""
+        return self.sockname or (self.host, self.port)
+
+    def asString(self) -> str:
+        shown = ",".join(sorted(self.object)) if isinstance(self.object, set) else self.object
+        return f"{self.protocol}:{shown}" + (f"@{self.location}" if self.location else "")
+
+    __str__ = asString
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} at 0x{id(self):x}; {self}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, URI) and self.__getstate__() == other.__getstate__()
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.protocol, self.object, self.sockname, self.host, self.port
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.protocol, self.object, self.sockname, self.host, self.port = state
+
+
+register_type(URI, name="Pyro.URI", to_dict=lambda uri: {"uri": str(uri)}, from_dict=lambda fields: URI(fields["uri"]))
