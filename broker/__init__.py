@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from broker.registry.client import NameServer
     from broker.registry.locate import locate_ns, resolve
     from broker.registry.server import start_ns, start_ns_loop
-    from broker.security import Credentials, Policy
+    from broker.security import Credentials, JWTs, Policy, SameUser, Tokens
     from broker.serving import serve
     from broker.typed import close, connect, connect_async, options, send, submit
     from broker.uri import URI
@@ -39,11 +39,14 @@ __all__ = [
     "Call",
     "Credentials",
     "Daemon",
+    "JWTs",
     "NameServer",
     "Policy",
     "Proxy",
     "Record",
+    "SameUser",
     "Stats",
+    "Tokens",
     "__version__",
     "behavior",
     "close",
@@ -90,7 +93,10 @@ _HOMES = {
     "start_ns": "broker.registry.server",
     "start_ns_loop": "broker.registry.server",
     "Credentials": "broker.security",
+    "JWTs": "broker.security",
     "Policy": "broker.security",
+    "SameUser": "broker.security",
+    "Tokens": "broker.security",
     "serve": "broker.serving",
     "close": "broker.typed",
     "connect": "broker.typed",

@@ -9,19 +9,21 @@ import argparse
 import ipaddress
 import os
 import re
+import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from broker.errors import BrokerError
+from broker.security import hashed
 
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-__all__ = ["CertsError", "main", "make_authority", "make_client", "make_server"]
+__all__ = ["CertsError", "main", "make_authority", "make_client", "make_server", "make_token"]
 
 AUTHORITY = "ca"
 AUTHORITY_DAYS = 3650
@@ -35,6 +37,7 @@ examples:
   python -m broker.certs server warehouse shop.example     certs/warehouse.pem and .key, for daemons at shop.example
   python -m broker.certs client janet                      certs/janet.pem and .key, for who calls as janet
   python -m broker.certs server warehouse shop.example --replace      a new one: running daemons take it up
+  python -m broker.certs token henry                       certs/henry.token, for who shows a token instead
 
 Whoever has ca.key can be anybody: keep it where the daemons are not. Give each program its own two files and ca.pem.
 Exit status: 0 done, 1 refused (one line on stderr says why), 2 wrong usage.
@@ -86,8 +89,7 @@ def make_client(directory: Path, name: str, *, days: int = DAYS, replace: bool =
 def _make(directory: Path, name: str, days: int, replace: bool, *extensions: x509.ExtensionType) -> Path:
     from cryptography import x509
 
-    if _NAME.fullmatch(name) is None or name == AUTHORITY:
-        raise CertsError(f"{name!r} is no name here: letters, digits and . _ @ -, at most 64, and not {AUTHORITY!r}")
+    _check_name(name)
     authority, authority_key = _authority(directory)
     key = _new_key()
     built = _builder(_common_name(name), authority.subject, key, days)
@@ -98,6 +100,11 @@ def _make(directory: Path, name: str, days: int, replace: bool, *extensions: x50
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     built = built.add_extension(identifier, critical=False)
     return _write(directory, name, key, _signed(built, authority_key), replace=replace)
+
+
+def _check_name(name: str) -> None:
+    if _NAME.fullmatch(name) is None or name == AUTHORITY:
+        raise CertsError(f"{name!r} is no name here: letters, digits and . _ @ -, at most 64, and not {AUTHORITY!r}")
 
 
 def _authority(directory: Path) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
@@ -187,16 +194,23 @@ def _signed(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey) -> x
 def _write(
     directory: Path, name: str, key: EllipticCurvePrivateKey, certificate: x509.Certificate, *, replace: bool
 ) -> Path:
-    """Writes both files; each is there as a whole or not at all."""
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    files = [(directory / f"{name}.key", private, 0o600)]
-    files.append((directory / f"{name}.pem", certificate.public_bytes(Encoding.PEM), 0o644))
+    shown = directory / f"{name}.pem"
+    files = ((directory / f"{name}.key", private, 0o600), (shown, certificate.public_bytes(Encoding.PEM), 0o644))
+    _put(files, replace=replace and name != AUTHORITY)
+    return shown
+
+
+def _put(files: Iterable[tuple[Path, bytes, int]], *, replace: bool) -> None:
+    """Writes files; each is there as a whole or not at all."""
     there = [str(path) for path, _, _ in files if path.exists()]
     if there and not replace:
-        more = "" if name == AUTHORITY else ": --replace makes new ones in their place"
-        raise CertsError(f"{' and '.join(there)} {'are' if len(there) > 1 else 'is'} there already{more}")
+        raise CertsError(
+            f"{' and '.join(there)} {'are' if len(there) > 1 else 'is'} there already: --replace makes new ones, but "
+            "for an authority, whose certificates nobody would believe any more"
+        )
     for path, content, mode in files:
         written = path.with_name(f".{path.name}.{os.getpid()}")
         try:
@@ -205,7 +219,19 @@ def _write(
             written.replace(path)
         except OSError as error:
             raise CertsError(f"{path} cannot be written: {error.strerror}") from None
-    return files[1][0]
+
+
+def make_token(directory: Path, name: str, *, replace: bool = False) -> tuple[Path, str]:
+    """Makes a token for who calls as `name`; returns its file, and how it stands in the file of accepted tokens.
+
+    Raises CertsError.
+    """
+    _check_name(name)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    token = secrets.token_urlsafe(32)
+    file = directory / f"{name}.token"
+    _put(((file, f"{token}\n".encode(), 0o600),), replace=replace)
+    return file, hashed(token)
 
 
 # ---- the command line
@@ -224,21 +250,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CertsError, OSError) as error:
         print(f"broker-certs: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    print(f"{made}\n{made.with_suffix('.key')}")
+    print(*made, sep="\n")
     return 0
 
 
-def _authority_command(arguments: argparse.Namespace) -> Path:
-    return make_authority(arguments.directory, days=arguments.days or AUTHORITY_DAYS)
+def _authority_command(arguments: argparse.Namespace) -> list[str]:
+    return _both(make_authority(arguments.directory, days=arguments.days or AUTHORITY_DAYS))
 
 
-def _server_command(arguments: argparse.Namespace) -> Path:
+def _server_command(arguments: argparse.Namespace) -> list[str]:
     days = arguments.days or DAYS
-    return make_server(arguments.directory, arguments.name, arguments.host, days=days, replace=arguments.replace)
+    return _both(make_server(arguments.directory, arguments.name, arguments.host, days=days, replace=arguments.replace))
 
 
-def _client_command(arguments: argparse.Namespace) -> Path:
-    return make_client(arguments.directory, arguments.name, days=arguments.days or DAYS, replace=arguments.replace)
+def _client_command(arguments: argparse.Namespace) -> list[str]:
+    days = arguments.days or DAYS
+    return _both(make_client(arguments.directory, arguments.name, days=days, replace=arguments.replace))
+
+
+def _token_command(arguments: argparse.Namespace) -> list[str]:
+    file, known_as = make_token(arguments.directory, arguments.name, replace=arguments.replace)
+    return [str(file), f'"{arguments.name}" = "{known_as}"']
+
+
+def _both(certificate: Path) -> list[str]:
+    return [str(certificate), str(certificate.with_suffix(".key"))]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -250,19 +286,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, run: Callable[..., Path], text: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable[..., list[str]], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(command=run)
         added.add_argument(
             "-d", "--directory", type=Path, default=Path("certs"), help="where the files are (default: certs)"
         )
-        added.add_argument("--days", type=_days, help=f"how long it is valid (default {DAYS}, an authority 10 years)")
         return added
 
-    command("authority", _authority_command, "Makes an authority: ca.pem, which everybody gets, and ca.key.")
+    authority = command("authority", _authority_command, "Makes an authority: ca.pem, for everybody, and ca.key.")
     server = command("server", _server_command, "Makes the certificate of daemons, or of a name server.")
     client = command("client", _client_command, "Makes the certificate of who calls.")
-    for made in (server, client):
+    token = command("token", _token_command, "Makes a token, and the line for the file of those that are accepted.")
+    for dated in (authority, server, client):
+        dated.add_argument("--days", type=_days, help=f"how long it is valid (default {DAYS}, an authority 10 years)")
+    for made in (server, client, token):
         made.add_argument("name", metavar="NAME", help="the identity, and the name of the files")
         made.add_argument("--replace", action="store_true", help="make new files in place of those that are there")
     server.add_argument("host", metavar="HOST", nargs="+", help="the names and addresses that callers reach it by")

@@ -39,7 +39,14 @@ from broker.references import served
 from broker.registry import leases
 from broker.registry.leases import LeaseHolder
 from broker.registry.locate import locate_ns
-from broker.security import Authorize, Credentials, Identification, default_credentials
+from broker.security import (
+    Authorize,
+    Credentials,
+    Identification,
+    audience_of,
+    default_credentials,
+    default_policy,
+)
 from broker.services import MAX_REQUEST_SIZE, Services
 from broker.signals import SIGNAL_SECONDS, sigterm_as_ctrl_c
 from broker.uri import URI
@@ -101,7 +108,7 @@ class Daemon:
         self._loop_thread = LoopThread()
         self._unix_path = Config.unix_socket.pick(unix_socket)
         self._server = self._listen(Config.host.pick(host), Config.port.pick(port), Config.advertise.pick(advertise))
-        self._identification = Identification(self._own_credentials, self.location)
+        self._identification = Identification(self._own_credentials, self.location, self._audience)
         self._leases = LeaseHolder(self.location)
         self._sessions = Sessions()
         self._workers = Workers(Config.max_workers.pick(max_workers), "broker-worker")
@@ -118,7 +125,7 @@ class Daemon:
             self._workers,
             ServingEdge(self._types, Config.tracebacks.pick(tracebacks), self._own_credentials, proxy_class),
             codecs=accepted,
-            authorize=authorize,
+            authorize=authorize if authorize is not None else default_policy(),
             knows_callers=self._identification.is_required,
             around=around_functions,
             max_calls=Config.max_calls.pick(None),
@@ -177,6 +184,10 @@ class Daemon:
     def _own_credentials(self) -> Credentials | None:
         """What this daemon shows where it calls others, the name server say: what it shows those who call it."""
         return self._credentials if isinstance(self._credentials, Credentials) else None
+
+    @property
+    def _audience(self) -> str:
+        return audience_of(0 if self._unix_path is not None else self._bound[1], self._unix_path)
 
     def _open_entrance(self) -> Entrance | None:
         """Lets clients of this process in past the socket; not past TLS, where the socket tells who calls."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from broker.command_line import add_credentials, add_serving, log_to_stderr, take
 from broker.config import config
 from broker.daemon import Daemon
 from broker.errors import BrokerError
@@ -109,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--insecure", action="store_true", help="allow a host that other machines can reach, without TLS"
     )
+    add_credentials(parser)
+    add_serving(parser)
     return parser
 
 
@@ -117,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     echo = EchoServer(arguments.verbose)
     try:
+        log_to_stderr()
+        take(arguments)
         insecure = arguments.insecure or config.insecure
         daemon = Daemon(arguments.host, arguments.port, unix_socket=arguments.unix_socket, insecure=insecure)
         echo._runs_in(daemon)

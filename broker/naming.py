@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from broker.command_line import add_credentials, add_serving, log_to_stderr, port, take
 from broker.config import Config
 from broker.errors import BrokerError, NamingError
-from broker.registry.arguments import port
 from broker.registry.server import start_ns_loop
 from broker.registry.store import check_storage
 
@@ -18,6 +18,7 @@ _EPILOG = """\
 examples:
   broker-ns                                on localhost:9090, for programs of this machine
   broker-ns -s sqlite:names.db             registrations survive a restart, and a crash
+  broker-ns -n 192.0.2.7 --cert ns.pem --key ns.key --ca ca.pem       for other machines, with mutual TLS
   broker-ns -n 192.0.2.7 --insecure        for other machines, without encryption: only in a network that you trust
 
 Programs find it at localhost:9090 by themselves; elsewhere they need BROKER_NS_HOST and BROKER_NS_PORT.
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     insecure = True if arguments.insecure else Config.insecure.unset
     try:
+        log_to_stderr()
+        take(arguments)
         start_ns_loop(arguments.host, arguments.port, storage=arguments.storage, insecure=insecure)
     except BrokerError as error:
         print(f"broker-ns: {' '.join(str(error).split())}", file=sys.stderr)
@@ -51,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-s", "--storage", type=_storage, default="memory", help="memory (the default), or sqlite:FILE")
     parser.add_argument("--insecure", action="store_true", help="let other machines connect without TLS")
+    add_credentials(parser)
+    add_serving(parser)
     return parser
 
 

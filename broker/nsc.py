@@ -8,8 +8,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from broker.command_line import add_credentials, log_to_stderr, port, take
 from broker.errors import BrokerError
-from broker.registry.arguments import port
 from broker.registry.client import NameServer
 from broker.registry.locate import locate_ns
 from broker.uri import URI
@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status; argparse itself exits with 2 for wrong usage."""
     arguments = _parser().parse_args(argv)
     try:
+        log_to_stderr()
+        take(arguments)
         with locate_ns(arguments.host, arguments.port) as server:
             arguments.command(server, arguments)
         sys.stdout.flush()
@@ -188,6 +190,7 @@ def _common_options(default: str | None) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("-n", "--host", default=default, help="the host of the name server")
     options.add_argument("-p", "--port", type=port, default=default, help="its port (default 9090)")
+    add_credentials(options, default)
     options.add_argument(
         "--json", action="store_true", default=default or False, help="print JSON, for programs to read"
     )

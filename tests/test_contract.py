@@ -66,6 +66,9 @@ CONTRACT: dict[str, str | None] = {
     # ---- who is at the other end
     "Credentials": ("(cert=None, key=None, ca=None, *, token=None, token_file=None, accept=(), server_name=None)"),
     "Policy": "(file)",
+    "Tokens": "(known)",
+    "JWTs": "(key_file, *, issuer, audience, identity='sub', algorithms=('RS256', 'ES256', 'EdDSA'))",
+    "SameUser": "(file=None)",
     # ---- names
     "locate_ns": "(host=None, port=None, *, wait=0, credentials=None)",
     "ns.register": "(name, obj_or_uri, *, replace=True, tags=(), ttl=None)",

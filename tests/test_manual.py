@@ -2,8 +2,9 @@
 
 A Python block of the manual says in a comment above it what it is: `<!-- run -->` (those of a page are one program;
 `# -> text` at the end of a line is what its value looks like, `# raises text` how its exception begins),
-`<!-- from FILE -->` (a part of that file) or `<!-- shown -->` (is compiled). Shell blocks (`sh`) of a page are one
-script, and the `text` block after one is its output, in which `…` stands for anything.
+`<!-- from FILE -->` (a part of that file), `<!-- file NAME -->` (is written to that file, for the shell blocks) or
+`<!-- shown -->` (is compiled). Shell blocks (`sh`) of a page are one script, and the `text` block after one is its
+output, in which `…` stands for anything.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROGRAMS = [
     "tutorial-threads.md", "calls.md", "callbacks.md", "operation.md", "names.md", "values.md", "errors.md",
-    "inspection.md", "reliability.md",
+    "inspection.md", "reliability.md", "security.md",
 ]  # fmt: skip
 PAGES = ["tutorial.md", *PROGRAMS]
 WITH_WAREHOUSE = {"inspection.md"}
@@ -118,7 +119,7 @@ def test_python_blocks_say_what_they_are(page: str) -> None:
             program = (ROOT / block.mark.removeprefix("from ")).read_text(encoding="utf-8")
             assert block.text in program, f"{where} is no part of {block.mark.removeprefix('from ')}"
         else:
-            assert block.mark in ("run", "shown"), f"{where}: {block.mark!r} means nothing"
+            assert re.match("(run|shown|file .+)$", block.mark), f"{where}: {block.mark!r} means nothing"
 
 
 @pytest.mark.parametrize("page", PROGRAMS)
@@ -133,17 +134,34 @@ def test_python_blocks_run(
     assert ran.wait(40) == 0, ran.errors
 
 
-@pytest.mark.parametrize("page", ["inspection.md"])
-def test_shell_blocks_run(environment: dict[str, str], start_warehouse: Callable[[], None], page: str) -> None:
+def test_shell_blocks_run(environment: dict[str, str], start_warehouse: Callable[[], None]) -> None:
     start_warehouse()
+    run_shell_blocks("inspection.md", environment, ROOT)
+
+
+def test_mutual_tls_and_a_policy_in_ten_minutes(tmp_path: Path) -> None:
+    """The page starts the name server, too; a daemon and callers that know each other by certificates come of it."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    environment = {"BROKER_NS_PORT": port, "PATH": path, "PYTHONPATH": str(ROOT)}
+    run_shell_blocks("security.md", environment, tmp_path)
+
+
+def run_shell_blocks(page: str, environment: dict[str, str], directory: Path) -> None:
     script, shown = ["set -eu"], []
     found = blocks(ROOT / "docs" / page)
+    for block in found:
+        if block.mark is not None and block.mark.startswith("file "):
+            (directory / block.mark.removeprefix("file ")).write_text(block.text, encoding="utf-8")
     for block, after in zip(found, [*found[1:], None], strict=True):
         if block.language == "sh":
-            script += [block.text.replace("localhost:9090", f"localhost:{environment['BROKER_NS_PORT']}"), "echo ====="]
+            text = re.sub(r"localhost:9090\b", f"localhost:{environment['BROKER_NS_PORT']}", block.text)
+            script += [text, "echo ====="]
             shown.append(after.text if after is not None and after.language == "text" else "")
     ran = subprocess.run(
         ["sh"],
+        cwd=directory,
         input="\n".join(script),
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,

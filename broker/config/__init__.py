@@ -160,6 +160,10 @@ class Config:
         None, kinds.optional(kinds.text("the path of a file")), "A file with the token that proxies and tools show."
     )
 
+    tokens = Item(None, kinds.optional(kinds.text("the path of a file")), "A file with the tokens that daemons accept.")
+    same_user = Item(False, kinds.flag(), "Whether daemons take callers of their own user, who prove it.")
+    policy = Item(None, kinds.optional(kinds.text("the path of a file")), "A file that says who may call what.")
+
     # ---- names
     ns_host = Item("localhost", kinds.host("a host name or address"), "The host of the name server.")
     ns_port = Item(9090, kinds.whole(0, 65535), "The port of the name server.")
@@ -167,6 +171,7 @@ class Config:
 
     # ---- programs
     log_level = Item("WARNING", kinds.log_level(), "From which level on the command line programs log.")
+    log_json = Item(False, kinds.flag(), "Whether they log in JSON, one object a line.")
 
     def __init__(self) -> None:
         object.__setattr__(self, "_assigned", {})

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import grpc
 
-from broker.security import Credentials, InvalidCredentials, bearer_metadata
+from broker.security import Credentials, InvalidCredentials, audience_of, bearer_metadata
 from broker.uri import join_host_port
 
 __all__ = ["ChannelSecurity", "addresses_of", "is_loopback", "open_channel", "server_options", "shown_by"]
@@ -63,7 +63,7 @@ def shown_by(
     """
     if not isinstance(credentials, Credentials):
         return ()
-    token = credentials.shown_token()
+    token = credentials.shown_token(audience_of(port, unix_socket))
     if token is not None and not credentials.encrypts and unix_socket is None and not is_loopback(host):
         raise InvalidCredentials(
             f"a token would travel to {join_host_port(host, port)} for everybody to read: give Credentials the `ca` "

@@ -15,7 +15,7 @@ from broker.registry import LEASE_TTL, OWN_NAME, wire
 from broker.registry.names import Names
 from broker.registry.service import Door, generic_handler
 from broker.registry.store import Selection, Store, store_from
-from broker.security import Authorize, Credentials, NameRules, Policy
+from broker.security import Authorize, Credentials, NameRules, Policy, default_policy
 from broker.signals import sigterm_as_ctrl_c
 from broker.uri import URI
 
@@ -98,6 +98,7 @@ class NameServerDaemon:
         self, host: str, port: int, *, store: Store, lease_ttl: float, authorize: Authorize | None, **options: Any
     ) -> None:
         """Owns the store from now on. `options` are those of `Daemon`, which raises if the address cannot be had."""
+        authorize = authorize if authorize is not None else default_policy()
         self.stored = store.count()
         """How many names the store had at the start."""
         self._names = Names(store, lease_ttl=lease_ttl, may_return=port != 0, rules=_rules_in(authorize))

@@ -6,6 +6,7 @@
     identification  the one answer to "who calls?", for every gRPC method of a server
     authorization   the function that decides about each call
     policy          such a function: what an identity may call, from a file
+    defaults        the same from the configuration, for who does not say
     audit           one line for each refusal
 
 Nothing here knows of connections, objects or calls.
@@ -13,9 +14,11 @@ Nothing here knows of connections, objects or calls.
 
 from broker.security.audit import log_refusal, wants_refusal
 from broker.security.authorization import Authorize, is_allowed
-from broker.security.credentials import Acceptor, Credentials, InvalidCredentials, default_credentials
+from broker.security.credentials import Acceptor, Credentials, InvalidCredentials, audience_of
+from broker.security.defaults import default_credentials, default_policy
 from broker.security.identification import Identification, Unidentified, bearer_metadata
 from broker.security.policy import InvalidPolicy, NameRules, Policy
+from broker.security.tokens import JWTs, SameUser, Tokens, hashed
 
 __all__ = [
     "Acceptor",
@@ -24,11 +27,17 @@ __all__ = [
     "Identification",
     "InvalidCredentials",
     "InvalidPolicy",
+    "JWTs",
     "NameRules",
     "Policy",
+    "SameUser",
+    "Tokens",
     "Unidentified",
+    "audience_of",
     "bearer_metadata",
     "default_credentials",
+    "default_policy",
+    "hashed",
     "is_allowed",
     "log_refusal",
     "wants_refusal",

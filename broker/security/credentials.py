@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
-from broker.config import config
 from broker.errors import BrokerError
 from broker.security.files import Stamp, Watched, stamp_of
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Acceptor", "Credentials", "InvalidCredentials", "default_credentials"]
+__all__ = ["Acceptor", "Credentials", "InvalidCredentials", "Prover", "audience_of"]
 
 FilePath = str | os.PathLike[str]
 _log = logging.getLogger("broker")
@@ -31,8 +30,23 @@ class InvalidCredentials(BrokerError, ValueError):
 class Acceptor(Protocol):
     """Who knows tokens."""
 
-    def identify(self, token: str, place: str) -> str | None:
-        """Whose token it is; None if it is none that counts at this place. Runs on gRPC's threads: must not wait."""
+    def identify(self, token: str, audience: str) -> str | None:
+        """Whose token it is; None if it is none that this server, which is called so, accepts.
+
+        Runs on gRPC's threads: must not wait.
+        """
+
+
+class Prover(Protocol):
+    """Who shows another token each time."""
+
+    def show(self, audience: str) -> str:
+        """A token for the server that is called so. Raises InvalidCredentials."""
+
+
+def audience_of(port: int, unix_socket: str | None = None) -> str:
+    """What a server of this machine is called in tokens that are for it alone."""
+    return f"port {port}" if unix_socket is None else f"socket {unix_socket}"
 
 
 @dataclass(frozen=True)
@@ -49,8 +63,8 @@ class Credentials:
 
     On a proxy `ca` is what the daemon's certificate has to come from (without it: the authorities that the system
     trusts, if there is a `cert`), `cert` and `key` are what it shows, and `token` is sent with every connection, or
-    what the file `token_file` holds. `server_name` is the name in the daemon's certificate where that is not the host
-    of the URI.
+    what the file `token_file` holds; `token` may also be `SameUser()`. `server_name` is the name in the daemon's
+    certificate where that is not the host of the URI.
 
     Without `cert` and `ca` nothing is encrypted, and a token goes to the same machine only. Raises InvalidCredentials.
     """
@@ -58,7 +72,7 @@ class Credentials:
     cert: FilePath | None = None
     key: FilePath | None = field(default=None, repr=False)
     ca: FilePath | None = None
-    token: str | None = field(default=None, repr=False, kw_only=True)
+    token: str | Prover | None = field(default=None, repr=False, kw_only=True)
     token_file: FilePath | None = field(default=None, kw_only=True)
     accept: Iterable[Acceptor] = field(default=(), kw_only=True)
     server_name: str | None = field(default=None, kw_only=True)
@@ -73,7 +87,8 @@ class Credentials:
         if self.token is not None and self.token_file is not None:
             raise InvalidCredentials(f"{self!r}: give token or token_file, not both")
         _loaded(self)  # so that what is wrong with the files is said here, and not when somebody connects
-        self.shown_token()
+        if isinstance(self.token, str) or self.token_file is not None:
+            self.shown_token("")
 
     @property
     def encrypts(self) -> bool:
@@ -102,10 +117,13 @@ class Credentials:
         found = _loaded(self)
         return grpc.ssl_channel_credentials(found.ca, found.key, found.cert)
 
-    def shown_token(self) -> str | None:
-        """The token to show, as the file is now. Raises InvalidCredentials."""
+    def shown_token(self, audience: str) -> str | None:
+        """The token to show to a server, as the file is now. Raises InvalidCredentials."""
+        if self.token is not None:
+            shown = self.token if isinstance(self.token, str) else self.token.show(audience)
+            return _checked_token(shown, "the token")
         if self.token_file is None:
-            return _checked_token(self.token, "the token")
+            return None
         try:
             text = Path(self.token_file).read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -200,16 +218,8 @@ def _why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _checked_token(token: str | None, what: str) -> str | None:
+def _checked_token(token: str, what: str) -> str:
     """A token as an HTTP header can hold it (RFC 6750). The message never holds the token."""
-    if token is not None and not (token.isascii() and token.isprintable() and token and " " not in token):
+    if not (token.isascii() and token.isprintable() and token and " " not in token):
         raise InvalidCredentials(f"{what} is no token: one word of ASCII characters")
     return token
-
-
-def default_credentials() -> Credentials | None:
-    """Those of the configuration; None if it has none. Raises InvalidCredentials."""
-    cert, key, ca, token_file = config.tls_cert, config.tls_key, config.tls_ca, config.token_file
-    if cert is key is ca is token_file is None:
-        return None
-    return Credentials(cert, key, ca, token_file=token_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import grpc
@@ -11,6 +12,7 @@ from broker.security.credentials import Acceptor, Credentials
 
 __all__ = ["Identification", "Unidentified", "bearer_metadata"]
 
+_log = logging.getLogger("broker")
 _HEADER = "authorization"
 _SCHEME = "Bearer "
 _COMMON_NAME = "x509_common_name"
@@ -29,10 +31,11 @@ class Unidentified(AccessDenied):
 class Identification:
     """How one server knows its callers. Every method may be called from any thread; none waits."""
 
-    def __init__(self, credentials: Credentials | None = None, place: str = "") -> None:
-        """`place` is what messages, and tokens that are for one server alone, call the server."""
+    def __init__(self, credentials: Credentials | None = None, place: str = "", audience: str = "") -> None:
+        """`place` is what messages call the server, `audience` what tokens do that are for it alone."""
         self._acceptors: tuple[Acceptor, ...] = tuple(credentials.accept) if credentials is not None else ()
         self._place = place
+        self._audience = audience
         self.is_required = credentials is not None and credentials.identifies_clients
         """Whether nobody is let in whose name is not known."""
 
@@ -54,10 +57,17 @@ class Identification:
         if token is None:
             return None
         for acceptor in self._acceptors:
-            identity = acceptor.identify(token, self._place)
+            identity = self._whose(token, acceptor)
             if identity:
                 return identity
         raise Unidentified(f"the token of {context.peer()} is not one that {self._place} accepts, or not any more")
+
+    def _whose(self, token: str, acceptor: Acceptor) -> str | None:
+        try:
+            return acceptor.identify(token, self._audience)
+        except Exception:  # whatever goes wrong in it, it knows nobody
+            _log.exception("%r could not say whose token it is", acceptor)
+            return None
 
 
 def _token(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:

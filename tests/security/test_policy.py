@@ -140,5 +140,5 @@ def test_what_is_no_policy_is_refused_with_the_place(tmp_path: Path, text: str, 
 
 
 def test_a_policy_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidPolicy, match="nowhere.toml cannot be read: No such file"):
+    with pytest.raises(InvalidPolicy, match=r"nowhere\.toml cannot be read: No such file"):
         Policy(tmp_path / "nowhere.toml")
