@@ -22,7 +22,6 @@ from broker.connection.engine import Settings
 from broker.connection.forks import forks
 from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.local import Entrance, entrances
-from broker.connection.near_server import NearServer
 from broker.connection.opening import CONNECT_METHOD
 from broker.connection.server import ConnectService, DaemonThreads
 from broker.connection.workers import Workers, start_thread
@@ -137,7 +136,7 @@ class Daemon:
             Arrivals(self._dispatcher),
             self._dispatcher.leading,
             self._identification,
-            self._make_near if self._unix_path is None else None,
+            self._bound[1] if self._unix_path is None else None,
         )
         self._services = Services(
             self._objects,
@@ -203,16 +202,6 @@ class Daemon:
     def _make_server(self) -> grpc.Server:
         size = max(MAX_REQUEST_SIZE, MESSAGE_LIMIT) + (1 << 20)
         return grpc.server(self._threads, options=server_options(size))  # type: ignore[arg-type]  # any executor will do
-
-    def _make_near(self, connect: grpc.RpcMethodHandler[bytes, bytes]) -> NearServer:
-        """What the Unix socket beside the TCP port has: the Connect stream alone, and that for who was offered it."""
-
-        def make() -> grpc.Server:
-            server = self._make_server()
-            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Connect": connect}),))
-            return server
-
-        return NearServer(self._bound[1], make)
 
     @property
     def identification(self) -> Identification:

@@ -142,7 +142,7 @@ def test_on_the_public_api_of_grpcio(runtime: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(completion, "is_available", side == "client")
     with broker.Daemon() as daemon:
         uri = daemon.register(Shelf(), "shelf")
-        daemon._connects._near.path(daemon._connects.started)  # type: ignore[union-attr]
+        daemon._connects._near.path()  # type: ignore[union-attr]
         monkeypatch.setattr(completion, "is_available", side == "server")
         proxy = _anew(uri)
         assert proxy.caller().startswith(("ipv4:127.0.0.1:", "ipv6:"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -61,6 +61,7 @@ class ClientStream:
         self.code: grpc.StatusCode | None = None
         self.details = ""
         self._engine = engine
+        self._channel = channel
         self.lock = threading.Lock()
         self._over = False  # no further operation may begin; under the lock
         self._due: set[str] = {"sent metadata", "metadata", "status"}
@@ -76,8 +77,9 @@ class ClientStream:
 
     # ---- any thread
 
-    def send(self, message: bytes) -> None:
-        self._begin(cygrpc.SendMessageOperation(message, _NO_FLAGS), "sent")
+    def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
+        self._begin(cygrpc.SendMessageOperation(b"".join(pieces), _NO_FLAGS), "sent")
+        return False
 
     def finish(self) -> None:
         self._begin(cygrpc.SendCloseFromClientOperation(_NO_FLAGS), "finished")
@@ -86,6 +88,11 @@ class ClientStream:
         with self.lock:
             if not self._over:
                 self._call.cancel(cygrpc.StatusCode.cancelled, "cancelled")
+
+    def close(self) -> None:
+        """Lets go of the channel, when all has been read."""
+        with forks.under_way():
+            self._channel.close()
 
     def wake(self) -> None:
         if "woken" not in self._due:
@@ -160,14 +167,15 @@ class ServerStream:
         with self._state.condition:
             self._begin_locked(self._receive_operations, _RECEIVED, self._received)
 
-    def send(self, message: bytes) -> None:
-        operations: tuple[Any, ...] = (cygrpc.SendMessageOperation(message, _NO_FLAGS),)
+    def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
+        operations: tuple[Any, ...] = (cygrpc.SendMessageOperation(b"".join(pieces), _NO_FLAGS),)
         state = self._state
         with state.condition:
             if state.initial_metadata_allowed:
                 operations = (_server._get_initial_metadata_operation(state, None), *operations)
                 state.initial_metadata_allowed = False
             self._begin_locked(operations, _SENT, self._sent)
+        return False
 
     def finish(self) -> None:
         self._finish(None)

@@ -240,7 +240,7 @@ class Connection:
 
     # ---- what the transport uses
 
-    def receive(self, message: bytes) -> None:
+    def receive(self, message: bytes | bytearray) -> None:
         """Takes in one message; one thread at a time. What must not have been sent ends the connection.
 
         Raises nothing.
@@ -257,7 +257,7 @@ class Connection:
                 if len(line.outbox.frames) > MAX_QUEUED_FRAMES:
                     raise ProtocolError(f"more than {MAX_QUEUED_FRAMES} frames wait to be taken in")
         except ProtocolError as error:
-            self._violated(str(error))
+            self.violated(str(error))
         except Exception as error:  # a fault of ours must not look like an open connection
             run_aside(lambda error=error: _log.error("a frame could not be handled", exc_info=error))  # type: ignore[misc]
             self._end(f"an internal error ended the connection ({type(error).__name__})")
@@ -316,6 +316,12 @@ class Connection:
         if self.on_end is not None:
             self.on_end(self)
 
+    def violated(self, reason: str) -> None:
+        """The other side did what it must not do: that ends the connection, and it is told. From any thread."""
+        run_aside(lambda: _log.warning("connection with %s ended: %s", self.peer_name, reason))
+        last_words = self._incoming.last_words(reason, protocol_error=True)
+        self.lost(f"{self.peer_name} broke the protocol: {reason}", last_words)
+
     def _end(self, reason: str) -> None:
         """Ends the connection, and tells the other side why."""
         self.lost(reason, self._incoming.last_words(reason))
@@ -335,11 +341,6 @@ class Connection:
             stream.on_end(Outcome(lost=reason, may_have_run=True))
         for pong in pongs:
             pong.set()
-
-    def _violated(self, reason: str) -> None:
-        run_aside(lambda: _log.warning("connection with %s ended: %s", self.peer_name, reason))
-        last_words = self._incoming.last_words(reason, protocol_error=True)
-        self.lost(f"{self.peer_name} broke the protocol: {reason}", last_words)
 
     # ---- frames that arrive
 

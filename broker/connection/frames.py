@@ -72,7 +72,7 @@ def chunk_header(call_id: int, reply: bool, size: int) -> bytes:
     return _FRAMES_TAG + varint(len(body) + size) + body
 
 
-def decode_frames(message: bytes) -> Iterable[Frame | ChunkFrame | ResultFrame]:
+def decode_frames(message: bytes | bytearray) -> Iterable[Frame | ChunkFrame | ResultFrame]:
     """The frames of a message, one by one. Raises ProtocolError where it is not made of frames.
 
     The frames before that place have been given by then. A big message is not taken apart in advance, so that what it
@@ -81,20 +81,20 @@ def decode_frames(message: bytes) -> Iterable[Frame | ChunkFrame | ResultFrame]:
     if len(message) >= _BY_HAND or _RESULT.match(message) is not None:
         return _by_hand(message)
     try:
-        frames = Frames.FromString(message).frames
+        frames = Frames.FromString(bytes(message)).frames
     except DecodeError:
         raise _no_frames(message) from None
     return frames if _FRAME_CHUNK not in message else map(_received, frames)
 
 
-def _by_hand(message: bytes) -> Iterator[Frame | ChunkFrame | ResultFrame]:
+def _by_hand(message: bytes | bytearray) -> Iterator[Frame | ChunkFrame | ResultFrame]:
     try:
         yield from _walk(message)
     except (DecodeError, IndexError, ValueError):
         raise _no_frames(message) from None
 
 
-def _no_frames(message: bytes) -> ProtocolError:
+def _no_frames(message: bytes | bytearray) -> ProtocolError:
     return ProtocolError(f"a message of {len(message)} bytes arrived that is not made of frames")
 
 
@@ -104,14 +104,14 @@ def _received(frame: Frame) -> Frame | ChunkFrame:
     return frame
 
 
-def _walk(message: bytes) -> Iterator[Frame | ChunkFrame | ResultFrame]:
+def _walk(message: bytes | bytearray) -> Iterator[Frame | ChunkFrame | ResultFrame]:
     view, position, end = memoryview(message), 0, len(message)
     while position < end:
         found = _RESULT.match(message, position)
         if found is not None and (stop := _end_of_result(found)) <= end:
-            number = found[2]
+            number = bytes(found[2])
             call_id = number[0] if len(number) == 1 else _read_varint(number, 0)[0]
-            yield ResultFrame(call_id, message[found.end() : stop])
+            yield ResultFrame(call_id, bytes(message[found.end() : stop]))
             position = stop
             continue
         if view[position] != _FRAMES_FRAME:  # a field that we do not know: let protobuf skip it

@@ -206,7 +206,7 @@ class Incoming:
                 if transport is not None:
                     self._forget_locked(call)
             if transport is not None:
-                transport.send(frame)
+                line.send_small(transport, frame)
                 return
         with line:
             self._forget_locked(call)
@@ -239,7 +239,7 @@ class Incoming:
             if transport is None:
                 line.send_locked(ReadyFrame(frame, FRAME_COST + size), None)
         if transport is not None:
-            transport.send(frame)
+            line.send_small(transport, frame)
         elif not held:
             line.push()
         return True

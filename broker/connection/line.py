@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from broker._pb.broker_pb2 import Frame, Hello
@@ -28,8 +28,11 @@ _writers = Workers(limit=16, name="broker-writer")
 class Transport(Protocol):
     """What a line hands its messages to. Called without the lock, by any thread, one message at a time."""
 
-    def send(self, message: bytes) -> None:
-        """Takes a message, without waiting; `Line.sent` says when it takes the next. Raises nothing."""
+    def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
+        """Takes a message, in pieces, without waiting. Raises nothing.
+
+        True: it has it, and takes the next one. False: `Line.sent` says when it does.
+        """
 
     def finish(self) -> None:
         """There will be no further message."""
@@ -103,7 +106,7 @@ class Line:
             self._push_locked(transport)
 
     def seize_locked(self, size: int) -> Transport | None:
-        """The transport, if nothing is on its way there: then the caller hands it one small frame, without the lock.
+        """The transport, if nothing is on its way there: then the caller does `send_small`, without the lock.
 
         The short way out, and the usual one: nothing is queued, and no other has to be asked.
         """
@@ -120,6 +123,11 @@ class Line:
         self._sending = True
         self._taken_bytes += size
         return transport
+
+    def send_small(self, transport: Transport, frame: bytes) -> None:
+        """Sends one frame over the transport that was seized."""
+        if transport.send((frame,)):
+            self.sent()
 
     @property
     def will_send_locked(self) -> bool:
@@ -181,8 +189,11 @@ class Line:
 
     def sent(self) -> None:
         """The transport has taken its message, and takes the next."""
-        with self:
-            self._sending = False
+        # Whoever puts something in looks at this first and then leaves: either he sends it, or it is found here.
+        self._sending = False
+        if self.outbox.frames or self.outbox.in_turn or self.closing:
+            with self:
+                pass
 
     def taken_in(self) -> None:
         """The thread that read has taken its message in: what it has put goes out."""
@@ -211,6 +222,15 @@ class Line:
 
     def _push_locked(self, transport: Transport) -> None:
         """Hands the transport what is ready, or the end; lets go of the lock."""
+        while self._push_one_locked(transport):
+            self.lock.acquire()
+            self._sending = False
+            if not (self.outbox.frames or self.outbox.in_turn or self.closing):
+                self.lock.release()
+                return
+
+    def _push_one_locked(self, transport: Transport) -> bool:
+        """Whether it took a message, and takes the next one. Lets go of the lock."""
         pieces: list[bytes | memoryview] = []
         runnable: list[Job] = []
         while self.outbox.ready and not pieces:
@@ -222,11 +242,10 @@ class Line:
         self.lock.release()
         if runnable:
             run_all(runnable)
-        if pieces:
-            transport.send(b"".join(pieces) if len(pieces) > 1 else bytes(pieces[0]))
-        elif finish:
+        if finish:
             self.flushed.set()
             transport.finish()
+        return bool(pieces) and transport.send(pieces)
 
     def _take_locked(self) -> tuple[list[bytes | memoryview], list[Job]]:
         """The pieces of the next message, and the jobs that may go on now."""

@@ -16,7 +16,7 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,13 +95,14 @@ class _Way:
 
 
 class _ToClient(_Way):
-    def send(self, message: bytes) -> None:
-        self._messages.append(message)
+    def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
+        self._messages.append(b"".join(pieces))
         if threading.current_thread() is threading.main_thread():
             self._deliver_elsewhere()
         else:
             with apart():
                 self._deliver()
+        return False
 
     def finish(self) -> None:
         client = self._receiver
@@ -113,9 +114,10 @@ class _ToServer(_Way):
         super().__init__(sender, receiver)
         self._leading = leading
 
-    def send(self, message: bytes) -> None:
-        self._messages.append(message)
+    def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
+        self._messages.append(b"".join(pieces))
         self._deliver_elsewhere()
+        return False
 
     def finish(self) -> None:
         self._receiver.transport_ended(f"{self._receiver.peer_name} closed the connection")

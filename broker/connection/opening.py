@@ -16,14 +16,14 @@ from typing import Any, NamedTuple, Protocol
 import grpc
 
 from broker._pb.broker_pb2 import Hello, SocketOffer
-from broker.connection import completion
+from broker.connection import completion, sockets
 from broker.connection.calls import IncomingCall
 from broker.connection.channels import ChannelSecurity, is_loopback, open_channel, shown_by
 from broker.connection.engine import Connection, Handler, Introduce, Settings
 from broker.connection.forks import forks
 from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.local import Entrance, entrances
-from broker.connection.near import IS_POSSIBLE, Claim, distrust
+from broker.connection.near import Claim, distrust
 from broker.connection.probe import describe_peer
 from broker.connection.refusals import Reason, Refused
 from broker.connection.timers import timers
@@ -95,6 +95,9 @@ class Stream(Protocol):
     def cancel(self) -> None:
         """Ends the stream at once. From any thread."""
 
+    def close(self) -> None:
+        """Lets go of what carried it, once `read` is done."""
+
 
 class _PublicStream:
     """A stream on the public API of grpcio, which has a thread of its own for what is sent."""
@@ -103,6 +106,7 @@ class _PublicStream:
         self.code: grpc.StatusCode | None = None
         self.details = ""
         self._engine = engine
+        self._channel = channel
         method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT_METHOD)
         forks.hinder(_PUBLIC_STREAMS)
         self._call: Any = method(iter(engine.next_message, None), metadata=metadata)
@@ -119,18 +123,29 @@ class _PublicStream:
     def cancel(self) -> None:
         self._call.cancel()
 
+    def close(self) -> None:
+        with forks.under_way():
+            self._channel.close()
 
-def _open_stream(channel: grpc.Channel, engine: Connection, metadata: StreamMetadata) -> Stream:
-    if not completion.is_available:
-        return _PublicStream(channel, engine, metadata)
-    stream = completion.ClientStream(channel, CONNECT_METHOD, engine, metadata)
+
+def _over_grpc(place: Place, engine: Connection) -> Stream:
+    host, port, path, credentials, _ = place
+    limit = MESSAGE_LIMIT + (1 << 20)
+    shown = shown_by(credentials, host, port, unix_socket=path)
+    with forks.under_way():
+        channel = open_channel(host, port, unix_socket=path, credentials=credentials, max_message_size=limit)
+        if not completion.is_available:
+            return _PublicStream(channel, engine, shown)
+        stream = completion.ClientStream(channel, CONNECT_METHOD, engine, shown)
+        engine.hand_to(stream)
+        return stream
+
+
+def _over_socket(path: str, patience: float, engine: Connection) -> Stream:
+    """Raises OSError if there is nobody of this user."""
+    stream = sockets.ClientSocket(sockets.connect(path, patience), engine)
     engine.hand_to(stream)
     return stream
-
-
-def _channel(host: str, port: int, socket_path: str | None, credentials: ChannelSecurity | None) -> grpc.Channel:
-    limit = MESSAGE_LIMIT + (1 << 20)
-    return open_channel(host, port, unix_socket=socket_path, credentials=credentials, max_message_size=limit)
 
 
 class Opening:
@@ -154,13 +169,12 @@ class Opening:
         if entrance is not None:
             self._enter(entrance, timeout)
             return self.engine
-        host, port, path, credentials, _ = self._place
         until = math.inf if timeout is None else time.monotonic() + timeout
-        shown = shown_by(credentials, host, port, unix_socket=path)
-        stream = self._carry(self.engine, lambda: _channel(host, port, path, credentials), shown)
+        stream = _over_grpc(self._place, self.engine)
+        self._carry(self.engine, stream)
         self._wait_opened(timeout, stream.cancel)
         offer = self.engine.peer.offer if self.engine.peer is not None else SocketOffer()
-        if offer.path and IS_POSSIBLE and self._place.local:
+        if offer.path and sockets.is_available and self._place.local:
             self._move(offer, stream, min(_MOVE_SECONDS, max(0.0, until - time.monotonic())))
         return self.engine
 
@@ -172,7 +186,7 @@ class Opening:
 
     def _hello(self, connection: Connection, hello: Hello | None) -> Hello:
         hello = self._settings.to_wire()
-        if IS_POSSIBLE and self._place.local and self._place.socket_path is None:
+        if sockets.is_available and self._place.local and self._place.socket_path is None:
             hello.port = self._place.port
         return hello
 
@@ -184,27 +198,22 @@ class Opening:
         entrance.accept(self.engine)
         self._wait_opened(timeout, lambda: self.engine.lost("the attempt to connect was given up"))
 
-    # ---- over gRPC
+    # ---- over a stream
 
-    def _carry(self, engine: Connection, open_one: Callable[[], grpc.Channel], metadata: StreamMetadata = ()) -> Stream:
-        """Puts an engine on a stream, and a thread there that reads."""
-        with forks.under_way():
-            channel = open_one()
-            stream = _open_stream(channel, engine, metadata)
+    def _carry(self, engine: Connection, stream: Stream) -> None:
+        """Has a thread read the stream that an engine is on."""
         name = f"broker-{self._place}"
-        threading.Thread(target=self._read, args=(channel, stream, engine), name=name, daemon=True).start()
         engine.on_end = lambda ended: self._stream_ended(ended, stream)
-        return stream
+        threading.Thread(target=self._read, args=(stream, engine), name=name, daemon=True).start()
 
-    def _read(self, channel: grpc.Channel, stream: Stream, engine: Connection) -> None:
+    def _read(self, stream: Stream, engine: Connection) -> None:
         stream.read()
         reason = f"{self._place} closed the connection"
         if stream.code is not grpc.StatusCode.OK:
             self._failure, self._details = stream.code, stream.details
             reason = stream.details
         engine.lost(engine.draining_because or f"the connection to {self._place} was lost ({reason})")
-        with forks.under_way():
-            channel.close()
+        stream.close()
 
     def _stream_ended(self, ended: Connection, stream: Stream) -> None:
         if ended is self.engine:
@@ -236,7 +245,12 @@ class Opening:
         claim = Claim(offer)
         engine = self._new_engine(lambda connection, hello: self._claiming(claim))
         engine.transport = "unix"
-        near = self._carry(engine, lambda: _channel("", 0, offer.path, None))
+        try:
+            near = _over_socket(offer.path, patience, engine)
+        except OSError as error:
+            _log.debug("the socket %s that %s offered is not used: %s", offer.path, self._place, error)
+            return
+        self._carry(engine, near)
         try:
             engine.opened.wait(patience)
         except BaseException:  # Ctrl-C

@@ -112,7 +112,7 @@ class Outgoing:
             if transport is None:
                 line.send_locked(pending, None)
         if transport is not None and message is not None:
-            transport.send(message)
+            line.send_small(transport, message)
         elif in_burst:
             line.push_soon()
         return True

@@ -7,6 +7,7 @@ pool here makes a daemon thread for each.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
@@ -21,6 +22,7 @@ from broker.connection.engine import Connection, Handler, Introduce, Settings
 from broker.connection.leading import Leading
 from broker.connection.near_server import NearServer
 from broker.connection.refusals import Reason, Refused
+from broker.connection.sockets import ServerSocket, Watch
 from broker.connection.statuses import abort
 from broker.connection.timers import timers
 from broker.connection.workers import Workers
@@ -65,14 +67,14 @@ class ConnectService:
         handler: Handler,
         leading: Leading,
         identification: Identification,
-        make_near: Callable[[grpc.RpcMethodHandler[bytes, bytes]], NearServer] | None = None,
+        near_port: int | None = None,
     ) -> None:
-        """`make_near` gives the server beside the TCP port, which has the given method and no other."""
+        """`near_port` is the TCP port beside which there may be a Unix socket."""
         self._settings = settings
         self._handler = handler
         self._leading = leading
         self._identification = identification
-        self._near = make_near(self._method(self._prove)) if make_near is not None else None
+        self._near = NearServer(near_port, leading, self._accept_near) if near_port is not None else None
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
         self._closing: str | None = None
@@ -84,45 +86,34 @@ class ConnectService:
 
     def method(self) -> grpc.RpcMethodHandler[bytes, bytes]:
         """The streaming method of the gRPC service."""
-        return self._method(self._welcome)
-
-    def _method(self, introduce: Introduce) -> grpc.RpcMethodHandler[bytes, bytes]:
         connect: Any
         if completion.is_available:
-            connect = partial(self._connect_without_thread, introduce)
+            connect = partial(self._connect_without_thread)  # takes an attribute, as a method does not
             connect.experimental_non_blocking = True
         else:
-            connect = partial(self._connect, introduce)
+            connect = self._connect
         return grpc.stream_stream_rpc_method_handler(connect)
 
-    def _connect(
-        self, introduce: Introduce, requests: Iterator[bytes], context: grpc.ServicerContext
-    ) -> Iterable[bytes]:
+    def _connect(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
         """The method on the public API: its thread sends, another one of ours reads."""
-        connection = self._connected(context, introduce)
+        connection = self._connected(context)
         threading.Thread(target=_read, args=(connection, requests), name="broker-reader", daemon=True).start()
         return iter(connection.next_message, None)
 
     def _connect_without_thread(
-        self,
-        introduce: Introduce,
-        requests: Iterator[bytes],
-        context: grpc.ServicerContext,
-        send: Callable[[bytes | None], None],
+        self, requests: Iterator[bytes], context: grpc.ServicerContext, send: Callable[[bytes | None], None]
     ) -> None:
-        connection = self._connected(context, introduce)
+        connection = self._connected(context)
         stream = completion.ServerStream(context, send, connection, self._leading)
         connection.hand_to(stream)
         stream.receive()
 
-    def _connected(self, context: grpc.ServicerContext, introduce: Introduce) -> Connection:
-        identity = None
-        if introduce == self._welcome:  # who was offered the other socket is known from here
-            identity = self._identity(context)
-        connection = self._new_connection(context.peer(), introduce)
+    def _connected(self, context: grpc.ServicerContext) -> Connection:
+        identity = self._identity(context)
+        connection = self._new_connection(context.peer(), self._welcome)
         connection.identity = identity
         connection.transport = "unix" if connection.peer_name.startswith("unix:") else "tcp"
-        connection.on_end = lambda connection: self._ended(connection, context)
+        connection.on_end = lambda connection: self._ended(connection, partial(_cancel, context))
         context.add_callback(lambda: connection.transport_ended(f"{connection.peer_name} is gone"))
         return connection
 
@@ -134,6 +125,14 @@ class ConnectService:
             refused = Refused(Reason.UNAUTHENTICATED, str(error))
             self._handler.turned_away(refused)
             abort(context, refused.code, refused.reason, refused.message)
+
+    def _accept_near(self, end: socket.socket, watch: Watch) -> ServerSocket:
+        connection = self._new_connection("unix:", self._prove)
+        connection.transport = "unix"
+        stream = ServerSocket(end, connection, self._leading, watch)
+        connection.on_end = lambda connection: self._ended(connection, stream.cancel)
+        connection.hand_to(stream)
+        return stream
 
     def accept(self, client: Connection) -> None:
         """Takes in a client of the same process."""
@@ -156,7 +155,7 @@ class ConnectService:
         welcome = self._settings.to_wire()
         near = self._near
         if near is not None and hello is not None and hello.port == near.port:
-            path = near.path(self.started)
+            path = near.path()
             if path is not None:
                 welcome.offer.CopyFrom(near.offers.make(path, connection))
         return welcome
@@ -196,10 +195,10 @@ class ConnectService:
         ended.set()
         return ended
 
-    def _ended(self, connection: Connection, context: grpc.ServicerContext) -> None:
+    def _ended(self, connection: Connection, cancel: Callable[[], None]) -> None:
         self._forget(connection)
         # A peer that takes nothing in would hold the thread that sends; the others get the last words before that.
-        timers.call_later(_LAST_WORDS_SECONDS, lambda: _end(context))
+        timers.call_later(_LAST_WORDS_SECONDS, cancel)
 
     def _forget(self, connection: Connection) -> None:
         with self._lock:
@@ -208,7 +207,7 @@ class ConnectService:
             self._near.offers.withdraw(connection)
 
 
-def _end(context: grpc.ServicerContext) -> None:
+def _cancel(context: grpc.ServicerContext) -> None:
     context.cancel()
 
 

@@ -1,0 +1,466 @@
+"""Messages over a Unix socket of this host: what gRPC carries elsewhere, without gRPC.
+
+The messages are the same; each stands behind its length, four bytes, the highest first. A message of gRPC costs several
+times what the system takes to carry it (docs/performance.md), and between two processes of one user on one host nothing
+of what gRPC does for that is needed.
+
+A thread that has a message writes it. What the other side leaves lying beyond the buffers of the system is written by a
+thread that waits for room, and the line does not hand over the next message before that.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from weakref import WeakSet
+
+import grpc
+
+from broker.connection.engine import Connection
+from broker.connection.frames import MESSAGE_LIMIT
+from broker.connection.leading import Leading
+from broker.connection.near import IS_POSSIBLE
+from broker.connection.workers import run_safely, start_thread
+from broker.errors import ProtocolError
+
+_READ = 32 << 10
+"""Bytes that are read at once; what is bigger goes straight to where it stays."""
+_LENGTH = struct.Struct(">I")
+_TIME = struct.Struct("ll")
+_CREDENTIALS = struct.Struct("3i")
+_PIECES = 512  # written at once; systems take 1,024
+_SMALL = 32 << 10  # is copied together, which costs less than to hand over pieces
+_ROOM_SECONDS = 0.005
+"""How long the system waits for room at a time before the thread goes on."""
+_PATIENCE = 0.02
+"""How long a thread that writes a big message may be held up, in all."""
+_NOW = getattr(socket, "MSG_DONTWAIT", 0)
+_SILENT = getattr(socket, "MSG_NOSIGNAL", 0)
+READABLE: int = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLONESHOT", 0)
+"""What a watch waits for, of a descriptor that is read."""
+_WRITABLE = getattr(select, "EPOLLOUT", 0) | getattr(select, "EPOLLONESHOT", 0)
+
+is_available: bool = IS_POSSIBLE and hasattr(select, "epoll") and hasattr(socket, "SO_PEERCRED")
+"""Whether this system has what is used here."""
+
+
+def user_of_peer(end: socket.socket) -> int:
+    """The user whose process is at the other end, as the system says."""
+    credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(credentials)[1])
+
+
+def connect(path: str, timeout: float) -> socket.socket:
+    """Raises OSError, also if a process of another user listens there."""
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        end.settimeout(timeout)
+        end.connect(path)
+        if user_of_peer(end) != os.geteuid():
+            raise PermissionError(errno.EACCES, "a process of another user listens there")
+    except OSError:
+        end.close()
+        raise
+    return end
+
+
+class Inbox:
+    """Cuts what arrives into messages."""
+
+    def __init__(self) -> None:
+        self._rest = b""  # the beginning of a message
+        self._big: bytearray | None = None  # a message that is taken in where it stays
+        self.room: memoryview | None = None
+        """Where the next bytes have to go, if a big message is being taken in."""
+
+    def put(self, data: bytes) -> list[bytes | bytearray]:
+        """The messages that are complete with these bytes. Raises ProtocolError for one that is too big."""
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        messages: list[bytes | bytearray] = []
+        start, end = 0, len(data)
+        while end - start >= _LENGTH.size:
+            (size,) = _LENGTH.unpack_from(data, start)
+            stop = start + _LENGTH.size + size
+            if stop > end:
+                self._begin(size, data[start + _LENGTH.size :])
+                if self._big is not None:
+                    return messages
+                break
+            messages.append(data[start + _LENGTH.size : stop])
+            start = stop
+        self._rest = data[start:]
+        return messages
+
+    def _begin(self, size: int, begun: bytes) -> None:
+        if size > MESSAGE_LIMIT:
+            raise ProtocolError(f"a message of {size} bytes was announced; {MESSAGE_LIMIT} is the limit")
+        if size > _READ:
+            self._big = bytearray(size)
+            self._big[: len(begun)] = begun
+            self.room = memoryview(self._big)[len(begun) :]
+
+    def filled(self, count: int) -> bytearray | None:
+        """So many bytes went into the room; the message, if it is complete."""
+        assert self.room is not None
+        self.room = self.room[count:]
+        if self.room:
+            return None
+        message, self._big, self.room = self._big, None, None
+        return message
+
+
+class Watch:
+    """Threads that wait until file descriptors are ready. Each time one of them is told, once, until it is armed."""
+
+    def __init__(self, name: str, threads: int, more: Callable[[], int] = lambda: 0) -> None:
+        """`more` says how many threads there may be at the moment beyond those that there always are."""
+        self._name = name
+        self._usual = threads
+        self._more = more
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._closed = False
+        self._ready: dict[int, Callable[[], None]] = {}
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._epoll.register(self._wake, select.EPOLLIN)  # never read: every thread sees it
+        _watches.add(self)
+
+    def add(self, descriptor: int, events: int, on_ready: Callable[[], None]) -> None:
+        """Calls the function when the descriptor is ready; again only after `arm`."""
+        self._ready[descriptor] = on_ready
+        self._epoll.register(descriptor, events)
+        while self._threads < self._usual and not self._closed:
+            self.begin()
+
+    def arm(self, descriptor: int, events: int) -> None:
+        self._epoll.modify(descriptor, events)
+
+    def remove(self, descriptor: int) -> None:
+        """Before the descriptor is closed."""
+        with self._lock:
+            if self._ready.pop(descriptor, None) is not None and not self._closed:
+                self._epoll.unregister(descriptor)
+
+    def begin(self) -> None:
+        """Starts one thread more. Raises Overloaded."""
+        with self._lock:
+            if self._closed:
+                return
+            self._threads += 1
+        start_thread(self._wait, self._name)
+
+    def close(self) -> None:
+        """Lets the threads end."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._threads:
+                os.eventfd_write(self._wake, 1)
+            else:
+                self.forget()
+
+    def forget(self) -> None:
+        """Lets go of its descriptors; in a child process, or when no thread is left."""
+        self._closed = True
+        self._ready.clear()
+        self._epoll.close()
+        if self._wake >= 0:
+            os.close(self._wake)
+            self._wake = -1
+
+    def _wait(self) -> None:
+        while not self._is_surplus():
+            for descriptor, _ in self._epoll.poll(None, 1):  # one, so that another thread takes the next
+                ready = self._ready.get(descriptor)
+                if ready is not None:
+                    run_safely(ready)
+        with self._lock:
+            self._threads -= 1
+            if self._closed and not self._threads:
+                self.forget()
+
+    def _is_surplus(self) -> bool:
+        return self._closed or self._threads > self._usual + self._more()
+
+
+_watches: WeakSet[Watch] = WeakSet()
+
+
+class MessageSocket:
+    """One end of such a socket: how it sends, and ends. The two kinds below differ in how they read.
+
+    `lock` is held while the descriptor is in use for sending, so that it is not closed meanwhile.
+    """
+
+    def __init__(self, end: socket.socket, engine: Connection) -> None:
+        self.lock = threading.Lock()
+        self._socket = end
+        self._engine = engine
+        self._rest: Sequence[bytes | memoryview] = ()  # of the message that is being sent
+        self._finished = False  # this side sends no more
+        self._over = False  # the other side sends no more, or is gone
+        self._closed = False
+        end.settimeout(None)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIME.pack(0, int(_ROOM_SECONDS * 1e6)))
+        _sockets.add(self)
+
+    def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
+        size = sum(map(len, pieces))
+        length = _LENGTH.pack(size)
+        self._rest = (b"".join((length, *pieces)),) if size <= _SMALL else (length, *pieces)
+        with self.lock:
+            try:
+                return self._write_locked(_SILENT)
+            except BaseException:  # Ctrl-C: what was begun has to be brought to its end
+                self._go_on_later_locked()
+                raise
+
+    def _go_on(self) -> None:
+        """There is room for more of the message. By the thread that waits for that."""
+        with self.lock:
+            taken = self._write_locked(_SILENT | _NOW)
+        if taken:
+            self._engine.sent()
+
+    def _write_locked(self, flags: int) -> bool:
+        """Writes as much as there is room for; whether that was all. What remains is written when there is room."""
+        give_up = 0.0
+        while self._rest and not self._closed:
+            try:
+                if give_up and time.monotonic() > give_up:
+                    raise BlockingIOError
+                self._write_some_locked(flags)
+            except BlockingIOError:
+                self._go_on_later_locked()
+                return False
+            except OSError:  # the other side is gone, as the one who reads gets to know
+                self._rest = ()
+                return False
+            give_up = give_up or time.monotonic() + _PATIENCE
+        return not self._closed
+
+    def _write_some_locked(self, flags: int) -> None:
+        pieces = self._rest
+        written: list[int] = []
+        try:
+            # All within one call in C: Ctrl-C cannot come between writing and knowing how much was written.
+            if len(pieces) == 1:
+                written.extend(map(self._socket.send, pieces, (flags,)))
+            else:
+                written.extend(map(self._socket.sendmsg, (pieces[:_PIECES],), ((),), (flags,)))
+        finally:
+            for count in written:
+                self._rest = () if len(pieces) == 1 and count == len(pieces[0]) else _without(pieces, count)
+
+    def _go_on_later_locked(self) -> None:
+        if not self._closed:
+            _room.wait_for(self._socket.fileno(), self._go_on)
+
+    def finish(self) -> None:
+        with self.lock:
+            self._finished = True
+            self._shutdown_locked(socket.SHUT_WR)
+            self._close_if_done_locked()
+
+    def cancel(self) -> None:
+        """Ends it at once, in both directions. From any thread."""
+        with self.lock:
+            self._finished = True
+            self._shutdown_locked(socket.SHUT_RDWR)
+            self._close_if_done_locked()
+
+    def _shutdown_locked(self, how: int) -> None:
+        if not self._closed:
+            try:
+                self._socket.shutdown(how)
+            except OSError:  # the other side was faster
+                pass
+
+    def _ended(self) -> None:
+        """The one who reads has come to the end."""
+        with self.lock:
+            self._over = True
+            self._close_if_done_locked()
+
+    def _close_if_done_locked(self) -> None:
+        if self._over and self._finished and not self._closed:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._closed = True
+        _room.forget(self._socket.fileno())
+        self._socket.close()
+
+    def forget_after_fork(self) -> None:
+        """In a child process: the parent goes on with it."""
+        self._closed = True
+        self._socket.close()
+
+
+_sockets: WeakSet[MessageSocket] = WeakSet()
+
+
+class ClientSocket(MessageSocket):
+    """The end of who connected, with a thread that reads."""
+
+    def __init__(self, end: socket.socket, engine: Connection) -> None:
+        super().__init__(end, engine)
+        self.code: grpc.StatusCode | None = None
+        self.details = ""
+
+    def read(self) -> None:
+        """Takes in what arrives until the end; then `code` and `details` say how it ended."""
+        try:
+            self._read()
+        except ProtocolError as error:
+            self._engine.violated(str(error))
+            self.code = grpc.StatusCode.OK
+        except OSError as error:
+            self.code, self.details = grpc.StatusCode.UNAVAILABLE, error.strerror or str(error)
+        else:
+            self.code = grpc.StatusCode.OK
+        self._ended()
+
+    def _read(self) -> None:
+        read, take_in, inbox = self._socket.recv, self._engine.receive, Inbox()
+        while data := read(_READ):
+            for message in inbox.put(data):
+                take_in(message)
+            while inbox.room is not None:
+                count = self._socket.recv_into(inbox.room)
+                if not count:
+                    return
+                big = inbox.filled(count)
+                if big is not None:
+                    take_in(big)
+
+    def close(self) -> None:
+        """Lets go of the socket, when nothing more is read."""
+        self.cancel()
+
+
+class ServerSocket(MessageSocket):
+    """The end of who was connected to. The threads of a watch read, and run what is quick."""
+
+    def __init__(self, end: socket.socket, engine: Connection, leading: Leading, watch: Watch) -> None:
+        super().__init__(end, engine)
+        self._leading = leading
+        self._watch = watch
+        self._descriptor = end.fileno()
+        self._inbox = Inbox()
+        self.on_closed: Callable[[], None] = _nothing
+        """Called once as the socket is closed. Must not wait."""
+
+    def begin(self) -> None:
+        """Takes in what arrives from now on."""
+        self._watch.add(self._descriptor, READABLE, self._ready)
+
+    def _ready(self) -> None:
+        leading = self._leading
+        leading.collect()
+        try:
+            if self._inbox.room is None:
+                goes_on = self._take_in()
+            else:
+                goes_on = self._fill()
+        except BlockingIOError:
+            goes_on = True
+        except OSError:
+            goes_on = False
+        except ProtocolError as error:
+            self._engine.violated(str(error))
+            goes_on = False
+        if goes_on:
+            self._watch.arm(self._descriptor, READABLE)
+        else:
+            self._engine.transport_ended(f"{self._engine.peer_name} is gone")
+            self._ended()
+        leading.lead()
+
+    def _take_in(self) -> bool:
+        data = self._socket.recv(_READ, _NOW)
+        for message in self._inbox.put(data):
+            self._engine.receive(message)
+        return bool(data) and (self._inbox.room is None or self._fill())
+
+    def _fill(self) -> bool:
+        while self._inbox.room is not None:
+            count = self._socket.recv_into(self._inbox.room, 0, _NOW)
+            if not count:
+                return False
+            message = self._inbox.filled(count)
+            if message is not None:
+                self._engine.receive(message)
+        return True
+
+    def _let_go(self) -> None:
+        self._watch.remove(self._descriptor)
+        super()._let_go()
+        self.on_closed()
+
+
+def _nothing() -> None: ...
+
+
+class _Room:
+    """Sockets whose other side has left so much lying that there is no room for more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watch: Watch | None = None
+        self._waiting: set[int] = set()
+
+    def wait_for(self, descriptor: int, go_on: Callable[[], None]) -> None:
+        """Calls the function when there is room. The lock of the socket is held."""
+        with self._lock:
+            watch = self._watch = self._watch or Watch("broker-room", 1)
+            known = descriptor in self._waiting
+            self._waiting.add(descriptor)
+        if known:
+            watch.arm(descriptor, _WRITABLE)
+        else:
+            watch.add(descriptor, _WRITABLE, go_on)
+
+    def forget(self, descriptor: int) -> None:
+        """Before the descriptor is closed. The lock of the socket is held."""
+        with self._lock:
+            watch = self._watch if descriptor in self._waiting else None
+            self._waiting.discard(descriptor)
+        if watch is not None:
+            watch.remove(descriptor)
+
+
+_room = _Room()
+
+
+def _without(pieces: Sequence[bytes | memoryview], count: int) -> Sequence[bytes | memoryview]:
+    """What is left of a message after so many bytes."""
+    for number, piece in enumerate(pieces):
+        if count < len(piece):
+            return (memoryview(piece)[count:], *pieces[number + 1 :])
+        count -= len(piece)
+    return ()
+
+
+def _after_fork() -> None:
+    _room.__init__()  # type: ignore[misc]
+    for end in list(_sockets):
+        end.forget_after_fork()
+    for watch in list(_watches):
+        watch.forget()
+    _sockets.clear()
+    _watches.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
