@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import pytest
 
 import broker
 from broker import errors
-from broker._pb.broker_pb2 import Frame, Frames, InvokeRequest, InvokeResponse, SocketOffer
+from broker._pb.broker_pb2 import Frame, Frames, SocketOffer
 from broker.connection import completion
 from broker.connection.client import pool
 from broker.connection.engine import Settings
@@ -26,6 +27,7 @@ from broker.connection.frames import decode_frames
 from broker.connection.local import entrances
 from broker.connection.near import Claim
 from broker.connection.opening import CONNECT_METHOD
+from broker.connection.sockets import Inbox
 from broker.uri import URI
 from tests.conftest import self_signed
 
@@ -275,32 +277,52 @@ def test_the_socket_of_another_user_is_not_used(run_program: Run, runtime: Path)
 
 
 @pytest.fixture
-def near(uri: URI, runtime: Path) -> Iterator[grpc.Channel]:
-    """A channel of a stranger to the socket beside the port."""
+def near(uri: URI, runtime: Path) -> Iterator[socket.socket]:
+    """The connection of a stranger to the socket beside the port."""
     _anew(uri).all()
     (path,) = _sockets(runtime)
-    with grpc.insecure_channel(f"unix:{path}") as channel:
-        yield channel
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.settimeout(10)
+        stranger.connect(str(path))
+        yield stranger
 
 
-def _introduce(channel: grpc.Channel, hello: Any) -> list[Any]:
+def _message(hello: Any) -> bytes:
+    return Frames(frames=[Frame(hello=hello)]).SerializeToString()
+
+
+def _introduce_over_grpc(channel: grpc.Channel, hello: Any) -> list[Any]:
     """What the daemon answers to a Hello, until it has nothing more to say."""
     connect: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(CONNECT_METHOD)
     answers: list[Any] = []
-    for message in connect(iter([Frames(frames=[Frame(hello=hello)]).SerializeToString()]), timeout=10):
+    for message in connect(iter([_message(hello)]), timeout=10):
         answers += decode_frames(message)
     return answers
 
 
-def test_who_has_no_offer_is_not_let_in(near: grpc.Channel, caplog: pytest.LogCaptureFixture) -> None:
+def _introduce(near: socket.socket, hello: Any) -> list[Any]:
+    """What the daemon answers to a Hello on the socket, until it has closed the connection."""
+    message = _message(hello)
+    near.sendall(struct.pack(">I", len(message)) + message)
+    return _all_answers(near)
+
+
+def _all_answers(near: socket.socket) -> list[Any]:
+    inbox = Inbox()
+    answers: list[Any] = []
+    while data := near.recv(65536):
+        for message in inbox.put(data):
+            answers += decode_frames(message)
+    return answers
+
+
+def test_who_has_no_offer_is_not_let_in(near: socket.socket) -> None:
     (answer,) = _introduce(near, Settings().to_wire())
     assert answer.goaway.protocol_error
     assert "had no offer" in answer.goaway.reason
 
 
-def test_who_guesses_the_secret_is_not_let_in(
-    near: grpc.Channel, uri: URI, runtime: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_who_guesses_the_secret_is_not_let_in(near: socket.socket, uri: URI, runtime: Path) -> None:
     hello = Settings().to_wire()
     hello.port = uri.port or 0
     with grpc.insecure_channel(f"127.0.0.1:{uri.port}") as over_tcp:
@@ -308,7 +330,7 @@ def test_who_guesses_the_secret_is_not_let_in(
         done = threading.Event()
 
         def requests() -> Iterator[bytes]:
-            yield Frames(frames=[Frame(hello=hello)]).SerializeToString()
+            yield _message(hello)
             done.wait(10)
 
         stream = connect(requests(), timeout=20)
@@ -323,18 +345,33 @@ def test_who_guesses_the_secret_is_not_let_in(
         done.set()
 
 
-def test_there_is_nothing_but_connections_on_the_socket(near: grpc.Channel) -> None:
-    invoke = near.unary_unary(
-        "/broker.v1.ObjectBroker/Invoke", InvokeRequest.SerializeToString, InvokeResponse.FromString
-    )
-    with pytest.raises(grpc.RpcError) as caught:
-        invoke(InvokeRequest(object="shelf", method="all"), timeout=10)
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(struct.pack(">I", 5 << 20), id="a message that is too big"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="gRPC"),
+        pytest.param(struct.pack(">I", 4) + b"\xff" * 4, id="no frames"),
+        pytest.param(struct.pack(">I", 100_000) + bytes(100_000), id="many bytes of nothing"),
+    ],
+)
+def test_what_is_no_message_of_ours_ends_that_connection_alone(near: socket.socket, uri: URI, sent: bytes) -> None:
+    neighbour = broker.Proxy(uri)
+    assert neighbour.all() == ["a", "b"]
+    near.sendall(sent)
+    (answer,) = _all_answers(near)
+    assert answer.goaway.protocol_error
+    assert neighbour.all() == ["a", "b"]
+    assert _transport(neighbour) == "unix"
+
+
+def test_who_says_nothing_holds_nobody_up(near: socket.socket, uri: URI) -> None:
+    near.sendall(b"\0\0")  # half of a length
+    assert _anew(uri).all() == ["a", "b"]
 
 
 def test_a_client_that_does_not_ask_gets_no_offer(uri: URI, runtime: Path) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{uri.port}") as channel:
-        (welcome,) = _introduce(channel, Settings().to_wire())[:1]
+        (welcome,) = _introduce_over_grpc(channel, Settings().to_wire())[:1]
     assert not welcome.welcome.HasField("offer")
     assert _sockets(runtime) == []
 
@@ -433,7 +470,7 @@ def test_a_forked_child_that_ends_leaves_the_socket_to_its_parent(run_program: R
         daemon = broker.Daemon()
         uri = daemon.register(Shelf())
         daemon.start()
-        path = daemon._connects._near.path(daemon._connects.started)
+        path = daemon._connects._near.path()
         child = os.fork()
         if not child:
             sys.exit(0)

@@ -229,6 +229,12 @@ class Connection:
             self._pongs.pop(nonce, None)
         return answered and self.ended_because is None
 
+    def ask_for_life(self) -> None:
+        """Has the other side send something, if it is there."""
+        with self._line:
+            if self.ended_because is None and self.peer is not None:
+                self._line.put_locked(Frame(ping=Ping()))
+
     def go_away(self, reason: str) -> None:
         """Tells the other side that no further call of its will be executed. Calls under way go on."""
         self._incoming.go_away(reason)

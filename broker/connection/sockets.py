@@ -18,6 +18,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from weakref import WeakSet
 
 import grpc
@@ -26,6 +27,7 @@ from broker.connection.engine import Connection
 from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.leading import Leading
 from broker.connection.near import IS_POSSIBLE
+from broker.connection.timers import timers
 from broker.connection.workers import run_safely, start_thread
 from broker.errors import ProtocolError
 
@@ -40,6 +42,10 @@ _ROOM_SECONDS = 0.005
 """How long the system waits for room at a time before the thread goes on."""
 _PATIENCE = 0.02
 """How long a thread that writes a big message may be held up, in all."""
+_SILENCE_SECONDS = 5.0
+"""After so long a silence, or twice that, the other side is asked for a sign of life."""
+_ANSWER_SECONDS = 5.0
+"""How long it has for that: no process holds Python up so long, short of being stopped."""
 _NOW = getattr(socket, "MSG_DONTWAIT", 0)
 _SILENT = getattr(socket, "MSG_NOSIGNAL", 0)
 READABLE: int = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLONESHOT", 0)
@@ -210,6 +216,8 @@ class MessageSocket:
         self._finished = False  # this side sends no more
         self._over = False  # the other side sends no more, or is gone
         self._closed = False
+        self._heard = 0  # how often something was read
+        self._timer = timers.call_later(_SILENCE_SECONDS, partial(self._look, 0))
         end.settimeout(None)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIME.pack(0, int(_ROOM_SECONDS * 1e6)))
         _sockets.add(self)
@@ -296,7 +304,27 @@ class MessageSocket:
         if self._over and self._finished and not self._closed:
             self._let_go()
 
+    # ---- a side that is stopped: here nothing but its silence tells
+
+    def _look(self, before: int) -> None:
+        if self._heard != before:
+            self._timer = timers.call_later(_SILENCE_SECONDS, partial(self._look, self._heard))
+        elif not self._over:
+            self._engine.ask_for_life()
+            self._timer = timers.call_later(_ANSWER_SECONDS, partial(self._look_again, before))
+
+    def _look_again(self, before: int) -> None:
+        if self._heard != before:
+            self._look(before)
+        elif not self._over:
+            name, seconds = self._engine.peer_name, _SILENCE_SECONDS + _ANSWER_SECONDS
+            self._engine.lost(f"{name} has given no sign of life for {seconds:g} s or longer")
+            self.cancel()
+
+    # ---- the end
+
     def _let_go(self) -> None:
+        self._timer.cancel()
         self._closed = True
         _room.forget(self._socket.fileno())
         self._socket.close()
@@ -334,10 +362,12 @@ class ClientSocket(MessageSocket):
     def _read(self) -> None:
         read, take_in, inbox = self._socket.recv, self._engine.receive, Inbox()
         while data := read(_READ):
+            self._heard += 1
             for message in inbox.put(data):
                 take_in(message)
             while inbox.room is not None:
                 count = self._socket.recv_into(inbox.room)
+                self._heard += 1
                 if not count:
                     return
                 big = inbox.filled(count)
@@ -367,6 +397,7 @@ class ServerSocket(MessageSocket):
 
     def _ready(self) -> None:
         leading = self._leading
+        self._heard += 1
         leading.collect()
         try:
             if self._inbox.room is None:
