@@ -17,6 +17,7 @@ from broker.codecs import Encoded, JsonCodec, PlainEdge, TypeRegistry
 from broker.connection import chains
 from broker.connection.calls import CallRequest, IncomingCall, Outcome, PendingCall
 from broker.connection.engine import Connection, Settings
+from broker.connection.groups import CallGroup
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import Workers
 from broker.context import CallContext, Client, current_context
@@ -52,6 +53,10 @@ class Side:
         client = Client(call.peer, codec=call.codec)
         if not (self._short and self.dispatcher.express.takes(call, client)):
             self.dispatcher.dispatch(call, client, call.connection)
+
+    def incoming_group(self, group: CallGroup) -> None:
+        for call in group.singles():
+            self.incoming(call)
 
     def turned_away(self, refused: Refused) -> None:
         self.dispatcher.turned_away(refused)

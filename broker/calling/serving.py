@@ -10,6 +10,7 @@ from broker.config import Config
 from broker.connection.calls import IncomingCall
 from broker.connection.client import pool
 from broker.connection.engine import Connection
+from broker.connection.groups import CallGroup
 from broker.connection.refusals import Refused
 from broker.connection.workers import Workers
 from broker.dispatch import Arrivals, Dispatcher
@@ -27,6 +28,9 @@ class Callbacks:
 
     def incoming(self, call: IncomingCall) -> None:
         self._arrivals().incoming(call)
+
+    def incoming_group(self, group: CallGroup) -> None:
+        self._arrivals().incoming_group(group)
 
     def turned_away(self, refused: Refused) -> None:
         if self._made is not None:

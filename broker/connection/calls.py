@@ -336,14 +336,17 @@ class IncomingCall:
         "codec", "id", "is_nested", "items", "oneway", "wire",
     )  # fmt: skip
 
-    def __init__(self, incoming: Incoming, call_id: int, call: Call, arguments: Encoded) -> None:
+    def __init__(
+        self, incoming: Incoming, call_id: int, call: Call, arguments: Encoded, chain: bytes | None = None
+    ) -> None:
+        """`call` may be shared with other calls, and then does not have the chain."""
         self._incoming = incoming
         self._arguments = arguments
         self._request: CallRequest | None = None
         self.wire = call
         """The call as it arrived. `request` has it in full."""
         self.codec = arguments.codec
-        self.chain = call.chain or new_chain()
+        self.chain = chain or call.chain or new_chain()
         self.is_nested = call.nested
         self.oneway = call.oneway
         self._lock = threading.Lock()

@@ -32,7 +32,8 @@ from broker.connection.assemblies import Assemblies
 from broker.connection.calls import CallRequest, IncomingCall, MadeCall, Outcome, PendingCall
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
-from broker.connection.frames import MESSAGE_LIMIT, ChunkFrame, ResultFrame, decode_frames
+from broker.connection.frames import MESSAGE_LIMIT, CallFrame, ChunkFrame, ResultFrame, decode_frames, in_groups
+from broker.connection.groups import CallGroup
 from broker.connection.incoming import Incoming
 from broker.connection.introduction import Settings, check_introduction
 from broker.connection.line import Line, Transport
@@ -54,6 +55,9 @@ class Handler(Protocol):
     """The side that serves what arrives. Called by the thread that reads: nothing here may wait."""
 
     def incoming(self, call: IncomingCall) -> None: ...
+
+    def incoming_group(self, group: CallGroup) -> None:
+        """Plain calls that arrived together."""
 
     def turned_away(self, refused: Refused) -> None:
         """A call was refused here, and is not handed on."""
@@ -105,9 +109,7 @@ class Connection:
         self.exports = Exports(self, self._line)
         """The exported objects that passed here, in both directions."""
         self._outgoing = Outgoing(self._line, self._assemblies, self.exports)
-        self._incoming = Incoming(
-            self, self._line, self._assemblies, self.exports, handler.incoming, handler.turned_away
-        )
+        self._incoming = Incoming(self, self._line, self._assemblies, self.exports, handler)
         self.room = Room(self.unanswered)
         self._pongs: dict[int, threading.Event] = {}
         self._takers: dict[str | None, Callable[[Frame], None]] = {
@@ -256,7 +258,7 @@ class Connection:
         try:
             if len(message) > MESSAGE_LIMIT:
                 raise ProtocolError(f"a message of {len(message)} bytes arrived; {MESSAGE_LIMIT} is the limit")
-            for frame in decode_frames(message):
+            for frame in in_groups(decode_frames(message)):
                 if line.ended_because is not None:
                     return
                 self._take(frame)
@@ -350,7 +352,12 @@ class Connection:
 
     # ---- frames that arrive
 
-    def _take(self, frame: Frame | ChunkFrame | ResultFrame) -> None:
+    def _take(self, frame: Frame | ChunkFrame | ResultFrame | list[CallFrame]) -> None:
+        if type(frame) is list:
+            if self._line.peer is None:
+                raise ProtocolError("the first frame was call, not the introduction")
+            self._incoming.on_plain_calls(frame)
+            return
         if type(frame) is ResultFrame:
             if self._line.peer is None:
                 raise ProtocolError("the first frame was result, not the introduction")

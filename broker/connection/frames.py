@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from broker._pb.broker_pb2 import Encoded, Frame, Frames, Result
+from broker._pb.broker_pb2 import Call, Encoded, Frame, Frames, Result
 from broker.errors import ProtocolError
 
 CHUNK_SIZE = 1 << 20
@@ -54,6 +55,25 @@ class ResultFrame(NamedTuple):
         return Frame(id=self.id, reply=True, result=result)
 
 
+class CallFrame(NamedTuple):
+    """A call that arrived, of the kind that nearly all are: of a member, with arguments in json inside its frame."""
+
+    id: int
+    head: Call
+    """What it has in common with others, which share this object: nobody may change it."""
+    chain: bytes
+    payload: bytes
+
+    def to_frame(self) -> Frame:
+        """The same as protobuf has it."""
+        call = Call(chain=self.chain, arguments=Encoded(codec="json", payload=self.payload))
+        call.MergeFrom(self.head)
+        return Frame(id=self.id, call=call)
+
+
+Received = Frame | ChunkFrame | ResultFrame | CallFrame
+
+
 def framed(frame: bytes) -> bytes:
     """A serialized Frame as (a part of) a message."""
     return b"".join((_FRAMES_TAG, varint(len(frame)), frame))
@@ -72,13 +92,13 @@ def chunk_header(call_id: int, reply: bool, size: int) -> bytes:
     return _FRAMES_TAG + varint(len(body) + size) + body
 
 
-def decode_frames(message: bytes | bytearray) -> Iterable[Frame | ChunkFrame | ResultFrame]:
+def decode_frames(message: bytes | bytearray) -> Iterable[Received]:
     """The frames of a message, one by one. Raises ProtocolError where it is not made of frames.
 
     The frames before that place have been given by then. A big message is not taken apart in advance, so that what it
     costs to refuse the first frame does not grow with the number of those behind it.
     """
-    if len(message) >= _BY_HAND or _RESULT.match(message) is not None:
+    if len(message) >= _BY_HAND or _PLAIN.match(message) is not None:
         return _by_hand(message)
     try:
         frames = Frames.FromString(bytes(message)).frames
@@ -87,7 +107,30 @@ def decode_frames(message: bytes | bytearray) -> Iterable[Frame | ChunkFrame | R
     return frames if _FRAME_CHUNK not in message else map(_received, frames)
 
 
-def _by_hand(message: bytes | bytearray) -> Iterator[Frame | ChunkFrame | ResultFrame]:
+def in_groups(frames: Iterable[Received]) -> Iterator[Frame | ChunkFrame | ResultFrame | list[CallFrame]]:
+    """The frames in order, plain calls of one head that follow each other as one list."""
+    group: list[CallFrame] = []
+    try:
+        for frame in frames:
+            if type(frame) is CallFrame:
+                if group and group[0].head is not frame.head:
+                    yield group
+                    group = []
+                group.append(frame)
+                continue
+            if group:
+                yield group
+                group = []
+            yield frame  # type: ignore[misc]  # it is no CallFrame
+    except ProtocolError:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
+
+
+def _by_hand(message: bytes | bytearray) -> Iterator[Received]:
     try:
         yield from _walk(message)
     except (DecodeError, IndexError, ValueError):
@@ -104,16 +147,16 @@ def _received(frame: Frame) -> Frame | ChunkFrame:
     return frame
 
 
-def _walk(message: bytes | bytearray) -> Iterator[Frame | ChunkFrame | ResultFrame]:
+def _walk(message: bytes | bytearray) -> Iterator[Received]:
     view, position, end = memoryview(message), 0, len(message)
     while position < end:
-        found = _RESULT.match(message, position)
-        if found is not None and (stop := _end_of_result(found)) <= end:
-            number = bytes(found[2])
-            call_id = number[0] if len(number) == 1 else _read_varint(number, 0)[0]
-            yield ResultFrame(call_id, bytes(message[found.end() : stop]))
-            position = stop
-            continue
+        found = _PLAIN.match(message, position)
+        if found is not None:
+            stop, plain = _plain(message, found, end)
+            if plain is not None:
+                yield plain
+                position = stop
+                continue
         if view[position] != _FRAMES_FRAME:  # a field that we do not know: let protobuf skip it
             yield from map(_received, Frames.FromString(bytes(view[position:])).frames)
             return
@@ -127,23 +170,49 @@ def _walk(message: bytes | bytearray) -> Iterator[Frame | ChunkFrame | ResultFra
 
 
 _LENGTH = rb"([\x00-\x7f]|[\x80-\xff][\x01-\x7f])"
-_RESULT = re.compile(
-    rb"\x0a" + _LENGTH + rb"\x08([\x80-\xff]{0,8}[\x00-\x7f])\x18\x01\x52" + _LENGTH
-    + rb"\x0a" + _LENGTH + rb"\x0a\x04json\x12" + _LENGTH
+_VALUE = rb"\x0a\x04json\x12" + _LENGTH
+_PLAIN = re.compile(
+    rb"\x0a" + _LENGTH + rb"\x08([\x80-\xff]{0,8}[\x00-\x7f])(?:"
+    + rb"\x18\x01\x52" + _LENGTH + rb"\x0a" + _LENGTH + _VALUE + rb"|"
+    + rb"\x4a" + _LENGTH + rb"(.{2,300}?)\x42\x10(.{16})\x2a" + _LENGTH + _VALUE + rb")",
+    re.DOTALL,
 )  # fmt: skip
-"""How a frame begins that holds a result and nothing else; what `_end_of_result` says about its lengths decides."""
+"""How a frame begins that holds a plain result, or a plain call; whether it is one is for its lengths to say."""
 
 
-def _end_of_result(found: re.Match[bytes]) -> int:
-    """Where the frame ends, if all its parts end there as well; else beyond every message."""
-    frame, _, result, value, payload = found.groups()
-    stop = found.end() + _length(payload)
-    parts_end_there = (
-        stop - found.end(4) == _length(value)
-        and stop - found.end(3) == _length(result)
-        and stop - found.end(1) == _length(frame)
-    )
-    return stop if parts_end_there else _MAX_UINT64
+def _plain(message: bytes | bytearray, found: re.Match[bytes], end: int) -> tuple[int, CallFrame | ResultFrame | None]:
+    """Where the frame ends, and what it is, if all its parts end there as well."""
+    groups = found.groups()
+    frame, number, result, result_value, result_payload, call, head, chain, call_value, call_payload = groups
+    start = found.end()
+    call_id = number[0] if len(number) == 1 else _read_varint(bytes(number), 0)[0]
+    if call is None:
+        stop = start + _length(result_payload)
+        whole = stop - found.end(4) == _length(result_value) and stop - found.end(3) == _length(result)
+        if whole and stop - found.end(1) == _length(frame) and stop <= end:
+            return stop, ResultFrame(call_id, bytes(message[start:stop]))
+    else:
+        stop = start + _length(call_payload)
+        whole = stop - found.end(9) == _length(call_value) and stop - found.end(6) == _length(call)
+        if whole and stop - found.end(1) == _length(frame) and stop <= end:
+            plain_head = _plain_head(bytes(head))
+            if plain_head is not None:
+                return stop, CallFrame(call_id, plain_head, bytes(chain), bytes(message[start:stop]))
+    return 0, None
+
+
+@lru_cache(maxsize=1024)
+def _plain_head(head: bytes) -> Call | None:
+    """What stands before chain and arguments of a call, if it says nothing but which member is called in which lane."""
+    try:
+        call = Call.FromString(head)
+    except DecodeError:
+        return None
+    fields = {field.name for field, _ in call.ListFields()}
+    return call if fields <= _PLAIN_FIELDS and call.depth <= 1 else None
+
+
+_PLAIN_FIELDS = {"object", "member", "kind", "session", "depth", "lane"}
 
 
 def _length(number: bytes) -> int:

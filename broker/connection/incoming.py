@@ -16,19 +16,21 @@ from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import IncomingCall, check_chain
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
-from broker.connection.frames import INLINE_LIMIT, encode_frame
+from broker.connection.frames import INLINE_LIMIT, CallFrame, encode_frame
+from broker.connection.groups import CallGroup
 from broker.connection.item_sender import ItemSender
 from broker.connection.leading import hold
 from broker.connection.line import Line
 from broker.connection.outbox import FRAME_COST, ReadyFrame, is_inline, snapshot
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_all
-from broker.connection.writing import write_result_frame
+from broker.connection.writing import write_plain_result, write_result_frame
 from broker.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from broker.connection.engine import Connection
+    from broker.connection.engine import Connection, Handler
 
+_SMALL = 4096  # bytes of arguments; and the least that a side may take as a value
 MAX_NESTED = 4_096
 """Nested calls of one connection under way, which spend no credit; beyond it they are refused."""
 
@@ -45,16 +47,16 @@ class Incoming:
         line: Line,
         assemblies: Assemblies,
         exports: Exports,
-        hand_on: Callable[[IncomingCall], None],
-        turned_away: Callable[[Refused], None],
+        handler: Handler,
     ) -> None:
         self.connection = connection
         self._line = line
         self._assemblies = assemblies
         self._exports = exports
-        self._hand_on = hand_on
-        self._turned_away = turned_away
-        self._calls: dict[int, IncomingCall] = {}
+        self._hand_on = handler.incoming
+        self._hand_on_group = handler.incoming_group
+        self._turned_away = handler.turned_away
+        self._calls: dict[int, IncomingCall | CallGroup] = {}
         self._highest = 0
         self._unstarted = 0  # calls that spent credit and have not started
         self._credit_to_return = 0
@@ -102,6 +104,47 @@ class Incoming:
         else:
             self._hand_on(incoming)
 
+    def on_plain_calls(self, frames: list[CallFrame]) -> None:
+        """Takes in calls of one head, which are nothing but a member and arguments in json."""
+        if len(frames) > 1 and max([len(frame.payload) for frame in frames]) <= _SMALL:
+            group = CallGroup(self, frames[0].head, frames)
+            if self._take_in(frames, group):
+                self._hand_on_group(group)
+            return
+        for frame in frames:
+            call_id, head, chain, payload = frame
+            arguments = Encoded("json", payload)
+            if self._assemblies.is_too_large(arguments):
+                self.on_call(frame.to_frame())
+                continue
+            call = IncomingCall(self, call_id, head, arguments, chain)
+            if self._take_in([frame], call):
+                self._hand_on(call)
+
+    def _take_in(self, frames: list[CallFrame], call: IncomingCall | CallGroup) -> bool:
+        """False if the GoAway that we sent is the answer."""
+        highest = self._highest
+        for frame in frames:
+            if frame.id <= highest:
+                raise ProtocolError(f"call {frame.id} arrived after call {highest}: numbers only rise")
+            highest = frame.id
+        with self._line.lock:
+            self._highest = highest
+            if self._line.ended_because is not None or self._last_call is not None:
+                return False
+            self._unstarted += len(frames)
+            if self._unstarted > self._line.settings.call_credit:
+                raise ProtocolError(f"call {highest} arrived without credit")
+            self._calls.update(dict.fromkeys([frame.id for frame in frames], call))
+        return True
+
+    def replace(self, group: CallGroup, call: IncomingCall) -> str | None:
+        """A call of a group is one by itself from now on; returns why it was given up, if it was."""
+        with self._line.lock:
+            if self._calls.get(call.id) is group:
+                self._calls[call.id] = call
+            return group.why_given_up(call.id)
+
     def _count_locked(self, call: Call, call_id: int) -> None:
         if call.nested:
             self._nested += 1
@@ -129,12 +172,15 @@ class Incoming:
         if frame.reply or not self.has_got(frame.id):
             raise ProtocolError(f"call {frame.id} was cancelled and was never made")
         reason = frame.cancel.reason or "cancelled"
-        function = None
+        function: Callable[[str], None] | None = None
         with self._line:
             incoming = self._calls.get(frame.id)
             unfinished = self._assemblies.drop_locked((frame.id, False))
             if incoming is not None:
-                function = incoming.give_up(reason)
+                if isinstance(incoming, CallGroup):
+                    function = incoming.give_up_locked(frame.id, reason)
+                else:
+                    function = incoming.give_up(reason)
                 if incoming.items is not None:
                     incoming.items.drop_locked()
             else:  # it is answered; what remains of the result is not wanted
@@ -142,7 +188,7 @@ class Incoming:
             runnable = self._line.use_room_locked()
         if function is not None:
             function(reason)
-        if incoming is not None and unfinished:
+        if isinstance(incoming, IncomingCall) and unfinished:
             what = "the call was cancelled before its arguments had arrived"
             self._turn_away(incoming, Refused(Reason.CANCELLED, what))
         run_all(runnable)
@@ -244,6 +290,31 @@ class Incoming:
             line.push()
         return True
 
+    def regroup(self, group: CallGroup, part: CallGroup, numbers: list[int]) -> None:
+        """Calls of a group are a group of their own from now on."""
+        with self._line.lock:
+            part.take_over_locked(group)
+            self._calls.update({number: part for number in numbers if self._calls.get(number) is group})
+
+    def reply_plain(self, results: list[tuple[int, bytes]]) -> None:
+        """Answers plain calls, which start with that as far as credit goes, with values in json."""
+        frames = b"".join([write_plain_result(call_id, payload) for call_id, payload in results])
+        line, count = self._line, len(results)
+        with line.lock:
+            if line.ended_because is not None:
+                return
+            for call_id, _ in results:
+                self._calls.pop(call_id, None)
+            self._unstarted -= count
+            self._credit_to_return += count
+            if self._credit_to_return >= self._credit_step:
+                line.put_locked(Frame(credit=Credit(calls=self._credit_to_return)))
+                self._credit_to_return = 0
+            held = hold(line)
+            line.send_locked(ReadyFrame(frames, len(frames)), None)
+        if not held:
+            line.push()
+
     def refuse(self, call: IncomingCall, frame: Frame, cost: int) -> None:
         """Queues the answer to a call that has no result."""
         with self._line:
@@ -287,7 +358,7 @@ class Incoming:
         """The GoAway that says which calls were taken."""
         return Frame(goaway=GoAway(last_call=self._highest, reason=reason, protocol_error=protocol_error))
 
-    def outlast_locked(self, reason: str) -> list[IncomingCall] | None:
+    def outlast_locked(self, reason: str) -> list[IncomingCall | CallGroup] | None:
         """The other side has left in order: its oneway calls are carried out, and then the connection ends.
 
         Returns the other calls, to be cancelled; None if no oneway call is under way.
@@ -300,8 +371,8 @@ class Incoming:
     def _has_oneways_locked(self) -> bool:
         return any(call.oneway for call in self._calls.values())
 
-    def end_locked(self) -> list[IncomingCall]:
+    def end_locked(self) -> list[IncomingCall | CallGroup]:
         """Forgets all calls, and returns them to be cancelled."""
-        calls = list(self._calls.values())
+        calls = list(dict.fromkeys(self._calls.values()))
         self._calls.clear()
         return calls

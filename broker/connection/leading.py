@@ -25,10 +25,20 @@ HOLD = 0.0003
 _QUIET = 25  # looks at nothing before the watchdog goes to sleep
 
 
-class _Turn:
+class Splitting(Protocol):
+    """A job of many calls: while one of them takes long, the others can go on elsewhere."""
+
+    def push(self) -> None:
+        """Sends the answers that are there. From any thread."""
+
+    def split(self) -> list[Job]:
+        """What lets the calls go on that have not begun. From any thread."""
+
+
+class Turn:
     """One thread's time as the leader. What it answers while further calls wait goes out together."""
 
-    __slots__ = ("_leading", "held", "held_since", "released", "since")
+    __slots__ = ("_leading", "group", "held", "held_since", "released", "since")
 
     def __init__(self, leading: Leading) -> None:
         self._leading = leading
@@ -36,6 +46,15 @@ class _Turn:
         self.held: list[Pushed] = []  # lines with answers that have not been sent
         self.held_since = 0.0
         self.released = False  # the watchdog sends them, and nothing is held during this job any more
+        self.group: Splitting | None = None  # the job that it runs, if that is many calls
+
+    def begin_group(self, group: Splitting) -> None:
+        """The job that runs is many calls: says in `since` when each begins, and holds its answers by itself."""
+        self.group = group
+        self._leading.watch()
+
+    def end_group(self) -> None:
+        self.group = None
 
     @property
     def has_more(self) -> bool:
@@ -51,7 +70,7 @@ class _Turn:
 
 class _Local(threading.local):
     jobs: list[Job] | deque[Job] | None = None  # where quick jobs of this thread go
-    turn: _Turn | None = None  # while this thread leads, and holds answers back
+    turn: Turn | None = None  # while this thread leads, and holds answers back
 
 
 _local = _Local()
@@ -67,6 +86,11 @@ def apart() -> Iterator[None]:
         yield
     finally:
         _local.jobs, _local.turn = before
+
+
+def this_turn() -> Turn | None:
+    """The turn of this thread, if it leads."""
+    return _local.turn
 
 
 class Pushed(Protocol):
@@ -101,7 +125,7 @@ class Leading:
         self._ready: deque[Job] = deque()  # what the leader brought; this and the rest under the lock, it only appends
         self._brought: FairQueue[Job] = FairQueue()  # what others brought meanwhile
         self._others_next = False
-        self._turn: _Turn | None = None
+        self._turn: Turn | None = None
         self._watch = threading.Lock()  # a binary semaphore: released to wake the watchdog
         self._watch.acquire()
         self._watched = False
@@ -123,7 +147,7 @@ class Leading:
         else:
             jobs.append(job)
             if jobs is self._ready:  # behind the job that this thread is running
-                self._watch_leader()
+                self.watch()
 
     @property
     def has_more(self) -> bool:
@@ -145,7 +169,7 @@ class Leading:
         jobs, _local.jobs = _local.jobs, None
         if not jobs:
             return
-        turn = _Turn(self)
+        turn = Turn(self)
         with self._lock:
             follows = self._turn is not None
             leads = not follows and self._workers.enter()
@@ -158,20 +182,38 @@ class Leading:
             else:  # as many calls run as may
                 jobs = [*self._take_all_locked(), *jobs]
         if leads:
-            self._take_turn(turn)
+            try:
+                self._take_turn(turn)
+            finally:
+                self._workers.leave()
         elif follows:
-            self._watch_leader()
+            self.watch()
         else:
             for job in jobs:
                 self._submit_late(job)
 
-    def _take_turn(self, turn: _Turn) -> None:
+    def lead_with(self, job: Job) -> None:
+        """Runs a job on this thread, which is one of the workers, as the leader; or leaves it to the one that leads."""
+        turn = Turn(self)
+        with self._lock:
+            leads = self._turn is None
+            if leads:
+                self._ready.append(job)
+                self._turn = turn
+            else:
+                self._brought.put(owner_of(job), job)
+        if leads:
+            self._take_turn(turn)
+        else:
+            self.watch()
+
+    def _take_turn(self, turn: Turn) -> None:
         _local.jobs = self._ready
         _local.turn = turn
         try:
             while (job := self._next(turn)) is not None:
                 if self.has_more:
-                    self._watch_leader()
+                    self.watch()
                 turn.released = False
                 run_safely(job)
                 if turn.held and (not self.has_more or turn.since - turn.held_since > HOLD):
@@ -179,9 +221,8 @@ class Leading:
         finally:
             _local.jobs = _local.turn = None
             turn.release()
-            self._workers.leave()
 
-    def _next(self, turn: _Turn) -> Job | None:
+    def _next(self, turn: Turn) -> Job | None:
         with self._lock:
             if self._turn is not turn:
                 self.stuck -= 1
@@ -217,7 +258,8 @@ class Leading:
 
     # ---- the watchdog
 
-    def _watch_leader(self) -> None:
+    def watch(self) -> None:
+        """Has the watchdog look after the leader."""
         if self._watched:
             return
         with self._lock:
@@ -245,15 +287,19 @@ class Leading:
         """Replaces a leader that takes long; returns whether nothing waits."""
         with self._lock:
             turn = self._turn
+            group = turn.group if turn is not None else None
             waiting = bool(self._ready or self._brought)
-            if not waiting and (turn is None or not turn.held):
+            if not waiting and (turn is None or not (turn.held or group is not None)):
                 return True
             if turn is not None and time.monotonic() - turn.since < PATIENCE:
                 return False
-            jobs = self._take_all_locked()
-            if turn is not None and waiting:
+            jobs = [*(group.split() if group is not None else ()), *self._take_all_locked()]
+            if turn is not None and (waiting or jobs):
+                waiting = True
                 self._turn = None
                 self.stuck += 1
+        if group is not None:
+            group.push()
         if turn is not None:
             turn.released = True
             turn.release()

@@ -22,6 +22,7 @@ from broker.connection.channels import ChannelSecurity, is_loopback, open_channe
 from broker.connection.engine import Connection, Handler, Introduce, Settings
 from broker.connection.forks import forks
 from broker.connection.frames import MESSAGE_LIMIT
+from broker.connection.groups import CallGroup
 from broker.connection.local import Entrance, entrances
 from broker.connection.near import Claim, distrust
 from broker.connection.probe import describe_peer
@@ -296,6 +297,10 @@ class _NothingServed:
     def incoming(self, call: IncomingCall) -> None:
         what = f"{call.request.object!r} was asked of a process that exports no such object"
         call.refuse(Refused(Reason.OBJECT_NOT_FOUND, what))
+
+    def incoming_group(self, group: CallGroup) -> None:
+        for call in group.singles():
+            self.incoming(call)
 
     def turned_away(self, refused: Refused) -> None: ...
 

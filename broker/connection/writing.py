@@ -24,6 +24,7 @@ _CALL_TIMEOUT = b"\x58"
 _RESULT_VALUE = b"\x0a"
 _ENCODED_CODEC = b"\x0a"
 _ENCODED_PAYLOAD = b"\x12"
+_SHORT = 100  # bytes; then all lengths of its frame are one byte
 
 
 Head = tuple[str, str, Call.Kind, int, int, int, bool, bool]
@@ -54,6 +55,18 @@ def write_result_frame(call_id: int, value: Encoded, rest: Result | None) -> byt
     number, length = varint(call_id), varint(len(result))
     size = varint(4 + len(number) + len(length) + len(result))
     return b"".join((_FRAMES_FRAME, size, _FRAME_ID, number, _FRAME_REPLY_RESULT, length, result))
+
+
+def write_plain_result(call_id: int, payload: bytes) -> bytes:
+    """The frame of a result that is a value in json, and nothing else."""
+    size = len(payload)
+    if size >= _SHORT:
+        return write_result_frame(call_id, Encoded("json", payload), None)
+    number = varint(call_id)
+    extra = len(number)
+    return b"\x0a%c\x08%b\x18\x01\x52%c\x0a%c\x0a\x04json\x12%c%b" % (
+        size + extra + 15, number, size + 10, size + 8, size, payload,
+    )  # fmt: skip
 
 
 def write_value(value: Encoded) -> bytes:

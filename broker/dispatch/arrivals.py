@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from broker.connection.calls import IncomingCall
 from broker.connection.engine import Connection
+from broker.connection.groups import CallGroup
 from broker.connection.refusals import Refused
 from broker.context import Client
 from broker.dispatch.dispatcher import Dispatcher
+from broker.dispatch.groups import take_group
 
 
 class Arrivals:
@@ -19,6 +21,11 @@ class Arrivals:
         client = self._client(call)
         if not self._dispatcher.express.takes(call, client):
             self._dispatcher.dispatch(call, client, call.connection)
+
+    def incoming_group(self, group: CallGroup) -> None:
+        if not take_group(self._dispatcher.express, group, self._client(group.representative())):
+            for call in group.singles():
+                self.incoming(call)
 
     def turned_away(self, refused: Refused) -> None:
         self._dispatcher.turned_away(refused)

@@ -72,7 +72,7 @@ class Dispatcher:
         )
         self.express = Express(
             objects, self._under_way, self._scheduler, self._execution, self._answers, self.leading, self._tally, edge,
-            self._admission, around_calls,
+            self._admission, around_calls, self._check,
         )  # fmt: skip
 
     # ---- the daemon's life

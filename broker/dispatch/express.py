@@ -12,6 +12,7 @@ import contextvars
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from broker._pb.broker_pb2 import Call
@@ -25,15 +26,15 @@ from broker.dispatch.admission import Admission
 from broker.dispatch.answers import Answers
 from broker.dispatch.around import AroundCalls
 from broker.dispatch.execution import PLAIN, Execution, SessionOfJob
-from broker.dispatch.job import Job
-from broker.dispatch.scheduling import LONG_TEXT, Scheduler, is_quick, remember_pace
+from broker.dispatch.job import Job, Lane
+from broker.dispatch.scheduling import LONG_TEXT, Scheduler, Step, is_quick, remember_pace
 from broker.dispatch.statistics import Tally
 from broker.dispatch.under_way import UnderWay
 from broker.errors import CodecError, Overloaded
 from broker.objects import ObjectTable, Registration
 from broker.signatures import Arity
 
-_CODEC = "json"
+CODEC = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,66 +71,99 @@ class Express:
         edge: Edge,
         admission: Admission,
         around: AroundCalls,
+        go_on: Step,
     ) -> None:
+        """`go_on` takes a call further that is in its lane, on the long road."""
         self.under_way = under_way
         self.scheduler = scheduler
         self.execution = execution
         self.answers = answers
         self.edge = edge
         self._objects = objects
-        self._leading = leading
+        self.leading = leading
         self._count = tally.count_method
+        self.count_many = tally.count_methods
+        self._go_on = go_on
         # Functions of users are asked about no call here, neither before it nor around it.
-        self._lets_pass = admission.lets_pass
-        self._is_open = not admission.runs_user_code and not around and admission.accepts(_CODEC)
+        self.lets_pass = admission.lets_pass
+        self.is_open = not admission.runs_user_code and not around and admission.accepts(CODEC)
 
     def takes(self, call: IncomingCall, client: Client) -> bool:
         """Takes a call, if it is plain and nothing stands in its way; called by the thread that reads."""
         wire, caller = call.wire, call.connection
-        if not self._is_open or wire.kind != Call.METHOD or wire.depth != 1 or call.codec != _CODEC:
+        if not self.is_open or wire.kind != Call.METHOD or wire.depth != 1 or call.codec != CODEC:
             return False
         if wire.oneway or wire.HasField("timeout_us") or wire.metadata or wire.correlation_id:
             return False
+        found = self.find(wire)
+        if found is None or caller.congested or call.text_size > LONG_TEXT:
+            return False
+        registration, target = found
+        job = PlainCall(call, client, caller, registration=registration)
+        job.member = registration.table.members[wire.member]
+        if not self.lets_pass(job, wire.member):
+            return False
+        job.express, job.target = self, target
+        call.on_cancel(job.cancel)
+        if not self.under_way.add_running(job, 1):
+            return False
+        self._count()
+        self.enter(job, wire.lane)
+        return True
+
+    def find(self, wire: Call) -> tuple[Registration, Target] | None:
+        """The method that is called, if its calls may take this road."""
         registration, name = self._objects.find(wire.object), wire.member
         if registration is None or not is_quick(registration, name):
-            return False
+            return None
         try:
             target = registration.targets[name]
         except KeyError:
             target = target_of(registration, name)
             if name in registration.table.members:
                 registration.targets[name] = target
-        if target is None or caller.congested or call.text_size > LONG_TEXT:
-            return False
-        job = PlainCall(call, client, caller, registration=registration)
-        job.member = registration.table.members[name]
-        if not self._lets_pass(job, name):
-            return False
-        job.express, job.target = self, target
-        call.on_cancel(job.cancel)
-        if not self.under_way.add_running(job):
-            return False
-        self._count()
-        if wire.lane:
-            job.lane = (caller, wire.lane)
+        return (registration, target) if target is not None else None
+
+    def spread(self, calls: list[IncomingCall], client: Client, lane: Lane | None) -> None:
+        """Calls of a group go on by themselves, on the long road: in order if they have a lane, which they leave."""
+        own = (calls[0].connection, object())  # a lane of theirs, in front of what waits for the other
+        for call in calls:
+            job = Job(call, client, call.connection)
+            self.under_way.add(job)
+            call.on_cancel(job.cancel)
+            if lane is None:
+                self._go_on(job)
+            else:
+                job.lane = own
+                self.scheduler.lanes.enter(own, partial(self._go_on, job))
+        if lane is not None:
+            self.scheduler.lanes.enter(own, partial(self._leave, own, lane))
+
+    def _leave(self, *lanes: Lane) -> None:
+        for lane in lanes:
+            self.scheduler.lanes.leave(lane)
+
+    def enter(self, job: QuickJob, lane: int) -> None:
+        """Runs a job when it is its turn in its lane, on the thread that brought it if that is no worse."""
+        if lane:
+            assert job.caller is not None
+            job.lane = (job.caller, lane)
             self.scheduler.lanes.enter(job.lane, lambda: self._submit(job))
         else:
             self._submit(job)
-        return True
 
-    def _submit(self, job: PlainCall) -> None:
+    def _submit(self, job: QuickJob) -> None:
         try:
-            self._leading.submit(job, quick=True)
+            self.leading.submit(job, quick=True)
         except Overloaded as error:
-            self.answers.refuse(job, Refused(Reason.OVERLOADED, str(error)))
+            job.refuse(Refused(Reason.OVERLOADED, str(error)))
 
 
-class PlainCall(Job):
-    """A plain call on its way. To call it is to carry it out."""
+class QuickJob(Job):
+    """A job for the thread that leads. To call it is to carry it out."""
 
     __slots__ = ("express", "target")
 
-    call: IncomingCall
     express: Express
     target: Target
 
@@ -137,6 +171,24 @@ class PlainCall(Job):
     def owner(self) -> Connection | None:
         """In whose turn a worker runs it."""
         return self.caller
+
+    def __call__(self) -> None:
+        raise NotImplementedError
+
+    def refuse(self, refused: Refused) -> None:
+        """There is no thread for it."""
+        raise NotImplementedError
+
+
+class PlainCall(QuickJob):
+    """A plain call on its way."""
+
+    __slots__ = ()
+
+    call: IncomingCall
+
+    def refuse(self, refused: Refused) -> None:
+        self.express.answers.refuse(self, refused)
 
     def __call__(self) -> None:
         began = time.perf_counter()
@@ -166,19 +218,20 @@ class PlainCall(Job):
         self.tell(context)
         variables = contextvars.copy_context()
         try:
-            result = variables.run(_call, context, target.method, args, kwargs)
+            result = variables.run(call_in, context, target.method, args, kwargs)
         except BaseException as error:  # whatever a method raises is its result
             express.answers.finish(self, error, raised=True)
             return
-        if not self._answer(express, context, result):
+        if not self.answer(context, result):
             express.execution.conclude(self, result, variables)
 
-    def _answer(self, express: Express, context: CallContext, result: object) -> bool:
+    def answer(self, context: CallContext, result: object) -> bool:
         """Answers with a plain result; False if there is more to it."""
+        express = self.express
         if type(result) not in PLAIN or context.outgoing_metadata or express.under_way.keeps(self):
             return False
         try:
-            value = codec(_CODEC).encode(result, express.edge, "result")
+            value = codec(CODEC).encode(result, express.edge, "result")
         except BaseException:  # also of users' code; it is said on the long road, which tries again
             return False
         if not self.call.reply_small(value):
@@ -187,7 +240,7 @@ class PlainCall(Job):
         return True
 
 
-def _call(
+def call_in(
     context: CallContext, method: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> object:
     context.enter()  # to be left with the context variables of this call

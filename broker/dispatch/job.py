@@ -14,6 +14,8 @@ from broker.exposure import Member
 from broker.objects import Registration
 from broker.turns import Gate
 
+Lane = tuple[Connection, object]
+"""A lane: its connection, and its number there."""
 Session = tuple[Connection, int]
 """A session: its connection, and its number there."""
 
@@ -29,7 +31,7 @@ class Job:
     client: Client
     caller: Connection | None
     """None for a unary caller, who has no session."""
-    lane: tuple[Connection, int] | None = None
+    lane: Lane | None = None
     """The lane and the gate that it is in."""
     gate: Gate | None = None
     nested: bool = False
@@ -43,6 +45,8 @@ class Job:
     cancelled: str | None = None
     context: CallContext | None = None
     timer: Timer | None = None
+    weight: int = 1
+    """How many calls it is."""
     stops: list[Callable[[], None]] = field(default_factory=list)
     """Functions that stop an `async def` method, or a stream."""
 

@@ -22,22 +22,24 @@ from broker.turns import Lanes
 
 Step = Callable[[Job], None]
 
-_QUICK = 0.0003
+QUICK = 0.0003
 """Seconds that the calls of a member take on average, to be run by the threads that bring them."""
 LONG_TEXT = 1 << 20
 """Bytes of text that a thread which reads does not decode: to read them is one call that lets no other thread run."""
 _WEIGHT = 0.1  # of the last call in that average
+_LONG = 4 * QUICK
 
 
 def is_quick(registration: Registration, member: str) -> bool:
     """Whether calls of a member take so little time that the thread that brings them may run them."""
-    return registration.paces.get(member, 0.0) < _QUICK
+    return registration.paces.get(member, 0.0) < QUICK
 
 
 def remember_pace(registration: Registration, member: str, took: float) -> None:
     """Remembers how long a call took, in seconds. Of two at once one may be forgotten."""
     before = registration.paces.get(member, 0.0)
-    registration.paces[member] = before + (took - before) * _WEIGHT
+    # One call that takes very long tells little: a busy machine may have had no time for its thread.
+    registration.paces[member] = before + (min(took, _LONG) - before) * _WEIGHT
 
 
 class _Task:

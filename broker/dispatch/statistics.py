@@ -106,6 +106,11 @@ class Tally:
         """Counts a call of a method that somebody waits for."""
         return self._kinds[Call.METHOD].add
 
+    @property
+    def count_methods(self) -> Callable[[int], None]:
+        """Counts so many of them."""
+        return self._kinds[Call.METHOD].add_many
+
     def arrived(self, request: CallRequest, *, unary: bool) -> None:
         kind = self._kinds.get(request.kind)
         if kind is not None:

@@ -36,16 +36,17 @@ class UnderWay:
         self._idle = threading.Condition(self._lock)
         self._held: list[Job] | None = []  # until the daemon starts
         self._jobs: set[Job] = set()
+        self._further = 0  # calls of jobs that are many calls
         self._ended: dict[Session, set[Job]] = {}  # sessions that ended with calls under way
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._jobs) + self._further
 
     def count(self) -> tuple[int, int, int]:
         """How many calls there are, how many of them have not started, and how many send items."""
         with self._lock:
             jobs = list(self._jobs)
-        return len(jobs), sum(not job.started for job in jobs), sum(job.streams for job in jobs)
+        return sum(job.weight for job in jobs), sum(not job.started for job in jobs), sum(job.streams for job in jobs)
 
     # ---- calls
 
@@ -60,12 +61,13 @@ class UnderWay:
                 timers.call_later(1.0, self._tell_that_calls_wait)
             return False
 
-    def add_running(self, job: Job) -> bool:
-        """Takes a call that may run at once; False if no call may, or limits have to be asked about."""
+    def add_running(self, job: Job, weight: int) -> bool:
+        """Takes a job of so many calls that may run at once; False if none may, or limits have to be asked about."""
         with self._lock:
-            if self._held is not None or self.draining or len(self._jobs) >= self._few:
+            if self._held is not None or self.draining or len(self) + weight > self._few:
                 return False
             self._jobs.add(job)
+            self._further += weight - 1
             return True
 
     def _tell_that_calls_wait(self) -> None:
@@ -105,7 +107,9 @@ class UnderWay:
     def remove(self, job: Job) -> None:
         """The call is answered."""
         with self._lock:
-            self._jobs.discard(job)
+            if job in self._jobs:
+                self._jobs.remove(job)
+                self._further -= job.weight - 1
             if self.draining and not self._jobs:
                 self._idle.notify_all()
             over = self._sessions_over_locked(job) if self._ended else []

@@ -14,7 +14,8 @@ from broker.codecs import Encoded
 from broker.connection import chains
 from broker.connection.calls import CallRequest, IncomingCall, PendingCall
 from broker.connection.engine import Connection, Settings
-from broker.connection.frames import ChunkFrame, ResultFrame, decode_frames
+from broker.connection.frames import CallFrame, ChunkFrame, ResultFrame, decode_frames
+from broker.connection.groups import CallGroup
 from broker.connection.refusals import Refused
 
 FrameOrChunk = Frame | ChunkFrame
@@ -33,6 +34,10 @@ class Recorder:
     def incoming(self, call: IncomingCall) -> None:
         self.calls.append(call)
         self.on_call(call)
+
+    def incoming_group(self, group: CallGroup) -> None:
+        for call in group.singles():
+            self.incoming(call)
 
     def turned_away(self, refused: Refused) -> None:
         self.refused.append(refused.reason)
@@ -144,7 +149,10 @@ def frames_of(connection: Connection) -> list[FrameOrChunk]:
     """What the connection has to send."""
     frames: list[FrameOrChunk] = []
     while (message := connection.next_message(timeout=0)) is not None:
-        frames += (frame.to_frame() if isinstance(frame, ResultFrame) else frame for frame in decode_frames(message))
+        frames += (
+            frame.to_frame() if isinstance(frame, (CallFrame, ResultFrame)) else frame
+            for frame in decode_frames(message)
+        )
     return frames
 
 

@@ -8,7 +8,15 @@ import pytest
 
 from broker._pb.broker_pb2 import Frame, Ping
 from broker.codecs import Encoded
-from broker.connection.frames import INLINE_LIMIT, MESSAGE_LIMIT, ChunkFrame, ResultFrame, decode_frames, encode_frame
+from broker.connection.frames import (
+    INLINE_LIMIT,
+    MESSAGE_LIMIT,
+    CallFrame,
+    ChunkFrame,
+    ResultFrame,
+    decode_frames,
+    encode_frame,
+)
 from broker.connection.outbox import FRAME_COST, Outbox, ReadyFrame, snapshot, wire_value
 
 MIB = 1 << 20
@@ -32,7 +40,7 @@ def taken(outbox: Outbox) -> list[Any]:
     return [
         (frame.id, frame.data.nbytes) if isinstance(frame, ChunkFrame) else frame.ping.nonce
         for frame in decode_frames(message)
-        if not isinstance(frame, ResultFrame)
+        if not isinstance(frame, (CallFrame, ResultFrame))
     ]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from broker._pb.broker_pb2 import Credit, Frame, Frames, Result
 from broker.codecs import Encoded
-from broker.connection.frames import ResultFrame, decode_frames, encode_frame
+from broker.connection.frames import CallFrame, ResultFrame, decode_frames, encode_frame
 from broker.connection.writing import write_result_frame
 
 NUMBERS = st.integers(0, 2**63 - 1)
@@ -22,7 +22,7 @@ def plain(call_id: int, payload: bytes) -> bytes:
 def as_protobuf(message: bytes) -> list[Frame]:
     """What `decode_frames` gives, as protobuf has it."""
     found = list(decode_frames(message))
-    return [frame.to_frame() if isinstance(frame, ResultFrame) else frame for frame in found]  # type: ignore[misc]
+    return [frame.to_frame() if isinstance(frame, (CallFrame, ResultFrame)) else frame for frame in found]  # type: ignore[misc]
 
 
 @given(st.lists(st.tuples(NUMBERS, PAYLOADS), min_size=1, max_size=5))
