@@ -311,8 +311,7 @@ def _all_answers(near: socket.socket) -> list[Any]:
     inbox = Inbox()
     answers: list[Any] = []
     while data := near.recv(65536):
-        for message in inbox.put(data):
-            answers += decode_frames(message)
+        answers += decode_frames(inbox.put(data))
     return answers
 
 

@@ -85,12 +85,15 @@ class Inbox:
         self.room: memoryview | None = None
         """Where the next bytes have to go, if a big message is being taken in."""
 
-    def put(self, data: bytes) -> list[bytes | bytearray]:
-        """The messages that are complete with these bytes. Raises ProtocolError for one that is too big."""
+    def put(self, data: bytes) -> bytes:
+        """The messages that are complete with these bytes, as one: messages one behind the other are a message.
+
+        Empty if there are none. Raises ProtocolError for one that is too big.
+        """
         if self._rest:
             data = self._rest + data
             self._rest = b""
-        messages: list[bytes | bytearray] = []
+        messages: list[bytes] = []
         start, end = 0, len(data)
         while end - start >= _LENGTH.size:
             (size,) = _LENGTH.unpack_from(data, start)
@@ -98,12 +101,12 @@ class Inbox:
             if stop > end:
                 self._begin(size, data[start + _LENGTH.size :])
                 if self._big is not None:
-                    return messages
+                    start = end
                 break
             messages.append(data[start + _LENGTH.size : stop])
             start = stop
         self._rest = data[start:]
-        return messages
+        return messages[0] if len(messages) == 1 else b"".join(messages)
 
     def _begin(self, size: int, begun: bytes) -> None:
         if size > MESSAGE_LIMIT:
@@ -363,7 +366,8 @@ class ClientSocket(MessageSocket):
         read, take_in, inbox = self._socket.recv, self._engine.receive, Inbox()
         while data := read(_READ):
             self._heard += 1
-            for message in inbox.put(data):
+            message = inbox.put(data)
+            if message:
                 take_in(message)
             while inbox.room is not None:
                 count = self._socket.recv_into(inbox.room)
@@ -420,7 +424,8 @@ class ServerSocket(MessageSocket):
 
     def _take_in(self) -> bool:
         data = self._socket.recv(_READ, _NOW)
-        for message in self._inbox.put(data):
+        message = self._inbox.put(data)
+        if message:
             self._engine.receive(message)
         return bool(data) and (self._inbox.room is None or self._fill())
 
