@@ -51,6 +51,11 @@ class CallGroup:
         """Whether there are calls that were not taken."""
         return bool(self._waiting)
 
+    @property
+    def waiting(self) -> int:
+        """How many calls were not taken."""
+        return len(self._waiting)
+
     def take(self) -> CallFrame | None:
         """The next call; None if there is none. Each is taken once."""
         try:

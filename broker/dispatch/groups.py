@@ -73,6 +73,10 @@ class GroupJob(QuickJob):
         self._results: list[tuple[int, bytes]] = []
         group.on_cancel = self._some_given_up
 
+    @property
+    def waiting(self) -> int:
+        return self._group.waiting
+
     def __call__(self) -> None:
         turn = this_turn()
         if turn is None:  # a worker: a call that takes long would hold up the others

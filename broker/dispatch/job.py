@@ -50,6 +50,11 @@ class Job:
     stops: list[Callable[[], None]] = field(default_factory=list)
     """Functions that stop an `async def` method, or a stream."""
 
+    @property
+    def waiting(self) -> int:
+        """How many calls of it have not started."""
+        return 0 if self.started else self.weight
+
     def cancel(self, reason: str) -> None:
         """The caller gave up, is lost, or its time is over. From any thread; runs no user code there."""
         if self.done:

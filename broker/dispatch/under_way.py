@@ -46,7 +46,7 @@ class UnderWay:
         """How many calls there are, how many of them have not started, and how many send items."""
         with self._lock:
             jobs = list(self._jobs)
-        return sum(job.weight for job in jobs), sum(not job.started for job in jobs), sum(job.streams for job in jobs)
+        return sum(job.weight for job in jobs), sum(job.waiting for job in jobs), sum(job.streams for job in jobs)
 
     # ---- calls
 
