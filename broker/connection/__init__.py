@@ -18,6 +18,7 @@ A connection, without sockets and gRPC:
     item_sender   the items of a stream on their way out: what is ready goes together
     item_receiver the items of a stream that arrive, and the credit that goes back
     streams       the streams that answer calls of this side
+    groups        plain calls that arrived together
     outgoing      calls that this side makes: credit, cancel, answers, loss
     incoming      calls that the other side makes: credit, refusals, cancel, replies
     engine        puts these together: which frame goes to whom, and the end
@@ -33,6 +34,7 @@ On gRPC:
     near          from TCP to the Unix socket beside it: offers and proofs
     near_server   what serves there
     private_socket  where it lies
+    sockets       messages on it, without gRPC
 
 Without it:
 
