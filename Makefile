@@ -22,7 +22,7 @@ Or name another Python, 3.11 or later: make setup PYTHON=/path/to/python3
 endef
 export VENV_FAILED
 
-.PHONY: help setup proto demo stockmarket ns test test-oldest check check-proto bench stress clean
+.PHONY: help setup node proto demo stockmarket ns test test-oldest check check-proto bench stress clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,13 @@ setup: .venv/.done ## Makes .venv with the project and what its tests need
 .venv/.done: pyproject.toml
 	@$(call make_venv,.venv)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+node: examples/typed-service/node_modules/.done ## Installs what the clients in Node need, with the npm of .venv
+
+examples/typed-service/node_modules/.done: examples/typed-service/package-lock.json | .venv/.done
+	@cd $(dir $<) && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --prefer-offline \
+		--loglevel=error --fetch-retries=5
 	@touch $@
 
 proto: .venv-proto/.done ## Generates broker/_pb from protos/
@@ -53,10 +60,10 @@ ns: setup ## Runs the name server until Ctrl-C
 	@$(BIN)/python -m broker.naming
 
 # Two at a time: most of them wait for processes of theirs.
-test: setup ## Runs the tests
+test: setup node .venv-proto/.done ## Runs the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-oldest: .venv-oldest/.done ## Runs the tests with the oldest dependencies that pyproject.toml allows
+test-oldest: .venv-oldest/.done node .venv-proto/.done ## Runs the tests with the oldest dependencies that pyproject.toml allows
 	.venv-oldest/bin/python -m pytest -n 2 --dist worksteal
 
 .venv-oldest/.done: pyproject.toml .ci/lower_bounds.py
@@ -101,7 +108,7 @@ stress: setup ## Calls of every kind at once for a minute, with processes that a
 
 clean: ## Removes what was made: environments, caches, builds
 	rm -rf .venv .venv-proto .venv-oldest .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
-		.hypothesis
+		.hypothesis examples/typed-service/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call make_venv,DIRECTORY)

@@ -432,6 +432,46 @@ def test_grpcurl(run_program: Run, tool_path: str) -> None:
     end(server)
 
 
+def test_typed_service(run_program: Run, tool_path: str) -> None:
+    server = serve(run_program, "typed-service/desk.py")
+    at = uris(server)[0].partition("@")[2]
+    folder = EXAMPLES / "typed-service"
+    calls = subprocess.run(
+        ["sh", str(folder / "calls.sh"), at],
+        env={**os.environ, "PATH": tool_path},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=50,
+    )
+    for text in (
+        "rpc place",
+        "repeated .example.orders_types.Item items = 3;",
+        '"SHIPPED"',
+        '"lamp": "3"',
+        '"result": "0"',
+    ):
+        assert text in calls.stdout
+    assert "Code: FailedPrecondition" in calls.stderr
+    node = subprocess.run(
+        ["node", str(folder / "client.js"), at],
+        env={**os.environ, "PATH": tool_path},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=50,
+    )
+    assert node.stdout.splitlines() == [
+        "order 2 of Janet",
+        "  it is PLACED",
+        "  it is PACKED",
+        "  it is SHIPPED",
+        "FAILED_PRECONDITION: 1 × couch ordered, 0 here",
+        "DEADLINE_EXCEEDED",
+    ]
+    end(server)
+
+
 # ---- the demonstration
 
 
@@ -462,7 +502,17 @@ def test_the_demonstration_cleans_up_on_ctrl_c(run_program: Run) -> None:
 def test_every_example_is_run() -> None:
     """A folder that is added has to be added above."""
     folders = {folder.name for folder in EXAMPLES.iterdir() if folder.is_dir() and folder.name != "__pycache__"}
-    assert folders == {"warehouse", "stockquotes", "tags", "grpcurl", "chat", "mandelbrot", "worker-pool", *FEATURES}
+    assert folders == {
+        "warehouse",
+        "stockquotes",
+        "tags",
+        "grpcurl",
+        "chat",
+        "mandelbrot",
+        "worker-pool",
+        "typed-service",
+        *FEATURES,
+    }
     programs = {path.parent for path in EXAMPLES.rglob("*.py")} - {EXAMPLES, EXAMPLES / "stockquotes"}
     assert all((folder / "README.md").is_file() for folder in programs)
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf import duration_pb2, struct_pb2, timestamp_pb2
-from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from broker.dispatch import Dispatcher
 from broker.objects import ObjectTable
@@ -25,7 +25,10 @@ from broker.uri import URI
 Methods: TypeAlias = "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
 
 # What files of typed services import, and what statuses have in their details.
-_FILES = (duration_pb2.DESCRIPTOR, struct_pb2.DESCRIPTOR, timestamp_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR)
+_FILES = (
+    duration_pb2.DESCRIPTOR, struct_pb2.DESCRIPTOR, timestamp_pb2.DESCRIPTOR,
+    error_details_pb2.DESCRIPTOR, status_pb2.DESCRIPTOR,
+)  # fmt: skip
 
 
 class Services(grpc.GenericRpcHandler):

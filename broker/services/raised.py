@@ -59,7 +59,10 @@ def status_of(error: BaseException, traceback: str) -> RpcStatus:
     info = error_info(_reason(name), USER_DOMAIN, {"class": name, "module": module})
     details = (info, debug_info(traceback, (info,))) if traceback else (info,)
     code: int = code_of(error).value[0]
-    return RpcStatus(code, message_of(error) or name, details)
+    message = message_of(error)
+    if not message or isinstance(error, KeyError):  # which says no more than its key
+        message = f"{name}: {message}" if message else name
+    return RpcStatus(code, message, details)
 
 
 def code_of(error: BaseException) -> grpc.StatusCode:

@@ -96,6 +96,10 @@ def test_a_message_is_never_empty() -> None:
     assert status_of(ValueError("no"), "").message == "no"
 
 
+def test_a_key_alone_says_too_little() -> None:
+    assert status_of(KeyError(7), "").message == "KeyError: 7"
+
+
 def test_a_traceback_where_it_may_go() -> None:
     info, debug = status_of(ValueError("no"), "Traceback\n  line 1\nValueError: no").details
     assert isinstance(info, ErrorInfo)
