@@ -454,7 +454,7 @@ def test_typed_service(run_program: Run, tool_path: str) -> None:
         assert text in calls.stdout
     assert "Code: FailedPrecondition" in calls.stderr
     node = subprocess.run(
-        ["node", str(folder / "client.js"), at],
+        ["node", str(folder / "customer.js"), at],
         env={**os.environ, "PATH": tool_path},
         capture_output=True,
         text=True,

@@ -27,10 +27,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROGRAMS = [
     "tutorial-threads.md", "calls.md", "callbacks.md", "operation.md", "names.md", "values.md", "errors.md",
-    "inspection.md", "reliability.md", "security.md",
+    "inspection.md", "reliability.md", "security.md", "typed-services.md",
 ]  # fmt: skip
 PAGES = ["tutorial.md", *PROGRAMS]
-WITH_WAREHOUSE = {"inspection.md"}
+WITH_WAREHOUSE = {"inspection.md", "typed-services.md"}
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
@@ -134,9 +134,10 @@ def test_python_blocks_run(
     assert ran.wait(40) == 0, ran.errors
 
 
-def test_shell_blocks_run(environment: dict[str, str], start_warehouse: Callable[[], None]) -> None:
+@pytest.mark.parametrize("page", ["inspection.md", "typed-services.md"])
+def test_shell_blocks_run(environment: dict[str, str], start_warehouse: Callable[[], None], page: str) -> None:
     start_warehouse()
-    run_shell_blocks("inspection.md", environment, ROOT)
+    run_shell_blocks(page, environment, ROOT)
 
 
 def test_mutual_tls_and_a_policy_in_ten_minutes(tmp_path: Path) -> None:

@@ -55,11 +55,11 @@ def at(daemon: broker.Daemon) -> str:
     return f"127.0.0.1:{daemon.address[1]}"
 
 
-def run(*command: str, code: int | None = 0, **options: Any) -> str:
+def run(*command: str, code: int | None = 0, cwd: Path = ROOT) -> str:
     """What a program printed, to stdout and stderr. `code` None: it failed."""
     ran = subprocess.run(
         command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, check=False,
-        **options,
+        cwd=cwd,
     )  # fmt: skip
     assert ran.returncode == code if code is not None else ran.returncode != 0, ran.stdout
     return ran.stdout
@@ -203,8 +203,8 @@ def test_generated_python_calls(at: str, tmp_path: Path) -> None:
     (tmp_path / file.name).write_text(proto_text(file), encoding="utf-8")
     generate = ("-m", "grpc_tools.protoc", "-I.", "--python_out=.", "--grpc_python_out=.", file.name)
     assert run(str(PROTOC), *generate, cwd=tmp_path) == ""
-    (tmp_path / "client.py").write_text((EXAMPLE / "client.py").read_text(encoding="utf-8"), encoding="utf-8")
-    assert run(str(PROTOC), "client.py", at, cwd=tmp_path).splitlines() == [
+    (tmp_path / "customer.py").write_text((EXAMPLE / "customer.py").read_text(encoding="utf-8"), encoding="utf-8")
+    assert run(str(PROTOC), "customer.py", at, cwd=tmp_path).splitlines() == [
         "There are 3 lamps.",
         "Order 1 of Janet: lamp, chair.",
         "  it is PLACED",

@@ -1,4 +1,4 @@
-// Calls the order desk from Node: node client.js HOST:PORT. It knows the address, and asks the desk for all else.
+// Calls the order desk from Node: node customer.js HOST:PORT. It knows the address, and asks the desk for all else.
 'use strict';
 
 const grpc = require('@grpc/grpc-js');

@@ -1,4 +1,4 @@
-"""Calls the order desk with code that protoc generated: python client.py HOST:PORT. Nothing of broker is needed here."""
+"""Calls the order desk with code that protoc generated, and nothing of broker: python customer.py HOST:PORT."""
 
 from __future__ import annotations
 
