@@ -1,7 +1,11 @@
-"""A client that knows nothing but an address: it asks for descriptors by reflection, and calls with JSON."""
+"""Clients that know nothing but an address: tools, and one in Python that asks for descriptors and calls with JSON."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +18,24 @@ from grpc_reflection.v1alpha import reflection_pb2 as messages  # type: ignore[i
 from grpc_status import rpc_status
 
 import broker
+
+ROOT = Path(__file__).parents[2]
+NODE_MODULES = ROOT / "examples" / "typed-service" / "node_modules"
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+    "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
+    "NODE_PATH": str(NODE_MODULES),
+}
+
+
+def run(*command: str, code: int | None = 0, cwd: Path = ROOT) -> str:
+    """What a program printed, to stdout and stderr. `code` None: it failed."""
+    ran = subprocess.run(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, check=False,
+        cwd=cwd,
+    )  # fmt: skip
+    assert ran.returncode == code if code is not None else ran.returncode != 0, ran.stdout
+    return ran.stdout
 
 
 class Failure(Exception):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,16 +17,10 @@ import broker
 from broker.exposure import members_of
 from broker.schema import schema_of
 from broker.schema.text import proto_text
+from tests.services.stranger import ENVIRONMENT, NODE_MODULES, ROOT, run
 
-ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "typed-service"
-NODE_MODULES = EXAMPLE / "node_modules"
 PROTOC = ROOT / ".venv-proto" / "bin" / "python"
-ENVIRONMENT = {
-    **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
-    "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
-    "NODE_PATH": str(NODE_MODULES),
-}
 NAME = "example.orders"
 
 
@@ -53,16 +46,6 @@ def daemon() -> Iterator[broker.Daemon]:
 @pytest.fixture
 def at(daemon: broker.Daemon) -> str:
     return f"127.0.0.1:{daemon.address[1]}"
-
-
-def run(*command: str, code: int | None = 0, cwd: Path = ROOT) -> str:
-    """What a program printed, to stdout and stderr. `code` None: it failed."""
-    ran = subprocess.run(
-        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, check=False,
-        cwd=cwd,
-    )  # fmt: skip
-    assert ran.returncode == code if code is not None else ran.returncode != 0, ran.stdout
-    return ran.stdout
 
 
 def json_of(printed: str) -> list[Any]:

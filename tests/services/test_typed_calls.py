@@ -503,6 +503,65 @@ def test_limits(serve: Serve, desk: Desk) -> None:
     assert (caught.value.code, caught.value.info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
 
 
+def test_streams_that_never_begin_hold_no_worker_and_are_counted(
+    serve: Serve, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.services.calls.MAX_UNDER_WAY", 3)
+    stranger = serve({"desk": desk}, max_workers=1)
+    total, double = stranger.method("desk/total"), stranger.method("desk/double")
+    silent = [_Said(), _Said()]
+    under_way = [total.start.future(said) for said in silent]
+    assert double(number=2) == "4"
+    wait = stranger.method("desk/wait")
+    waiting = wait.start.future(wait.message({}))
+    assert desk.inside.acquire(timeout=20)
+    _until_refused(double)
+    for said, call in zip(silent, under_way, strict=True):
+        said.end()
+        call.cancel()
+    waiting.cancel()
+    assert desk.told.wait(20)
+
+
+def _until_refused(method: Any) -> None:
+    """Calls until the streams have arrived that count with it; then it is refused."""
+    failure = None
+    while failure is None:
+        try:
+            method(number=2, timeout=1)
+        except Failure as caught:
+            failure = None if caught.code == grpc.StatusCode.DEADLINE_EXCEEDED else caught
+    assert (failure.code, failure.info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+
+
+class Instrument:
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.most = 0
+
+    def measure(self) -> int:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        time.sleep(0.01)
+        self.under_way -= 1
+        return self.most
+
+    async def measure_async(self) -> str:
+        return threading.current_thread().name
+
+
+def test_one_at_a_time_and_on_the_loop() -> None:
+    instrument = Instrument()
+    with broker.Daemon() as daemon:
+        daemon.register(instrument, "instrument", max_concurrency=1)
+        stranger = Stranger(daemon)
+        method = stranger.method("instrument/measure")
+        calls = [method.start.future(method.message({}), timeout=20) for _ in range(20)]
+        assert {call.result().result for call in calls} == {1}
+        assert stranger.call("instrument/measure_async") == "broker-loop"
+        stranger.channel.close()
+
+
 def test_a_draining_daemon_takes_no_calls(serve: Serve, desk: Desk) -> None:
     stranger = serve({"desk": desk})
     daemon = stranger.daemon
