@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from broker.dispatch import Stats
     from broker.exports import export
     from broker.exposure import behavior, expose, oneway
+    from broker.loop_executor import LoopExecutor
     from broker.proxy import Proxy
     from broker.registry.client import NameServer
     from broker.registry.locate import locate_ns, resolve
@@ -40,6 +41,7 @@ __all__ = [
     "Credentials",
     "Daemon",
     "JWTs",
+    "LoopExecutor",
     "NameServer",
     "Policy",
     "Proxy",
@@ -86,6 +88,7 @@ _HOMES = {
     "behavior": "broker.exposure",
     "expose": "broker.exposure",
     "oneway": "broker.exposure",
+    "LoopExecutor": "broker.loop_executor",
     "Proxy": "broker.proxy",
     "NameServer": "broker.registry.client",
     "locate_ns": "broker.registry.locate",

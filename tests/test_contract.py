@@ -38,6 +38,8 @@ CONTRACT: dict[str, str | None] = {
     "Daemon.shutdown": "(grace=5.0)",
     "Daemon.__enter__": "()",
     "Daemon.__aenter__": "()",
+    "LoopExecutor": "()",
+    "LoopExecutor.run": "(timeout=None)",
     "serve": "(objects, host=None, port=0, *, daemon=None, use_ns=True, tags=(), wait=0, block=True, verbose=True)",
     "expose": None,
     "oneway": None,

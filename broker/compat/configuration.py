@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import sys
+from pathlib import Path
 from typing import Any
 
 import broker
 
+PYRO_VERSION = "5.17"
 _DEFAULTS: dict[str, Any] = {
     "HOST": "localhost", "NS_HOST": "localhost", "NS_PORT": 9090, "NS_BCPORT": 9091, "NS_BCHOST": None,
     "NS_AUTOCLEAN": 0.0, "NS_LOOKUP_DELAY": 0.0, "NATHOST": None, "NATPORT": 0, "COMPRESSION": False,
@@ -20,8 +21,7 @@ _DEFAULTS: dict[str, Any] = {
     "ITER_STREAM_LIFETIME": 0.0, "ITER_STREAM_LINGER": 30.0, "LOGFILE": "", "LOGLEVEL": "", "SSL": False,
     "SSL_SERVERCERT": "", "SSL_SERVERKEY": "", "SSL_SERVERKEYPASSWD": "", "SSL_REQUIRECLIENTCERT": False,
     "SSL_CLIENTCERT": "", "SSL_CLIENTKEY": "", "SSL_CLIENTKEYPASSWD": "", "SSL_CACERTS": "",
-}  # fmt: skip
-_ONLY_PYRO4: dict[str, Any] = {
+    # of Pyro4 alone
     "SERIALIZERS_ACCEPTED": {"serpent", "marshal", "json"}, "PICKLE_PROTOCOL_VERSION": 5, "DILL_PROTOCOL_VERSION": 4,
     "AUTOPROXY": True, "METADATA": True, "REQUIRE_EXPOSE": True, "ONEWAY_THREADED": True, "FLAME_ENABLED": False,
     "JSON_MODULE": "json", "USE_MSG_WAITALL": True,
@@ -32,21 +32,21 @@ _WORDS = {"0": False, "off": False, "no": False, "false": False, "1": True, "on"
 class Configuration:
     """The items, as attributes in upper case. An unknown one is AttributeError; unknown PYRO_* variables do no harm."""
 
-    __slots__: tuple[str, ...] = (*_DEFAULTS, *_ONLY_PYRO4)
+    __slots__: tuple[str, ...] = tuple(_DEFAULTS)
 
     def __init__(self) -> None:
         self.reset()
 
-    def reset(self, use_environment: bool = True, useenvironment: bool = True) -> None:
+    def reset(self, use_environment: bool = True) -> None:
         """Back to the defaults, and to what the environment says. Raises ValueError for what an item cannot be."""
-        for item, value in {**_DEFAULTS, **_ONLY_PYRO4}.items():
-            setattr(self, item, value.copy() if isinstance(value, list | set) else value)
-            text = os.environ.get(f"PYRO_{item}")
-            if text is not None and use_environment and useenvironment:
+        for item, value in _DEFAULTS.items():
+            text = os.environ.get(f"PYRO_{item}") if use_environment else None
+            setattr(self, item, type(value)(value) if isinstance(value, list | set) else value)
+            if text is not None:
                 setattr(self, item, _parsed(text, value))
 
     def copy(self) -> Configuration:
-        other: Configuration = Configuration.__new__(Configuration)
+        other = Configuration()
         for item, value in self.as_dict().items():
             setattr(other, item, value)
         return other
@@ -56,29 +56,18 @@ class Configuration:
 
     asDict = as_dict
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.as_dict()
-
-    def __setstate__(self, items: dict[str, Any]) -> None:
-        for item, value in items.items():
-            setattr(self, item, value)
-
     def dump(self) -> str:
         """What the check-config tool prints."""
-        lines = [f"Pyro version: {PYRO_VERSION} (broker {broker.__version__})", f"Loaded from: {_HERE}"]
-        lines.append(
+        lines = [
+            f"Pyro version: {PYRO_VERSION} (broker {broker.__version__})", f"Loaded from: {Path(__file__).parent}",
             f"Python version: {platform.python_implementation()} {platform.python_version()} "
-            f"({platform.system()}, {os.name})"
-        )
-        lines += ["Protocol version: none (gRPC)", "Currently active global configuration settings:"]
+            f"({platform.system()}, {os.name})", "Protocol version: none (gRPC)",
+            "Currently active global configuration settings:",
+        ]  # fmt: skip
         return "\n".join(lines + [f"{item} = {value}" for item, value in sorted(self.as_dict().items())])
 
 
-PYRO_VERSION = "5.17"
-_HERE = os.path.dirname(__file__)  # noqa: PTH120
-
-
-def _parsed(text: str, default: Any) -> object:
+def _parsed(text: str, default: Any) -> Any:
     if isinstance(default, bool):
         if text.lower() not in _WORDS:
             raise ValueError(f"invalid boolean value: {text}")
@@ -92,20 +81,29 @@ config: Any = Configuration()
 
 
 def dump() -> None:
-    """Prints the configuration."""
     print(config.dump())
 
 
-def _log_as_told() -> None:
-    """PYRO_LOGLEVEL turns the broker's log on, into PYRO_LOGFILE; without it nothing changes."""
-    if not config.LOGLEVEL:
-        return
-    if config.LOGFILE in ("", "{stderr}"):
-        handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    else:
-        handler = logging.FileHandler(os.path.expanduser(config.LOGFILE))  # noqa: PTH111
-    text = "[%(asctime)s.%(msecs)03d,%(name)s,%(levelname)s] %(message)s"
-    logging.basicConfig(level=config.LOGLEVEL, handlers=[handler], format=text, datefmt="%Y-%m-%d %H:%M:%S")
+def server_credentials() -> broker.Credentials | None:
+    """What the SSL items say of daemons; None without TLS."""
+    if not config.SSL:
+        return None
+    authorities = config.SSL_CACERTS if config.SSL_REQUIRECLIENTCERT else None
+    key = config.SSL_SERVERKEY or config.SSL_SERVERCERT
+    return broker.Credentials(cert=config.SSL_SERVERCERT, key=key, ca=authorities)
 
 
-_log_as_told()
+def client_credentials() -> broker.Credentials | None:
+    """What the SSL items say of proxies; None without TLS."""
+    if not config.SSL:
+        return None
+    cert = config.SSL_CLIENTCERT or None
+    return broker.Credentials(cert=cert, key=config.SSL_CLIENTKEY or cert, ca=config.SSL_CACERTS or None)
+
+
+if config.LOGLEVEL:  # asked for in the environment: the broker's log, in Pyro's form
+    logging.basicConfig(
+        **({} if config.LOGFILE in ("", "{stderr}") else {"filename": config.LOGFILE}),
+        level=config.LOGLEVEL, datefmt="%Y-%m-%d %H:%M:%S",
+        format="[%(asctime)s.%(msecs)03d,%(name)s,%(levelname)s] %(message)s",
+    )  # fmt: skip

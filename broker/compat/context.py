@@ -7,42 +7,40 @@ from __future__ import annotations
 
 import contextvars
 import socket
-import uuid
 import weakref
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import broker
 from broker.compat.errors import ProtocolError, PyroError
 
-_PREFIX = "pyro."
 CONNECTION, ONEWAY = "pyro-connection", "pyro-oneway"
 """Metadata that say to which connection of a daemon a call belongs, and that nobody waits for it."""
 FLAGS_ONEWAY = 4
+_PREFIX = "pyro."
 
 
 class SocketConnection:
-    """A proxy's connection, as the daemon's hooks and `current_context.client` see it."""
+    """A proxy's connection: as the proxy has it, and as the daemon's hooks and `current_context.client` see it."""
+
+    timeout: float | None = None
 
     def __init__(self, sock: Any = None, objectId: str | None = None, keep_open: bool = False) -> None:
-        self.sock = sock if sock is not None else Peer()
-        self.objectId = objectId
-        self.keep_open = keep_open
-        self.timeout: float | None = None
+        self.sock, self.objectId, self.keep_open = sock or peer(), objectId, keep_open
         self.pyroInstances: dict[type, object] = {}
         self.tracked_resources: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.on_close: Any = None
 
     def getpeercert(self) -> None:
-        """None: whom a certificate names is `broker.current_context.client.identity`."""
+        """None: who a certificate names is `broker.current_context.client.identity`."""
 
     def family(self) -> str:
         return family_str(self.sock)
 
-    def fileno(self) -> int:
-        return -1
-
     def close(self) -> None:
-        """A daemon's connections end with their proxies."""
+        if self.on_close is not None:
+            self.on_close()
 
     def __enter__(self) -> SocketConnection:
         return self
@@ -51,56 +49,36 @@ class SocketConnection:
         self.close()
 
 
-class Peer:
+def sock_of(address: Any) -> SimpleNamespace:
     """Stands for the socket of a connection: it knows who is at the other end."""
-
-    def __init__(self, address: Any = ("", 0), family: socket.AddressFamily = socket.AF_INET) -> None:
-        self._address = address
-        self.family = family
-
-    def getpeername(self) -> Any:
-        return self._address
-
-    getsockname = getpeername
-
-    def fileno(self) -> int:
-        return -1
+    family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
+    family = getattr(socket, "AF_UNIX", family) if isinstance(address, str) else family
+    return SimpleNamespace(family=family, getpeername=lambda: address, getsockname=lambda: address, fileno=lambda: -1)
 
 
-def family_str(sock: Any) -> str:
-    """`IPv4`, `IPv6` or `Unix`, as reprs show it."""
-    families: dict[Any, str] = {
-        socket.AF_INET: "IPv4",
-        socket.AF_INET6: "IPv6",
-        getattr(socket, "AF_UNIX", None): "Unix",
-    }
-    return families.get(getattr(sock, "family", None), "???")
-
-
-def peer() -> Peer:
+def peer() -> SimpleNamespace:
     """Who makes the call that is carried out."""
     client = broker.current_context.client
     kind, _, address = (client.address if client is not None else "").partition(":")
-    host, _, port = address.replace("%5B", "[").replace("%5D", "]").rpartition(":")
     if kind == "unix":
-        return Peer(address, getattr(socket, "AF_UNIX", socket.AF_INET))
-    if kind not in ("ipv4", "ipv6"):
-        return Peer(("127.0.0.1", 0))  # of this very process
-    family = socket.AF_INET6 if kind == "ipv6" else socket.AF_INET
-    return Peer((host.strip("[]"), int(port or 0)), family)
+        return sock_of(address)
+    host, _, port = address.replace("%5B", "[").replace("%5D", "]").rpartition(":")
+    return sock_of((host.strip("[]"), int(port)) if kind in ("ipv4", "ipv6") else ("127.0.0.1", 0))  # or this process
 
 
-class _State:
+def family_str(sock: Any) -> str:
+    families: dict[Any, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+    return families.get(getattr(sock, "family", None), "Unix")
+
+
+class _State(SimpleNamespace):
     """What `current_context` shows: of a thread that calls, or of a call."""
 
     def __init__(self) -> None:
-        self.client: SocketConnection | None = None
-        self.client_sock_addr: Any = None
-        self.seq = self.msg_flags = self.serializer_id = 0
-        self.annotations: dict[str, Any] = {}
-        self.response_annotations: dict[str, Any] = {}
-        self.correlation_id: uuid.UUID | None = None
-        self.in_call = False
+        super().__init__(
+            client=None, client_sock_addr=None, seq=0, msg_flags=0, serializer_id=0, annotations={},
+            response_annotations={}, correlation_id=None, in_call=False,
+        )  # fmt: skip
 
 
 _state: contextvars.ContextVar[_State] = contextvars.ContextVar("pyro_context")
@@ -117,36 +95,30 @@ def state() -> _State:
 
 def begin_call(client: SocketConnection) -> _State:
     """The state of the call that is carried out from here on."""
-    begun = _State()
+    begun, call = _State(), broker.current_context
     begun.client, begun.client_sock_addr, begun.in_call = client, client.sock.getpeername(), True
-    begun.annotations = from_metadata(broker.current_context.metadata)
-    begun.msg_flags = FLAGS_ONEWAY if ONEWAY in broker.current_context.metadata else 0
-    begun.correlation_id = broker.current_context.correlation_id
+    begun.annotations, begun.correlation_id = from_metadata(call.metadata), call.correlation_id
+    begun.msg_flags = FLAGS_ONEWAY if ONEWAY in call.metadata else 0
     _state.set(begun)
     return begun
 
 
 def from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The annotations among the metadata."""
     return {key.removeprefix(_PREFIX): value for key, value in metadata.items() if key.startswith(_PREFIX)}
 
 
 def to_metadata(annotations: Mapping[Any, Any]) -> dict[str, str | bytes]:
     """Annotations as metadata. Raises ProtocolError for what is none."""
-    metadata: dict[str, str | bytes] = {}
     for key, value in annotations.items():
         if not isinstance(key, str) or len(key) != 4 or not key.isascii():
             raise ProtocolError("annotation identifier must be 4 ascii characters")
         if not isinstance(value, bytes | bytearray | memoryview):
             raise ProtocolError("annotation data must be bytes, bytearray, or memoryview")
-        metadata[_PREFIX + key] = bytes(value)
-    return metadata
+    return {_PREFIX + key: bytes(value) for key, value in annotations.items()}
 
 
 class CallContext:
     """A view on the state of the running thread or call; there is one, `current_context`."""
-
-    __slots__ = ()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(state(), name)
@@ -155,26 +127,23 @@ class CallContext:
         setattr(state(), name, value)
 
     def to_global(self) -> dict[str, Any]:
-        """The state as a dict, for another thread's `from_global`."""
         return {name: value for name, value in vars(state()).items() if name != "in_call"}
 
     def from_global(self, values: Mapping[str, Any]) -> None:
-        """Takes on a state."""
-        vars(state()).update({name: value for name, value in values.items() if name != "in_call"})
+        vars(state()).update(values)
 
     def track_resource(self, resource: Any) -> None:
         """Closes the resource when the connection of the caller ends. Raises PyroError outside a call."""
-        self._client("track").tracked_resources.add(resource)
+        self._tracked("track").add(resource)
 
     def untrack_resource(self, resource: Any) -> None:
-        """Forgets a tracked resource. Raises PyroError outside a call."""
-        self._client("untrack").tracked_resources.discard(resource)
+        self._tracked("untrack").discard(resource)
 
-    def _client(self, what: str) -> SocketConnection:
-        client = state().client
-        if client is None or broker.current_context.object_id is None:
+    def _tracked(self, what: str) -> weakref.WeakSet[Any]:
+        client: SocketConnection | None = state().client
+        if client is None:
             raise PyroError(f"cannot {what} resource on a connectionless call")
-        return client
+        return client.tracked_resources
 
 
 current_context = CallContext()

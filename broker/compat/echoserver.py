@@ -7,59 +7,49 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from broker.compat import exposure
 from broker.compat.configuration import config
 from broker.compat.daemon import Daemon
+from broker.compat.exposure import expose, oneway
 from broker.compat.naming import locate_ns, start_ns
 
-_NAME = "test.echoserver"
 
-
-@exposure.expose
+@expose
 class EchoServer:
     """Answers with what it is given, and fails and waits on demand."""
 
-    _verbose = False
-    _must_shutdown = False
+    _verbose = _must_shutdown = False
 
     def _tell(self, text: str) -> None:
         if self._verbose:
             print(f"{time.asctime()} - {text}", flush=True)
 
     def echo(self, message: Any) -> Any:
-        """Returns the message."""
         self._tell(f"echo: {message!r}")
         return message
 
     def error(self) -> None:
-        """Raises a ValueError."""
         self._tell("error: generating exception")
         raise ValueError("this is the generated error from echoserver echo() method")
 
     def error_with_text(self) -> None:
-        """Raises a ValueError with another text."""
         self._tell("error: generating exception")
         raise ValueError("the message of the error")
 
-    @exposure.oneway
+    @oneway
     def oneway_echo(self, message: Any) -> None:
-        """Takes the message."""
         self._tell(f"oneway_echo: {message!r}")
 
     def slow(self) -> str:
-        """Answers after five seconds."""
         self._tell("slow: waiting a bit...")
         time.sleep(5)
         self._tell("slow: returning result")
         return "Finally, an answer!"
 
-    @exposure.oneway
+    @oneway
     def oneway_slow(self) -> None:
-        """Takes five seconds."""
         self.slow()
 
     def generator(self) -> Iterator[str]:
-        """Gives three items."""
         yield from ("one", "two", "three")
 
     def nan(self) -> float:
@@ -72,13 +62,11 @@ class EchoServer:
         return "should be allowed (dunder)"
 
     def shutdown(self) -> None:
-        """Ends the server."""
         self._tell("shutting down")
         self._must_shutdown = True
 
     @property
     def verbose(self) -> bool:
-        """Whether it prints each call."""
         return self._verbose
 
     @verbose.setter
@@ -102,20 +90,19 @@ def main(args: Any = None, returnWithoutLooping: bool = False) -> Any:
     config.SERVERTYPE = "multiplex"
     names = start_ns(given.host) if given.nameserver else None
     if names is not None:
-        names[1]._daemon.start()
+        names[1].events([])  # lets calls through
     echo, daemon = EchoServer(), Daemon(given.host, given.port, given.unixsocket)
     echo._verbose = given.verbose
-    uri = daemon.register(echo, _NAME)
+    uri = daemon.register(echo, "test.echoserver")
     if given.naming or names is not None:
         with locate_ns(*((names[0].host, names[0].port) if names is not None else ())) as found:
-            found.register(_NAME, uri)
-            if given.verbose:
-                say(f"using name server at {found._pyroUri}")
+            found.register("test.echoserver", uri)
+            say(*([f"using name server at {found._pyroUri}\n"] if given.verbose else []), end="")
     elif given.verbose:
         say("not using a name server.")
-    say(f"object name: {_NAME}\necho uri: {uri}\nechoserver running.", flush=True)
+    say(f"object name: test.echoserver\necho uri: {uri}\nechoserver running.", flush=True)
     if returnWithoutLooping:
         return daemon, echo, uri
-    daemon.requestLoop(loopCondition=lambda: not echo._must_shutdown)
-    daemon.close()
+    with daemon:
+        daemon.requestLoop(loopCondition=lambda: not echo._must_shutdown)
     return None

@@ -56,14 +56,11 @@ class NotGreeted(PyroError):
     """The daemon validates handshakes, and this connection has not had one: the proxy makes it up."""
 
 
-CLASSES: tuple[type[Exception], ...] = (
-    PyroError, CommunicationError, ConnectionClosedError, TimeoutError, ProtocolError, MessageTooLargeError,
-    NamingError, DaemonError, SecurityError, SerializeError,
-)  # fmt: skip
-for _cls in (*CLASSES, NotGreeted):
+CLASSES = [cls for cls in vars().values() if isinstance(cls, type) and issubclass(cls, PyroError)]
+for _cls in CLASSES:
     register_type(_cls, name=f"Pyro.errors.{_cls.__name__}")
 
-# The nearest base comes first.
+# The nearest base comes first. Programs compare the texts; what the broker says is shown below them.
 _BECOMES: tuple[tuple[type[errors.BrokerError], type[PyroError], str], ...] = (
     (errors.CallTimeout, TimeoutError, "receiving: timeout"),
     (errors.CannotConnect, CommunicationError, "cannot connect to {where}: {}"),
@@ -79,10 +76,8 @@ _BECOMES: tuple[tuple[type[errors.BrokerError], type[PyroError], str], ...] = (
     (errors.NamingError, NamingError, "{}"),
     (errors.BrokerError, PyroError, "{}"),
 )
-
 makers: dict[str, Callable[[str, dict[str, Any]], object]] = {}
 """What `register_dict_to_class` registered, by the names of the classes."""
-
 _unknown_classes: dict[type, type[SerializeError]] = {}
 
 
@@ -97,7 +92,7 @@ def translated(error: BaseException, where: object = "the daemon") -> BaseExcept
     elif isinstance(error, errors.BrokerError):
         becomes, text = next((new, text) for old, new, text in _BECOMES if isinstance(error, old))
         said, error = str(error), becomes(text.format(error, where=where))
-        if said not in str(error):  # programs compare these texts: what else is known is shown below them
+        if said not in str(error):
             error.add_note(said)
     if lines:
         error._pyroTraceback = lines  # type: ignore[attr-defined]
@@ -110,12 +105,12 @@ def _of_unknown_class(error: errors.RemoteError) -> BaseException:
     made = make(error.type, as_dict(error)) if make is not None else None
     if not isinstance(made, BaseException):
         kind = type(error)
-        cls = _unknown_classes.get(kind)
-        if cls is None:
-            cls = _unknown_classes[kind] = type("SerializeError", (SerializeError, kind), {"__str__": _text})
-            cls.__module__ = SerializeError.__module__
-        made = cls.__new__(cls)
-        made.args, made.type = (f"unsupported serialized class: {error.type}: {error}",), error.type  # type: ignore[attr-defined]
+        if kind not in _unknown_classes:
+            namespace = {"__module__": SerializeError.__module__, "__str__": lambda error: str(error.args[0])}
+            _unknown_classes[kind] = type("SerializeError", (SerializeError, kind), namespace)
+        made = _unknown_classes[kind].__new__(_unknown_classes[kind])
+        made.args = (f"unsupported serialized class: {error.type}: {error}",)
+        made.type = error.type  # type: ignore[attr-defined]
     made.__cause__ = error.__cause__
     for note in getattr(error, "__notes__", ()):
         made.add_note(note)
@@ -130,41 +125,25 @@ def as_dict(error: BaseException) -> dict[str, Any]:
     return {"__class__": name, "__exception__": True, "args": args, "attributes": held}
 
 
-def _text(error: BaseException) -> str:
-    return str(error.args[0])
-
-
 # ---- tracebacks
 
 _REMOTE = " +--- This exception occurred remotely"
 
 
-def format_traceback(
-    ex_type: type[BaseException] | None = None,
-    ex_value: BaseException | None = None,
-    ex_tb: TracebackType | None = None,
-    detailed: bool = False,
-) -> list[str]:
+def format_traceback(ex_type: Any = None, ex_value: Any = None, ex_tb: Any = None, detailed: bool = False) -> list[str]:
     """The lines of a traceback as Python prints it; `detailed` with the local variables of each frame."""
     if ex_type is None and ex_tb is None:
         ex_type, ex_value, ex_tb = sys.exc_info()
-    if ex_type is None or ex_value is None:
-        return [f"{getattr(ex_type, '__name__', ex_type)}\n"]
-    formatted = traceback.TracebackException(ex_type, ex_value, ex_tb, capture_locals=detailed)
+    kind: Any = ex_type or type(None)
+    formatted = traceback.TracebackException(kind, ex_value, ex_tb, capture_locals=detailed)
     notes = [note for note in getattr(formatted, "__notes__", None) or () if not str(note).startswith(_REMOTE)]
     formatted.__notes__ = notes or None  # what is shown below is not shown twice
     lines = list(formatted.format())
-    if detailed:
-        head = f" EXCEPTION {ex_type}: {ex_value}\n"
-        lines = [head, " Extended stacktrace follows (most recent call last)\n", *lines, head]
-    return lines
+    head = f" EXCEPTION {ex_type}: {ex_value}\n"
+    return [head, " Extended stacktrace follows (most recent call last)\n", *lines, head] if detailed else lines
 
 
-def get_pyro_traceback(
-    ex_type: type[BaseException] | None = None,
-    ex_value: BaseException | None = None,
-    ex_tb: TracebackType | None = None,
-) -> list[str]:
+def get_pyro_traceback(ex_type: Any = None, ex_value: Any = None, ex_tb: Any = None) -> list[str]:
     """The lines of a traceback, and those of the remote one if there is any. Without arguments: of what is caught."""
     if ex_type is not None and ex_value is None and ex_tb is None and not isinstance(ex_type, type):
         raise TypeError("invalid argument: ex_type should be an exception type, or just supply no arguments at all")

@@ -1,8 +1,7 @@
 """What of an object is remote by Pyro's rules, and the object that the broker serves in its place.
 
-Pyro's marks are on functions and inherited with them: an override that is not marked is not remote. Since the broker's
-rules are others, it serves a stand-in with exactly the members that these rules give. Dunder methods that the broker
-does not know travel under a name without underscores.
+Pyro's marks are on functions: an override that is not marked is not remote. The broker's rules are others, so it serves
+a stand-in with exactly the members that these give. Dunder methods unknown to it travel under a name of their own.
 """
 
 from __future__ import annotations
@@ -22,50 +21,39 @@ FORWARDED = frozenset({"__len__", "__getitem__", "__setitem__", "__delitem__", "
 _NEVER = frozenset({
     "__init__", "__init_subclass__", "__class__", "__module__", "__weakref__", "__call__", "__new__", "__del__",
     "__repr__", "__str__", "__format__", "__nonzero__", "__bool__", "__coerce__", "__cmp__", "__eq__", "__ne__",
-    "__hash__", "__lt__", "__gt__", "__le__", "__ge__", "__dir__", "__enter__", "__exit__", "__copy__",
-    "__deepcopy__", "__sizeof__", "__getattr__", "__setattr__", "__hasattr__", "__getattribute__", "__delattr__",
-    "__instancecheck__", "__subclasscheck__", "__subclasshook__", "__getinitargs__", "__getnewargs__",
-    "__getnewargs_ex__", "__getstate__", "__setstate__", "__reduce__", "__reduce_ex__", "__dict__", "__slots__",
-    "__doc__", "__metaclass__",
+    "__hash__", "__lt__", "__gt__", "__le__", "__ge__", "__dir__", "__enter__", "__exit__", "__copy__", "__deepcopy__",
+    "__sizeof__", "__getattr__", "__setattr__", "__hasattr__", "__getattribute__", "__delattr__", "__instancecheck__",
+    "__subclasscheck__", "__subclasshook__", "__getinitargs__", "__getnewargs__", "__getnewargs_ex__", "__getstate__",
+    "__setstate__", "__reduce__", "__reduce_ex__", "__dict__", "__slots__", "__doc__", "__metaclass__",
 })  # fmt: skip
 
 
 def is_private_attribute(name: str) -> bool:
     """Whether a name is never remote: with an underscore first, but for most dunder names."""
-    if name in _NEVER:
-        return True
-    return name.startswith("_") and not (len(name) > 4 and name.startswith("__") and name.endswith("__"))
-
-
-# ---- decorators
+    return name in _NEVER or (name.startswith("_") and not (len(name) > 4 and name[:2] == name[-2:] == "__"))
 
 
 def expose(target: T) -> T:
     """Marks a method, a property, or all public members that a class itself defines."""
     marked: Any = target
-    if isinstance(marked, property):
-        function: Any = marked.fget or marked.fset or marked.fdel
-        if is_private_attribute(function.__name__):
-            raise AttributeError("exposing private names (starting with _) is not allowed")
-        function._pyroExposed = True
+    functions = _functions(marked) if isinstance(marked, property) else [marked]
+    name = getattr(functions[0], "__name__", None)
+    if name is not None and is_private_attribute(name):
+        raise AttributeError("exposing private names (starting with _) is not allowed")
+    if isinstance(marked, type):
+        for name, value in tuple(vars(marked).items()):
+            for function in _functions(value) if not is_private_attribute(name) else ():
+                function._pyroExposed = True
+        setattr(marked, "_pyroExposed", True)  # noqa: B010
         return target
     if isinstance(marked, staticmethod | classmethod):
         raise AttributeError(
             "using @expose on a classmethod/staticmethod must be done after @classmethod/@staticmethod. "
             f"Method: {marked.__func__.__name__}"
         )
-    if isinstance(marked, type):
-        for name, value in tuple(vars(marked).items()):
-            if not is_private_attribute(name):
-                for function in _functions(value):
-                    function._pyroExposed = True
-        setattr(marked, "_pyroExposed", True)  # noqa: B010
-        return target
-    if not hasattr(marked, "__name__"):
+    if name is None:
         raise AttributeError(f"@expose cannot determine what this is: {marked!r}")
-    if is_private_attribute(marked.__name__):
-        raise AttributeError("exposing private names (starting with _) is not allowed")
-    marked._pyroExposed = True
+    functions[0]._pyroExposed = True
     return target
 
 
@@ -89,9 +77,7 @@ def callback(method: T) -> T:
     return method
 
 
-def behavior(
-    instance_mode: str = "session", instance_creator: Callable[[Any], Any] | None = None
-) -> Callable[[type[T]], type[T]]:
+def behavior(instance_mode: str = "session", instance_creator: Any = None) -> Callable[[type[T]], type[T]]:
     """Says how a daemon makes instances of a class: one per `session` (a proxy's), a `single` one, or `percall`."""
     if not isinstance(instance_mode, str):
         raise SyntaxError("behavior decorator is missing argument(s)")
@@ -109,24 +95,15 @@ def behavior(
     return decorate
 
 
-# ---- members
-
-
 def get_exposed_members(target: object, only_exposed: bool = True) -> dict[str, set[str]]:
     """The names of what is remote: `methods`, those of them that are `oneway`, and `attrs` (properties)."""
     cls = target if inspect.isclass(target) else type(target)
     found: dict[str, set[str]] = {"methods": set(), "oneway": set(), "attrs": set()}
     for name in dir(cls):
-        if is_private_attribute(name):
-            continue
         value = inspect.getattr_static(cls, name)
-        functions = _functions(value)
-        if not any(getattr(function, "_pyroExposed", not only_exposed) for function in functions):
-            continue
-        if isinstance(value, property):
-            found["attrs"].add(name)
-        else:
-            found["methods"].add(name)
+        functions = _functions(value) if not is_private_attribute(name) else []
+        if any(getattr(function, "_pyroExposed", not only_exposed) for function in functions):
+            found["attrs" if isinstance(value, property) else "methods"].add(name)
             if getattr(functions[0], "_pyroOneway", False):
                 found["oneway"].add(name)
     return found
@@ -137,52 +114,45 @@ def wire_name(name: str) -> str:
     return f"dunder_{name.strip('_')}" if name.startswith("__") and name not in FORWARDED else name
 
 
-def stand_in(target: object, run: Run, only_exposed: bool) -> Any:
-    """The class of what the broker serves in place of an object: it is made with a function that gives the object.
-
-    Every call goes through `run(name, function, args, kwargs)`.
-    """
-    cls = target if inspect.isclass(target) else type(target)
-    members = get_exposed_members(cls, only_exposed)
-    namespace: dict[str, Any] = {
-        name: _property(inspect.getattr_static(cls, name), name, run) for name in members["attrs"]
-    }
-    for name in members["methods"]:
-        method = _method(inspect.getattr_static(cls, name), name, run)
-        namespace[wire_name(name)] = broker.oneway(method) if name in members["oneway"] else method
-    if not namespace:
-        namespace["nothing_is_exposed"] = lambda self: None  # the broker serves nothing that has no members
-    namespace |= {"__doc__": cls.__doc__, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    return type(cls.__name__, (_StandIn,), namespace)
-
-
-class _StandIn:
+class StandIn:
     """What the broker serves; `_get()` gives the object behind it."""
 
     def __init__(self, get: Callable[[], object]) -> None:
         self._get = get
 
 
+def stand_in(cls: type, members: dict[str, set[str]], run: Run) -> type[StandIn]:
+    """The class of what the broker serves in place of instances of a class.
+
+    Every call goes through `run(name, function, args, kwargs)`.
+    """
+    namespace = {name: _property(inspect.getattr_static(cls, name), name, run) for name in members["attrs"]}
+    for name in members["methods"]:
+        method = _method(inspect.getattr_static(cls, name), name, run)
+        namespace[wire_name(name)] = broker.oneway(method) if name in members["oneway"] else method
+    if not namespace:
+        namespace["nothing_is_exposed"] = lambda self: None  # the broker serves nothing that has no members
+    namespace |= {"__doc__": cls.__doc__, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    return type(cls.__name__, (StandIn,), namespace)
+
+
 def _method(member: Any, name: str, run: Run) -> Any:
     function = member if isinstance(member, types.FunctionType) else member.__func__
 
     @functools.wraps(function, updated=())
-    def call(self: _StandIn, /, *args: object, **kwargs: object) -> object:
-        target = self._get()
-        return run(name, getattr(target, name), args, kwargs)
+    def call(self: StandIn, /, *args: object, **kwargs: object) -> object:
+        return run(name, getattr(self._get(), name), args, kwargs)
 
     if function is not member:  # without `self`, which readers of the signature would leave out
         del call.__wrapped__
     return call
 
 
-def _property(member: property, name: str, run: Run) -> property:
-    def get(self: _StandIn) -> object:
-        target = self._get()
-        return run(name, lambda: getattr(target, name), (), {})
+def _property(member: property, name: str, run: Run) -> Any:
+    def get(self: StandIn) -> object:
+        return run(name, functools.partial(getattr, self._get(), name), (), {})
 
-    def set_(self: _StandIn, value: object) -> None:
-        target = self._get()
-        run(name, lambda new: setattr(target, name, new), (value,), {})
+    def set_(self: StandIn, value: object) -> None:
+        run(name, functools.partial(setattr, self._get(), name), (value,), {})
 
     return property(get, set_ if member.fset else None, doc=member.__doc__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -15,9 +14,8 @@ from broker.compat.proxy import ExceptionWrapper, _RemoteMethod
 class BatchProxy:
     """Gathers calls of a proxy; calling it makes them, one after the other, and gives their results in order."""
 
-    def __init__(self, proxy: Any) -> None:
-        self.__proxy = proxy
-        self.__calls: list[tuple[str, Any, Any]] = []
+    def __init__(self, proxy: Any, calls: Any = ()) -> None:
+        self.__proxy, self.__calls = proxy, list(calls)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         if name.startswith("__"):
@@ -30,10 +28,8 @@ class BatchProxy:
     def __exit__(self, *exc_info: object) -> None:
         pass
 
-    def __copy__(self) -> BatchProxy:
-        twin = type(self)(self.__proxy)
-        twin.__calls = list(self.__calls)
-        return twin
+    def __copy__(self) -> Self:
+        return type(self)(self.__proxy, self.__calls)
 
     def __call__(self, oneway: bool = False, asynchronous: bool = False, **kwargs: bool) -> Any:
         asynchronous = kwargs.get("async", asynchronous)
@@ -42,7 +38,7 @@ class BatchProxy:
         calls, self.__calls = self.__calls, []
         self.__proxy._pyroClaimOwnership()
         if asynchronous:
-            return FutureResult.of(lambda: self.__results(self.__proxy._pyroInvokeBatch(calls)))
+            return FutureResult().begin(lambda: self.__results(self.__proxy._pyroInvokeBatch(calls)))
         results = self.__proxy._pyroInvokeBatch(calls, oneway) if calls else []
         return None if oneway else self.__results(results)
 
@@ -60,7 +56,6 @@ class BatchProxy:
 
 
 def batch(proxy: Any) -> Any:
-    """Gathers calls of a proxy."""
     return proxy._pyroBatch()
 
 
@@ -70,7 +65,7 @@ def asyncproxy(proxy: Any, asynchronous: bool = True, **kwargs: bool) -> None:
 
 
 class AsyncRemoteMethod:
-    """A method whose calls give futures: each has a connection of its own, and so they are made at the same time."""
+    """A method whose calls give futures: each has a session of its own, and so they are made at the same time."""
 
     def __init__(self, proxy: Any, name: str, max_retries: int) -> None:
         self._proxy, self._name, self._max_retries = proxy, name, max_retries
@@ -80,36 +75,32 @@ class AsyncRemoteMethod:
             with copy.copy(self._proxy) as proxy:
                 return _RemoteMethod(proxy._pyroInvoke, self._name, self._max_retries)(*args, **kwargs)
 
-        return FutureResult.of(call)
+        return FutureResult().begin(call)
 
 
 class FutureResult:
     """What will come of a call: `value` waits for it, and raises what it raised."""
 
     def __init__(self) -> None:
-        self._ready = threading.Event()
-        self._lock = threading.RLock()
+        self._ready, self._lock = threading.Event(), threading.RLock()
         self._chain: list[Callable[[Any], Any]] = []
         self._value: Any = None
         self.exceptionhandler: Callable[[BaseException], object] | None = None
 
-    @classmethod
-    def of(cls, call: Callable[[], Any], result: FutureResult | None = None) -> FutureResult:
+    def begin(self, call: Callable[[], Any]) -> FutureResult:
         """Makes the call on another thread."""
-        result = result or cls()
 
         def run() -> None:
             try:
                 value = call()
-            except Exception as error:
+            except Exception as error:  # who asks for the value gets it
                 value = ExceptionWrapper(error)
-            result.set_value(value)
+            self.set_value(value)
 
         threading.Thread(target=run, daemon=True).start()
-        return result
+        return self
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Whether it is there within that many seconds."""
         return self._ready.wait(timeout)
 
     @property
@@ -127,20 +118,18 @@ class FutureResult:
             self._value = value
             for call in self._chain:
                 self._apply(call)
-            self._chain = []
-            if isinstance(self._value, ExceptionWrapper) and self.exceptionhandler is not None:
-                self.exceptionhandler(self._value.exception)
             self._ready.set()
+            if self.exceptionhandler is not None:
+                self.iferror(self.exceptionhandler)
 
     value = property(get_value, set_value)
 
     def _apply(self, call: Callable[[Any], Any]) -> None:
-        if isinstance(self._value, ExceptionWrapper):
-            return
-        try:
-            self._value = call(self._value)
-        except Exception as error:  # whoever asks for the value gets it; nobody would wait for ever
-            self._value = ExceptionWrapper(error)
+        if not isinstance(self._value, ExceptionWrapper):
+            try:
+                self._value = call(self._value)
+            except Exception as error:  # who asks for the value gets it
+                self._value = ExceptionWrapper(error)
 
     def set_cancelled(self) -> None:
         self.set_value(ExceptionWrapper(RuntimeError("future has been cancelled")))
@@ -148,11 +137,10 @@ class FutureResult:
     def then(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Self:
         """Calls the function with the value, and the arguments; what it returns is the value then."""
         with self._lock:
-            step = functools.partial(_with_value_first, call, args, kwargs)
             if self.ready:
-                self._apply(step)
+                self._apply(lambda value: call(value, *args, **kwargs))
             else:
-                self._chain.append(step)
+                self._chain.append(lambda value: call(value, *args, **kwargs))
         return self
 
     def iferror(self, exceptionhandler: Callable[[BaseException], object]) -> Self:
@@ -164,50 +152,37 @@ class FutureResult:
         return self
 
 
-def _with_value_first(call: Callable[..., Any], args: Any, kwargs: Any, value: Any) -> Any:
-    return call(value, *args, **kwargs)
-
-
 class Future:
     """Makes a call on another thread, once; `then` and `iferror` say what comes after."""
 
     def __init__(self, somecallable: Callable[..., Any]) -> None:
-        self._callable = somecallable
-        self._wake = threading.Event()
+        self._callable, self._result = somecallable, FutureResult()
+        self._cancel = threading.Event()
         self._delay = 0.0
-        self._result = FutureResult()
         self.cancelled = self.completed = self._begun = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> FutureResult:
-        """Begins, and gives the future. Raises RuntimeError if it was begun before, or cancelled."""
-        if self._begun:
-            raise RuntimeError("the future has already been evaluated")
-        if self.cancelled:
-            raise RuntimeError("the future has been cancelled")
+        if self._begun or self.cancelled:
+            raise RuntimeError(f"the future has {'already been evaluated' if self._begun else 'been cancelled'}")
         self._begun = True
 
         def call() -> Any:
-            if self._wake.wait(self._delay):
+            if self._cancel.wait(self._delay):
                 raise RuntimeError("future has been cancelled")
             self.completed = True
             return self._callable(*args, **kwargs)
 
-        return FutureResult.of(call, self._result)
+        return self._result.begin(call)
 
     def delay(self, seconds: float) -> bool:
-        """Begins so many seconds later. False if it has been evaluated."""
-        if self.completed:
-            return False
         self._delay = seconds
-        return True
+        return not self.completed
 
     def cancel(self) -> bool:
-        """Does not begin at all. False if it has been evaluated."""
-        if self.completed:
-            return False
-        self.cancelled = True
-        self._wake.set()
-        return True
+        if not self.completed:
+            self.cancelled = True
+            self._cancel.set()
+        return not self.completed
 
     def then(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Self:
         self._result.then(call, *args, **kwargs)

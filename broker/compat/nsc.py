@@ -9,21 +9,18 @@ from typing import Any
 from broker.compat.errors import PyroError
 from broker.compat.naming import locate_ns
 
+_PATTERN, _NAME = (1, 1, "requires one argument: pattern"), (1, 1, "requires one argument: name")
+_TAGS = (1, 99, "requires at least one metadata tag argument")
 _NEEDS = {
-    "listmatching": (1, 1, "requires one argument: pattern"), "lookup": (1, 1, "requires one argument: name"),
-    "register": (2, 2, "requires two arguments: name uri"), "remove": (1, 1, "requires one argument: name"),
-    "removematching": (1, 1, "requires one argument: pattern"),
-    "setmeta": (1, 99, "requires arguments: uri and zero or more meta tags"),
-    "yplookup_all": (1, 99, "requires at least one metadata tag argument"),
-    "yplookup_any": (1, 99, "requires at least one metadata tag argument"), "list": (0, 1, "takes a prefix at most"),
-    "ping": (0, 0, "takes no arguments"),
+    "list": (0, 1, "takes a prefix at most"), "lookup": _NAME, "register": (2, 2, "requires two arguments: name uri"),
+    "remove": _NAME, "removematching": _PATTERN, "listmatching": _PATTERN, "yplookup_all": _TAGS,
+    "yplookup_any": _TAGS, "setmeta": (1, 99, "requires arguments: uri and zero or more meta tags"),
+    "ping": (0, 0, "takes no arguments"), "listmeta_all": _TAGS, "listmeta_any": _TAGS,
 }  # fmt: skip
-_OLD_NAMES = {"listmeta_all": "yplookup_all", "listmeta_any": "yplookup_any"}  # of Pyro4
 
 
 def handle_command(names: Any, command: str, args: list[str]) -> None:
     """Carries a command out. Prints the error, and raises it, if it fails; SystemExit for wrong arguments."""
-    command = _OLD_NAMES.get(command, command)
     try:
         fewest, most, usage = _NEEDS[command]
         if not fewest <= len(args) <= most:
@@ -38,14 +35,13 @@ def _carry_out(names: Any, command: str, args: list[str]) -> None:
     if command == "ping":
         names.ping()
         print("Name server ping ok.")
+    elif command in ("list", "listmatching") and args:
+        key = "prefix" if command == "list" else "regex"
+        _print_list(names.list(**{key: args[0]}, return_metadata=True), f"- {key} '{args[0]}'")
     elif command == "list":
-        _print_list(
-            names.list(prefix=args[0] if args else None, return_metadata=True), f"- prefix '{args[0]}'" if args else ""
-        )
-    elif command == "listmatching":
-        _print_list(names.list(regex=args[0], return_metadata=True), f"- regex '{args[0]}'")
-    elif command in ("yplookup_all", "yplookup_any"):
-        _print_list(names.yplookup(**{command.replace("yplookup", "meta"): args}), " - searched by metadata")
+        _print_list(names.list(return_metadata=True), "")
+    elif command.endswith(("_all", "_any")):
+        _print_list(names.yplookup(**{f"meta_{command[-3:]}": args}), " - searched by metadata")
     elif command == "lookup":
         uri, metadata = names.lookup(args[0], return_metadata=True)
         print(uri, *([f"metadata: {metadata}"] if metadata else []), sep="\n")
@@ -77,20 +73,18 @@ def main(args: Any = None) -> None:
     parser.add_argument("-p", "--port", type=int, help="port of the NS")
     parser.add_argument("-u", "--unixsocket", help="Unix domain socket name of the NS")
     parser.add_argument("-v", "--verbose", action="store_true", help="verbose output")
-    parser.add_argument("command", choices=(*_NEEDS, *_OLD_NAMES))
+    parser.add_argument("command", choices=_NEEDS)
     options, others = parser.parse_known_args(args)
-    if options.verbose:
-        print("Locating name server...")
+    say = print if options.verbose else lambda *words: None
+    say("Locating name server...")
     try:
         names = locate_ns(f"./u:{options.unixsocket}" if options.unixsocket else options.host, options.port)
     except PyroError as error:
         print("Error:", error)
         sys.exit(1)
-    if options.verbose:
-        print("Name server found:", names._pyroUri)
+    say("Name server found:", names._pyroUri)
     try:
         handle_command(names, options.command, others)
     except PyroError:
         sys.exit(1)  # it is printed
-    if options.verbose:
-        print("Done.")
+    say("Done.")

@@ -1,4 +1,7 @@
-"""`Proxy` as Pyro has it, over a proxy of the broker, and the streams that its calls may give."""
+"""`Proxy` as Pyro has it, over a proxy of the broker, and the streams that its calls may give.
+
+What begins with `_pyro` is Pyro's, and its manual says what it means; what begins with `_pyro_` is ours.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +10,24 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import broker
-from broker.compat import context, tls
-from broker.compat.configuration import config
-from broker.compat.context import current_context
-from broker.compat.errors import CommunicationError, ConnectionClosedError, NotGreeted, PyroError, translated
-from broker.compat.errors import TimeoutError as PyroTimeout
+from broker.compat import context, errors
+from broker.compat.configuration import client_credentials, config
+from broker.compat.context import SocketConnection, current_context
+from broker.compat.errors import CommunicationError, ConnectionClosedError, PyroError, translated
 from broker.compat.exposure import FORWARDED, wire_name
 from broker.compat.serializers import SerializedBlob, codec_of
 from broker.compat.uri import URI
 
 DAEMON_NAME, NAMESERVER_NAME = "Pyro.Daemon", "Pyro.NameServer"
 DOOR = "Pyro.Connections"
-"""The object of our daemons that proxies greet."""
+"""The object of our daemons that proxies greet. Its session is the connection."""
 _RECONNECT_PAUSE = 2.0  # so that programs' numbers of tries mean what they meant
-_methods = broker.Proxy
-
-
-class Connection(context.SocketConnection):
-    """What a proxy has while it is connected. Its end is what the daemon takes for the end of the connection."""
-
-    def __init__(self, uri: URI, door: broker.Proxy | None, token: str) -> None:
-        super().__init__(context.Peer(uri.address), uri.object, keep_open=False)
-        self.door = door
-        self.token = token
-        self._family = "Unix" if uri.sockname else "IPv6" if ":" in (uri.host or "") else "IPv4"
-
-    def family(self) -> str:
-        return self._family
-
-    def close(self) -> None:
-        if self.door is not None:
-            self.door._broker.close()
+Metadata = dict[str, set[str]]
+_base = broker.Proxy
 
 
 class Proxy(broker.Proxy):
@@ -50,8 +36,6 @@ class Proxy(broker.Proxy):
     One that is made for the name server is a `NameServerProxy`.
     """
 
-    _pyroUri: URI
-    _pyroConnection: Any
     _resolve: Any = None  # set by naming: what a URI leads to
     _name_server: Any = None  # set by naming: the class of proxies for a name server
 
@@ -75,16 +59,15 @@ class Proxy(broker.Proxy):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         uri, oneway, methods, attrs, handshake, serializer = state
-        own = vars(self)
-        own.setdefault("_pyro_options", {})
-        own.update(
+        vars(self).setdefault("_pyro_options", {})
+        vars(self).update(
             _pyroUri=URI(uri), _pyroOneway=set(oneway), _pyroMethods=set(methods), _pyroAttrs=set(attrs),
             _pyroHandshake=handshake, _pyroSerializer=serializer, _pyroConnection=None, _pyroLocalSocket=None,
             _pyroSeq=0, _pyroRawWireResponse=False, _pyroMaxRetries=config.MAX_RETRIES, _pyro_asynchronous=False,
             _pyro_timeout=config.COMMTIMEOUT, _pyro_owner=threading.get_ident(), _pyro_connecting=threading.RLock(),
             _pyro_streams=weakref.WeakSet(),
         )  # fmt: skip
-        self._lead_to(self._pyroUri)
+        self._pyro_lead_to(self._pyroUri)
 
     def __getstate__(self) -> tuple[Any, ...]:
         known = tuple(self._pyroOneway), tuple(self._pyroMethods or ()), tuple(self._pyroAttrs or ())
@@ -97,28 +80,28 @@ class Proxy(broker.Proxy):
         twin: Self = _made_again(type(self), self.__getstate__())
         for name in ("_pyro_options", "_pyro_timeout", "_pyroMaxRetries", "_pyroRawWireResponse", "_pyro_asynchronous"):
             vars(twin)[name] = vars(self)[name]
-        twin._lead_to(twin._pyroUri)
+        twin._pyro_lead_to(twin._pyroUri)
         return twin
 
     # ---- attributes
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") and not (name.startswith("__") and name in (vars(self).get("_pyroMethods") or ())):
-            if name.startswith(("__", "_pyro")):  # asked for by copy, pickle, numpy and others
-                raise AttributeError(name)
-            raise self._missing_member(name)
-        self._pyro_know()
+        known = vars(self).get("_pyroMethods") or ()
+        if name.startswith(("__", "_pyro")) and name not in known:  # asked for by copy, pickle, numpy and others
+            raise AttributeError(name)
+        if not name.startswith("_"):
+            self._pyro_know()
         if name in self._pyroAttrs:
             return self._pyroInvoke("__getattr__", (name,), None)
         if name not in self._pyroMethods:
-            raise self._missing_member(name)
+            raise self._pyro_missing(name)
         if self._pyro_asynchronous:
             from broker.compat.futures import AsyncRemoteMethod
 
             return AsyncRemoteMethod(self, name, self._pyroMaxRetries)
         return _RemoteMethod(self._pyroInvoke, name, self._pyroMaxRetries)
 
-    def _missing_member(self, name: str) -> AttributeError:
+    def _pyro_missing(self, name: str) -> AttributeError:
         text = f"remote object '{self._pyroUri}' has no exposed attribute or method '{name}'"
         return MissingSpecial(text) if name in FORWARDED else AttributeError(text)
 
@@ -140,7 +123,6 @@ class Proxy(broker.Proxy):
 
     @property
     def _pyroTimeout(self) -> float | None:
-        """Seconds that a call may take; 0 or None: any time."""
         timeout: float | None = vars(self)["_pyro_timeout"]
         return timeout
 
@@ -157,42 +139,41 @@ class Proxy(broker.Proxy):
 
     @_pyroHmacKey.setter
     def _pyroHmacKey(self, key: object) -> None:
-        if key is not None:
-            raise NotImplementedError("HMAC keys are not supported: use TLS (config.SSL) with client certificates")
+        refuse_hmac(key)
 
     # ---- operators
 
-    def _special_call(self, name: str, *args: object, **kwargs: object) -> Any:
+    def _pyro_operator(self, name: str, *args: object, **kwargs: object) -> Any:
         self._pyro_know()
         if name not in self._pyroMethods:
-            raise self._missing_member(name)
+            raise self._pyro_missing(name)
         return self._pyroInvoke(name, args, kwargs)
 
     def __len__(self) -> int:
-        length: int = self._special_call("__len__")
+        length: int = self._pyro_operator("__len__")
         return length
 
     def __getitem__(self, key: object) -> Any:
-        return self._special_call("__getitem__", key)
+        return self._pyro_operator("__getitem__", key)
 
     def __setitem__(self, key: object, value: object) -> None:
-        self._special_call("__setitem__", key, value)
+        self._pyro_operator("__setitem__", key, value)
 
     def __delitem__(self, key: object) -> None:
-        self._special_call("__delitem__", key)
+        self._pyro_operator("__delitem__", key)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
-        return self._special_call("__call__", *args, **kwargs)
+        return self._pyro_operator("__call__", *args, **kwargs)
 
     def __contains__(self, item: object) -> bool:
         self._pyro_know()
         if "__contains__" in self._pyroMethods:
-            return bool(self._special_call("__contains__", item))
+            return bool(self._pyroInvoke("__contains__", (item,), None))
         return any(item is each or item == each for each in self)
 
     def __iter__(self) -> Iterator[Any]:
         self._pyro_know()
-        return iter(self._special_call("__iter__")) if "__iter__" in self._pyroMethods else self._by_index()
+        return iter(self._pyroInvoke("__iter__", (), None)) if "__iter__" in self._pyroMethods else self._by_index()
 
     def __enter__(self) -> Self:
         return self
@@ -214,20 +195,17 @@ class Proxy(broker.Proxy):
     # ---- connecting
 
     def _pyroBind(self) -> bool:
-        """Connects, and replaces the URI by the one that it leads to. False if it was connected."""
         return self._pyro_connect(replace_uri=True)
 
     def _pyroRelease(self) -> None:
-        """Ends the connection, and with it the session; the next use connects again."""
         connection, vars(self)["_pyroConnection"] = self._pyroConnection, None
         if connection is not None:
             connection.close()
             if not [stream for stream in self._pyro_streams if stream.linger()]:  # these keep the session
                 self._broker.close()
-            self._lead_to(self._pyroUri)
+            self._pyro_lead_to(self._pyroUri)
 
     def _pyroReconnect(self, tries: int = 100000000) -> None:
-        """Releases, and connects anew. Raises ConnectionClosedError when it has tried so often."""
         self._pyroRelease()
         for left in range(tries - 1, -1, -1):
             try:
@@ -244,37 +222,34 @@ class Proxy(broker.Proxy):
         vars(self)["_pyro_owner"] = threading.get_ident()
 
     def _pyroValidateHandshake(self, response: Any) -> None:
-        """To be overridden: raises to refuse what the daemon answered to the handshake."""
+        """To be overridden, like the two below."""
 
     def _pyroAnnotations(self) -> dict[str, Any]:
-        """To be overridden: annotations that go with every call."""
         return {}
 
     def _pyroResponseAnnotations(self, annotations: dict[str, Any], msgtype: int) -> None:
-        """To be overridden: gets those that came with the answer."""
+        pass
 
     def _pyroGetMetadata(self, objectId: str | None = None, known_metadata: Any = None) -> None:
-        """Learns what the object has."""
         if known_metadata is None and not self._pyro_connect():
             known_metadata = self._pyro_greet(self._pyro_resolved())[1]
         if known_metadata is not None:
             self._pyro_learn(known_metadata)
 
-    def _pyro_learn(self, metadata: Any) -> None:
+    def _pyro_learn(self, metadata: Metadata) -> None:
         for name, key in (("_pyroMethods", "methods"), ("_pyroAttrs", "attrs"), ("_pyroOneway", "oneway")):
             vars(self)[name] = set(metadata[key])
 
-    def _lead_to(self, uri: URI, **options: Any) -> None:
+    def _pyro_lead_to(self, uri: URI, **options: Any) -> None:
         """Has the broker's proxy underneath lead to a URI."""
-        timeout = self._pyroTimeout or None
-        options |= {"timeout": timeout} | ({"connect_timeout": timeout} if timeout else {})
-        options |= {"codec": codec_of(self._pyroSerializer or config.SERIALIZER), "proxy_class": Proxy}
-        options |= {"credentials": tls.client()} | {
-            name: value for name, value in vars(self)["_pyro_options"].items() if value is not None
-        }
+        options["codec"] = codec_of(self._pyroSerializer or config.SERIALIZER)
+        options |= {"credentials": client_credentials(), "proxy_class": Proxy}
+        if self._pyroTimeout:
+            options |= {"timeout": self._pyroTimeout, "connect_timeout": self._pyroTimeout}
+        options |= {name: value for name, value in self._pyro_options.items() if value is not None}
         try:
-            _methods.__init__(self, str(uri), **options)
-        except (broker.errors.BrokerError, ValueError) as error:
+            _base.__init__(self, str(uri), **options)
+        except broker.errors.BrokerError as error:
             raise translated(error) from None
 
     def _pyro_resolved(self) -> URI:
@@ -282,76 +257,65 @@ class Proxy(broker.Proxy):
         return uri
 
     def _pyro_connect(self, replace_uri: bool = False) -> bool:
-        with vars(self)["_pyro_connecting"]:
+        """Connects if need be; False if it was connected. Raises NamingError, CommunicationError and PyroError."""
+        with self._pyro_connecting:
             if self._pyroConnection is not None:
                 return False
             uri = self._pyro_resolved()
-            connection, metadata = self._pyro_greet(uri)
-            if not any(metadata[kind] for kind in ("methods", "attrs")):
+            connection, metadata, token = self._pyro_greet(uri)
+            if not metadata["methods"] and not metadata["attrs"]:
                 raise PyroError(
                     f"remote object '{uri}' doesn't expose any methods or attributes. "
                     "Did you forget setting @expose on them?"
                 )
             self._pyro_learn(metadata)
-            self._lead_to(uri, metadata={context.CONNECTION: connection.token} if connection.token else None)
+            self._pyro_lead_to(uri, metadata={context.CONNECTION: token} if token else None)
             if replace_uri:
                 vars(self)["_pyroUri"] = uri
             vars(self)["_pyroConnection"] = connection
             return True
 
-    def _pyro_greet(self, uri: URI) -> tuple[Connection, dict[str, set[str]]]:
-        """The handshake: gives the connection, and what the object has. Raises CommunicationError."""
-        self._lead_to(uri)
-        door = broker.Proxy(f"BROKER:{DOOR}@{uri.location}", **self._pyro_greeting())
+    def _pyro_greet(self, uri: URI) -> tuple[SocketConnection, Metadata, str]:
+        """The handshake: gives the connection, what the object has, and the token of later calls."""
+        self._pyro_lead_to(uri)
+        shared = ("timeout", "connect_timeout", "codec", "credentials", "local", "proxy_class")
+        door = _base(f"BROKER:{DOOR}@{uri.location}", **{name: getattr(self._broker, name) for name in shared})
+        connection = SocketConnection(context.sock_of(uri.address), uri.object)
+        connection.on_close = door._broker.close
         try:
             answer = door.greet(self._pyroHandshake, uri.object, self._pyroAnnotations())
         except broker.errors.ObjectNotFound:
-            return self._pyro_without_door(uri)
+            return connection, self._pyro_described(uri), ""
         except broker.errors.CommunicationError as error:
             raise translated(error, uri.address) from None
         except Exception as error:
             raise CommunicationError(f"connection to {uri.address} rejected: {translated(error)}") from None
-        connection = Connection(uri, door, answer["token"])
         try:
             self._pyroValidateHandshake(answer["handshake"])
         except BaseException:
             connection.close()
             raise
-        return connection, answer["meta"]
+        return connection, answer["meta"], answer["token"]
 
-    def _pyro_greeting(self) -> dict[str, Any]:
-        shared = ("timeout", "connect_timeout", "codec", "credentials", "local")
-        return {name: getattr(self._broker, name) for name in shared} | {"proxy_class": Proxy}
-
-    def _pyro_without_door(self, uri: URI) -> tuple[Connection, dict[str, set[str]]]:
-        """Of a daemon that is not of this layer: there is no handshake."""
+    def _pyro_described(self, uri: URI) -> Metadata:
+        """What an object has whose daemon is not of this layer: there is no handshake."""
         try:
             members = self._broker.description.members.values()
         except broker.errors.BrokerError as error:
             reason = "unknown object" if isinstance(error, broker.errors.ObjectNotFound) else translated(error)
             raise CommunicationError(f"connection to {uri.address} rejected: {reason}") from None
-        metadata = {
+        return {
             "methods": {member.name for member in members if member.is_method},
             "attrs": {member.name for member in members if not member.is_method},
             "oneway": {member.name for member in members if member.oneway},
         }
-        return Connection(uri, None, ""), metadata
 
     # ---- calling
 
-    def _pyroInvoke(
-        self,
-        methodname: str,
-        vargs: Any,
-        kwargs: Any,
-        flags: int = 0,
-        objectId: str | None = None,
-    ) -> Any:
+    def _pyroInvoke(self, methodname: str, vargs: Any, kwargs: Any, flags: int = 0, objectId: str | None = None) -> Any:
         """Makes a call, oneway if the metadata or the flags say so; to be overridden for what is to happen around."""
         if vargs and isinstance(vargs[0], SerializedBlob) and (len(vargs) > 1 or kwargs):
-            from broker.compat.errors import SerializeError
-
-            raise SerializeError("if SerializedBlob is used, it must be the only argument")
+            raise errors.SerializeError("if SerializedBlob is used, it must be the only argument")
         codec = codec_of(self._pyroSerializer or config.SERIALIZER)
         self._pyro_connect()
         if codec != self._broker.codec:
@@ -364,16 +328,16 @@ class Proxy(broker.Proxy):
         vars(self)["_pyroSeq"] = (self._pyroSeq + 1) & 0xFFFF
         return self._pyro_call(lambda: _invoke(self._pyro_engine(oneway), methodname, vargs, kwargs or {}, oneway))
 
-    def _pyro_call(self, call: Any) -> Any:
+    def _pyro_call(self, call: Callable[[], Any]) -> Any:
         """Makes a call, with its annotations and errors as Pyro has them."""
-        for again in (False, True):
+        for greeted in (True, False):
             try:
                 with _correlated():
                     result = call()
                 return _StreamResultIterator(result, self) if isinstance(result, Iterator) else result
-            except NotGreeted:
-                self._pyroRelease()  # the daemon was started anew
-                if again:
+            except errors.NotGreeted:  # the daemon was started anew
+                self._pyroRelease()
+                if not greeted:
                     raise
                 self._pyro_connect()
             except BaseException as error:
@@ -384,73 +348,38 @@ class Proxy(broker.Proxy):
                     raise
                 raise changed from None
             finally:
-                self._pyro_answered()
+                if not context.state().in_call:  # a method's own are not touched by calls that it makes
+                    received = context.from_metadata(broker.current_context.response_metadata)
+                    current_context.response_annotations = received
+                    self._pyroResponseAnnotations(received, 0)
         raise AssertionError("the second time decides")
-
-    def _pyro_answered(self) -> None:
-        if not context.state().in_call:  # a method's own are not touched by calls that it makes
-            received = context.from_metadata(broker.current_context.response_metadata)
-            current_context.response_annotations = received
-            self._pyroResponseAnnotations(received, 0)
 
     def _pyro_engine(self, oneway: bool) -> broker.Proxy:
         """The broker's proxy for one call: a oneway call is not to hold up those that follow it."""
         annotations = {**current_context.annotations, **self._pyroAnnotations()}
         if not annotations and not oneway:
             return self
-        metadata = context.to_metadata(annotations) | ({context.ONEWAY: "1"} if oneway else {})
-        if self._pyroConnection is not None and self._pyroConnection.token:
-            metadata[context.CONNECTION] = self._pyroConnection.token
-        return broker.options(self, metadata=metadata)
+        metadata = {**self._broker.metadata, **context.to_metadata(annotations)}
+        return broker.options(self, metadata=metadata | ({context.ONEWAY: "1"} if oneway else {}))
 
     def _pyroInvokeBatch(self, calls: Any, oneway: bool = False) -> Any:
-        """Makes many calls, given as (method, args, kwargs); gives their results one by one."""
         self._pyro_connect()
         batch = broker.Batch(self._pyro_engine(oneway))
         for name, args, kwargs in calls:
             getattr(batch, wire_name(name))(*args, **kwargs)
-        if oneway:
-            return self._pyro_call(lambda: batch(oneway=True))
-        return self._pyro_call(lambda: list(_caught(batch())))
+        return self._pyro_call(lambda: batch(oneway=True) if oneway else list(_caught(batch())))
 
     def _pyroBatch(self) -> Any:
-        """Gathers calls."""
         from broker.compat.futures import BatchProxy
 
         return BatchProxy(self)
 
     def _pyroAsync(self, asynchronous: bool = True, **kwargs: bool) -> None:
-        """From now on methods return futures, or results again."""
         vars(self)["_pyro_asynchronous"] = kwargs.get("async", asynchronous)
-
-
-def _made_again(cls: type[Any], state: tuple[Any, ...]) -> Any:
-    proxy = object.__new__(cls)
-    proxy.__setstate__(state)
-    return proxy
 
 
 class MissingSpecial(AttributeError, TypeError):
     """For operators that the object does not have: Pyro says AttributeError, and Python goes on after a TypeError."""
-
-
-def _invoke(engine: broker.Proxy, name: str, args: Any, kwargs: Any, oneway: bool) -> Any:
-    if name == "__getattr__":
-        return _methods.__getattr__(engine, *args)
-    if name == "__setattr__":
-        return _methods.__setattr__(engine, *args)
-    if name in FORWARDED:
-        return getattr(_methods, name)(engine, *args, **kwargs)
-    method = _methods.__getattr__(engine, wire_name(name))
-    if oneway:
-        return method.oneway(*args, **kwargs)
-    # Where the class says oneway and the program has decided otherwise, it waits for the result.
-    return method.future(*args, **kwargs).result() if _is_oneway(engine, name) else method(*args, **kwargs)
-
-
-def _is_oneway(engine: broker.Proxy, name: str) -> bool:
-    member = engine._broker.description.members.get(wire_name(name))
-    return member is not None and member.oneway
 
 
 class ExceptionWrapper:
@@ -461,26 +390,6 @@ class ExceptionWrapper:
 
     def raiseIt(self) -> None:
         raise self.exception
-
-
-def _caught(results: Iterator[Any]) -> Iterator[Any]:
-    while True:
-        try:
-            yield next(results)
-        except StopIteration:
-            return
-        except Exception as error:
-            yield ExceptionWrapper(translated(error))
-
-
-@contextlib.contextmanager
-def _correlated() -> Iterator[None]:
-    correlation_id = current_context.correlation_id
-    if correlation_id is None or broker.current_context.object_id is not None:
-        yield
-    else:
-        with broker.current_context.correlate(correlation_id):
-            yield
 
 
 class _RemoteMethod:
@@ -495,13 +404,10 @@ class _RemoteMethod:
         return _RemoteMethod(self.__send, f"{self.__name}.{name}", self.__max_retries)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
-        for attempt in range(self.__max_retries + 1):
-            try:
+        for _ in range(self.__max_retries):
+            with contextlib.suppress(ConnectionClosedError, errors.TimeoutError):
                 return self.__send(self.__name, args, kwargs)
-            except (ConnectionClosedError, PyroTimeout):
-                if attempt >= self.__max_retries:
-                    raise
-        raise AssertionError("the last attempt decides")
+        return self.__send(self.__name, args, kwargs)
 
 
 class _StreamResultIterator(Iterator[Any]):
@@ -510,7 +416,7 @@ class _StreamResultIterator(Iterator[Any]):
     def __init__(self, items: Any, proxy: Proxy) -> None:
         self._items = items
         self.proxy: Proxy | None = proxy
-        self._ends = time.monotonic() + config.ITER_STREAM_LIFETIME if config.ITER_STREAM_LIFETIME else math.inf
+        self._ends = time.monotonic() + (config.ITER_STREAM_LIFETIME or math.inf)
         self._lingers = math.inf
         proxy._pyro_streams.add(self)
 
@@ -542,6 +448,47 @@ class _StreamResultIterator(Iterator[Any]):
     next = __next__
 
     def close(self) -> None:
-        """Stops it."""
         self.proxy = None
         self._items.close()
+
+
+def refuse_hmac(key: object) -> None:
+    if key is not None:
+        raise NotImplementedError("HMAC keys are not supported: use TLS (config.SSL) with client certificates")
+
+
+def _made_again(cls: type[Any], state: tuple[Any, ...]) -> Any:
+    proxy = object.__new__(cls)
+    proxy.__setstate__(state)
+    return proxy
+
+
+def _invoke(engine: broker.Proxy, name: str, args: Any, kwargs: Any, oneway: bool) -> Any:
+    if name in ("__getattr__", "__setattr__") or name in FORWARDED:
+        return getattr(_base, name)(engine, *args, **kwargs)
+    method = _base.__getattr__(engine, wire_name(name))
+    if oneway:
+        return method.oneway(*args, **kwargs)
+    # Where the class says oneway and the program has decided otherwise, it waits for the result.
+    waits = engine._broker.description.members[method.__name__].oneway
+    return method.future(*args, **kwargs).result() if waits else method(*args, **kwargs)
+
+
+def _caught(results: Iterator[Any]) -> Iterator[Any]:
+    while True:
+        try:
+            yield next(results)
+        except StopIteration:
+            return
+        except Exception as error:
+            yield ExceptionWrapper(translated(error))
+
+
+@contextlib.contextmanager
+def _correlated() -> Iterator[None]:
+    correlation_id = current_context.correlation_id
+    if correlation_id is None or broker.current_context.object_id is not None:
+        yield
+    else:
+        with broker.current_context.correlate(correlation_id):
+            yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import types
@@ -13,13 +14,13 @@ from broker.compat import errors
 from broker.compat.configuration import config
 from broker.compat.errors import SerializeError
 
-CODECS = {"serpent": "json", "json": "json", "marshal": "json", "msgpack": "json"}
-CODECS |= {"pickle": "pickle", "cloudpickle": "pickle", "dill": "pickle"}
+_CODECS = dict.fromkeys(["serpent", "json", "marshal", "msgpack"], "json")
+_CODECS |= dict.fromkeys(["pickle", "cloudpickle", "dill"], "pickle")
 _KEPT: tuple[type, ...] = (
     BaseException, enum.Enum, broker.Proxy, broker.Record, types.FunctionType, types.BuiltinFunctionType,
     types.MethodType, types.ModuleType, types.CoroutineType, type, Iterator, bytes, str, dict, list, tuple, int,
 )  # fmt: skip
-
+_KEPT_MODULES = ("broker", "numpy", "builtins", "collections", "Pyro4", "Pyro5")
 _to_dict: dict[type, Callable[[Any], dict[str, Any]]] = {}
 
 
@@ -30,25 +31,12 @@ class TaggedDict:
         self.fields = fields
 
 
-def _rebuilt(fields: dict[str, Any]) -> object:
-    return SerializerBase.dict_to_class(dict(fields["items"]))
-
-
-broker.register_type(
-    TaggedDict, name="Pyro.object", to_dict=lambda tagged: {"items": list(tagged.fields.items())}, from_dict=_rebuilt
-)
-
-
 class SerializerBase:
     """The hooks, which hold for the process; what is made into bytes is the broker's business."""
 
-    serializer_id = 0
-
     @classmethod
-    def register_class_to_dict(
-        cls, clazz: type, converter: Callable[[Any], dict[str, Any]], serpent_too: bool = True
-    ) -> None:
-        """Lets instances of a class, and of those derived from it, travel as the dict that the converter gives."""
+    def register_class_to_dict(cls, clazz: type, converter: Any, serpent_too: bool = True) -> None:
+        """Lets instances of a class, and of those derived from it, travel as the dict that `converter(obj)` gives."""
         _to_dict[clazz] = converter
 
     @classmethod
@@ -59,16 +47,14 @@ class SerializerBase:
     def register_dict_to_class(cls, classname: str, converter: Callable[[str, dict[str, Any]], object]) -> None:
         """Makes `converter(classname, dict)` of each dict that arrives with that name under "__class__"."""
         errors.makers[classname] = converter
-        stands_for: type[Any] = type("Arrived", (), {})
-        try:  # what the other side's broker takes apart by itself, a dataclass say, has that name too
-            broker.register_type(
-                stands_for,
-                name=classname,
-                to_dict=vars,
-                from_dict=lambda fields: cls.dict_to_class({"__class__": classname, **fields}),
-            )
-        except ValueError:
-            pass  # the class itself is registered here, and arrives as what it is
+
+        def make(fields: dict[str, Any]) -> object:
+            return cls.dict_to_class({"__class__": classname, **fields})
+
+        # What the other side's broker takes apart by itself, a dataclass say, has that name too. Where it is that of a
+        # class which is registered here, that is what arrives.
+        with contextlib.suppress(ValueError):
+            broker.register_type(type("Arrived", (), {}), name=classname, to_dict=vars, from_dict=make)
 
     @classmethod
     def unregister_dict_to_class(cls, classname: str) -> None:
@@ -84,53 +70,39 @@ class SerializerBase:
     @classmethod
     def class_to_dict(cls, obj: Any) -> dict[str, Any]:
         """What an object travels as."""
+        name = {"__class__": f"{type(obj).__module__}.{type(obj).__name__}"}
         for clazz, converter in _to_dict.items():
             if isinstance(obj, clazz):
-                return {"__class__": f"{type(obj).__module__}.{type(obj).__name__}", **converter(obj)}
+                return {**name, **converter(obj)}
         if isinstance(obj, BaseException):
             return errors.as_dict(obj)
         state = obj.__getstate__()
         if isinstance(state, tuple) and len(state) == 2:  # with __slots__
             state = {**(state[0] or {}), **(state[1] or {})}
-        if state is not None and not isinstance(state, dict):
+        if not isinstance(state, dict | None):
             raise SerializeError(f"don't know how to serialize class {type(obj)}: its __getstate__ gives no dict")
-        return {"__class__": f"{type(obj).__module__}.{type(obj).__name__}", **(state or {})}
+        return {**name, **(state or {})}
 
     @classmethod
     def dict_to_class(cls, data: dict[str, Any]) -> object:
         """What such a dict becomes. Raises SerializeError where nobody has said what."""
         name = str(data.get("__class__", "<unknown>"))
-        converter = errors.makers.get(name)
-        if converter is not None:
-            return converter(name, data)
-        raise SerializeError(f"unsupported serialized class: {name}")
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
-
-    __hash__ = object.__hash__
+        if name not in errors.makers:
+            raise SerializeError(f"unsupported serialized class: {name}")
+        return errors.makers[name](name, data)
 
 
 def _travels_as(value: Any, codec: str) -> object:
     """A registered object as its proxy; in json, an object of a class that the broker cannot take apart as a dict."""
     daemon = None if isinstance(value, _KEPT) else getattr(value, "_pyroDaemon", None)
-    if daemon is not None and config.AUTOPROXY and daemon.serves(value):
+    if daemon is not None and config.AUTOPROXY and daemon._serves(value):
         return daemon.proxyFor(value)
     if codec != "json" or isinstance(value, TaggedDict):
         return value
-    if any(isinstance(value, cls) for cls in _to_dict):
-        return TaggedDict(SerializerBase.class_to_dict(value))
-    if isinstance(value, _KEPT) or dataclasses.is_dataclass(value) or _is_foreign(type(value)):
+    is_kept = isinstance(value, _KEPT) or type(value).__module__.partition(".")[0] in _KEPT_MODULES
+    if (is_kept or dataclasses.is_dataclass(value)) and not any(isinstance(value, cls) for cls in _to_dict):
         return value
     return TaggedDict(SerializerBase.class_to_dict(value))
-
-
-def _is_foreign(cls: type) -> bool:
-    """Whether a class is one that the broker knows, or knows to refuse."""
-    return cls.__module__.partition(".")[0] in ("broker", "numpy", "builtins", "collections", "Pyro4", "Pyro5")
-
-
-broker.register_replacement(object, _travels_as)
 
 
 class UnknownSerializer(ValueError, KeyError):
@@ -139,14 +111,14 @@ class UnknownSerializer(ValueError, KeyError):
 
 def codec_of(serializer: str) -> str:
     """The codec that a serializer means. Raises UnknownSerializer."""
-    if serializer not in CODECS:
-        raise UnknownSerializer(f"unknown serializer configured: {serializer!r} (there are: {', '.join(CODECS)})")
-    return CODECS[serializer]
+    if serializer not in _CODECS:
+        raise UnknownSerializer(f"unknown serializer configured: {serializer!r} (there are: {', '.join(_CODECS)})")
+    return _CODECS[serializer]
 
 
 def accepted_codecs() -> tuple[str, ...]:
     """What a daemon accepts: pickle only if SERIALIZERS_ACCEPTED names it, or one of its kind."""
-    return tuple(dict.fromkeys(["json", *(CODECS.get(name, "json") for name in sorted(config.SERIALIZERS_ACCEPTED))]))
+    return tuple(dict.fromkeys(["json", *(_CODECS.get(name, "json") for name in sorted(config.SERIALIZERS_ACCEPTED))]))
 
 
 class SerializedBlob:
@@ -155,17 +127,23 @@ class SerializedBlob:
     def __init__(self, info: object, data: Any, is_blob: bool = False) -> None:
         if is_blob:
             raise NotImplementedError("messages of Pyro's own protocol are not supported: give the data itself")
-        self.info = info
-        self._data = data
+        self.info, self._data = info, data
 
     def deserialized(self) -> Any:
         return self._data
 
 
+broker.register_replacement(object, _travels_as)
+broker.register_type(
+    TaggedDict,
+    name="Pyro.object",
+    to_dict=lambda tagged: {"items": list(tagged.fields.items())},
+    from_dict=lambda fields: SerializerBase.dict_to_class(dict(fields["items"])),
+)
 broker.register_type(
     SerializedBlob,
     name="Pyro.SerializedBlob",
     to_dict=lambda blob: {"info": blob.info, "data": blob._data},
     from_dict=lambda fields: SerializedBlob(fields["info"], fields["data"]),
 )
-serializers = {name: SerializerBase() for name in CODECS}
+serializers = {name: SerializerBase() for name in _CODECS}

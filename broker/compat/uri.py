@@ -17,29 +17,27 @@ _UNIX = "./u:"
 class URI:
     """Where an object is, or which name or metadata lead to it. Raises PyroError for what is no URI."""
 
+    host: str | None = None
+    port: int | None = None
+    sockname: str | None = None
+
     def __init__(self, uri: str | URI) -> None:
         if isinstance(uri, URI):
             self.__setstate__(uri.__getstate__())
             return
         if not isinstance(uri, str):
             raise TypeError("uri parameter object is of wrong type")
-        self.host: str | None = None
-        self.port: int | None = None
-        self.sockname: str | None = None
         match = _FORM.fullmatch(uri)
-        if match is None:
+        if match is None or (not match["kind"] and not match["location"]):
             raise PyroError("invalid uri")
         self.protocol = f"PYRO{match['kind'].upper()}"
         self.object: Any = match["object"]
-        location = match["location"]
-        if self.protocol == "PYRO" and not location:
-            raise PyroError("invalid uri")
         if self.protocol == "PYROMETA":
             self.object = {tag.strip() for tag in self.object.split(",")}
-        if location:
-            self._locate(location, None if self.protocol == "PYRO" else config.NS_PORT)
+        if match["location"]:
+            self._locate(match["location"])
 
-    def _locate(self, location: str, default_port: int | None) -> None:
+    def _locate(self, location: str) -> None:
         if location.startswith(_UNIX):
             self.sockname = location.removeprefix(_UNIX)
             if not self.sockname or ":" in self.sockname:
@@ -47,19 +45,18 @@ class URI:
             return
         if location.startswith("[["):
             raise PyroError("invalid ipv6 address: enclosed in too many brackets")
+        self.host, _, port = location.partition(":")
         if location.startswith("["):
             match = _BRACKETS.fullmatch(location)
             if match is None:
                 raise PyroError("invalid ipv6 address: the part between brackets must be a numeric ipv6 address")
             self.host, port = match[1], match[2]
-        else:
-            self.host, _, port = location.partition(":")
         if not self.host:
             raise PyroError("invalid uri (location)")
         try:
-            self.port = int(port or default_port or "")
+            self.port = int(port or ("" if self.protocol == "PYRO" else config.NS_PORT))
         except ValueError:
-            raise PyroError(f"invalid port in uri, port={port or ''}") from None
+            raise PyroError(f"invalid port in uri, port={port}") from None
 
     @staticmethod
     def isUnixsockLocation(location: str) -> bool:
@@ -73,7 +70,7 @@ class URI:
         return f"{_UNIX}{self.sockname}" if self.sockname else None
 
     @property
-    def address(self) -> object:
+    def address(self) -> Any:
         """The location as sockets have it, and as messages show it."""
         return self.sockname or (self.host, self.port)
 

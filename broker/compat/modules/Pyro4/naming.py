@@ -1,4 +1,5 @@
 from broker.compat import known_as
+from broker.compat.storage import MemoryStorage, SqlStorage
 from broker.compat.naming import NameServer, NameServerDaemon, main, type_meta
 from broker.compat.naming import locate_ns as locateNS
 from broker.compat.naming import resolve

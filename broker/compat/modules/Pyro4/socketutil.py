@@ -1,6 +1,4 @@
 from broker.compat.context import SocketConnection, family_str
 from broker.compat.sockets import bind_unused_port as bindOnUnusedPort
 from broker.compat.sockets import find_probably_unused_port as findProbablyUnusedPort
-from broker.compat.sockets import get_interface_address as getInterfaceAddress
-from broker.compat.sockets import get_ip_address_text as getIpAddress
-from broker.compat.sockets import get_ip_version as getIpVersion
+from broker.compat.sockets import getInterfaceAddress, getIpAddress, getIpVersion

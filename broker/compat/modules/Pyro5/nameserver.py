@@ -1,4 +1,5 @@
 from broker.compat import known_as
+from broker.compat.storage import MemoryStorage, SqlStorage
 from broker.compat.naming import NameServer, NameServerDaemon, main, start_ns, start_ns_loop
 
 from . import core, errors, server
