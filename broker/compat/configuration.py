@@ -58,10 +58,10 @@ class Configuration:
 
     def dump(self) -> str:
         """What the check-config tool prints."""
+        python = f"{platform.python_implementation()} {platform.python_version()} ({platform.system()}, {os.name})"
         lines = [
             f"Pyro version: {PYRO_VERSION} (broker {broker.__version__})", f"Loaded from: {Path(__file__).parent}",
-            f"Python version: {platform.python_implementation()} {platform.python_version()} "
-            f"({platform.system()}, {os.name})", "Protocol version: none (gRPC)",
+            f"Python version: {python}", "Protocol version: none (gRPC)",
             "Currently active global configuration settings:",
         ]  # fmt: skip
         return "\n".join(lines + [f"{item} = {value}" for item, value in sorted(self.as_dict().items())])

@@ -352,11 +352,13 @@ def is_consent(host: str) -> bool:
 
 
 def serve(
-    objects: Any, host: Any = None, port: int = 0, daemon: Any = None, use_ns: bool = True, verbose: bool = True
-) -> None:
+    objects: Any, host: Any = None, port: int = 0, daemon: Any = None, use_ns: bool = True, verbose: bool = True,
+    ns: bool = True,
+) -> None:  # fmt: skip
     """Registers objects, {object: name or None}, and serves them until Ctrl-C."""
     from broker.compat.naming import locate_ns
 
+    use_ns = use_ns and ns
     with daemon or Daemon(host, port) as daemon:
         names = locate_ns() if use_ns else None
         for target, name in objects.items():

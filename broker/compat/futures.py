@@ -87,7 +87,7 @@ class FutureResult:
         self._value: Any = None
         self.exceptionhandler: Callable[[BaseException], object] | None = None
 
-    def begin(self, call: Callable[[], Any]) -> FutureResult:
+    def begin(self, call: Callable[[], Any]) -> Self:
         """Makes the call on another thread."""
 
         def run() -> None:

@@ -404,9 +404,14 @@ class _RemoteMethod:
         return _RemoteMethod(self.__send, f"{self.__name}.{name}", self.__max_retries)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
-        for _ in range(self.__max_retries):
-            with contextlib.suppress(ConnectionClosedError, errors.TimeoutError):
+        for attempt in range(self.__max_retries):
+            try:
                 return self.__send(self.__name, args, kwargs)
+            except CommunicationError as error:
+                if str(error).startswith("cannot connect"):
+                    time.sleep(min(0.1 * 2**attempt, 2.0))
+                elif not isinstance(error, ConnectionClosedError | errors.TimeoutError):
+                    raise
         return self.__send(self.__name, args, kwargs)
 
 
