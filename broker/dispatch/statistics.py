@@ -31,7 +31,7 @@ class Stats:
     oneway: int
     """How many of them nobody waits for."""
     unary: int
-    """How many of them came as `Invoke` or `Lookup`, not over a connection of a proxy."""
+    """How many of them came from other gRPC clients, not over a connection of a proxy."""
     errors: Mapping[str, int]
     """What methods raised, by class: "ValueError", "shop.OutOfStock"."""
     refused: Mapping[str, int]

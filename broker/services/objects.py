@@ -27,6 +27,11 @@ class Target:
     registration: Registration
     schema: Schema
 
+    def is_oneway(self, member: str) -> bool:
+        """Whether nobody is to wait for that member; its result is dropped where somebody has to."""
+        found = self.registration.table.members.get(member)
+        return found is not None and found.oneway
+
     def lacks(self, rpc: str, members: Collection[str] | None) -> str:
         """Why there is no such rpc, for a caller who may call these members (None: all)."""
         service = self.schema.under(self.service, members)

@@ -31,15 +31,16 @@ class TypedCall(GrpcCall[bytes]):
     no_stream = "its hint does not say so; say -> Iterator[...], or call it by broker.v1.ObjectBroker/InvokeStream"
 
     def __init__(
-        self, name: str, method: Method, data: bytes, context: grpc.ServicerContext, upload: Upload | None = None
+        self, target: Target, method: Method, data: bytes, context: grpc.ServicerContext, upload: Upload | None
     ) -> None:
-        """`name` is the object; `data` is the request, or the first one of an upload."""
+        """`data` is the request, or the first one of an upload."""
         metadata = metadata_of(context.invocation_metadata() or ())
-        request = request_of(name, method.member, _KINDS[method.access], _NO_ARGUMENTS, context, metadata)
+        request = request_of(target.name, method.member, _KINDS[method.access], _NO_ARGUMENTS, context, metadata)
         super().__init__(request, context.peer(), takes_items=method.server_streaming)
         self._method = method
         self._data = data
         self._upload = upload
+        self._drops_result = target.is_oneway(method.member)
 
     def arguments(self, edge: Edge) -> tuple[tuple[object, ...], dict[str, object]]:
         data, self._data = self._data, b""
@@ -48,7 +49,7 @@ class TypedCall(GrpcCall[bytes]):
         return self._method.decode_request(data, edge, items=self._upload.begin(edge))
 
     def respond(self, value: object, edge: Edge, what: str, metadata: Metadata) -> bytes:
-        data = self._method.encode_reply(value, edge)
+        data = self._method.encode_reply(None if self._drops_result else value, edge)
         if len(data) > MAX_REQUEST_SIZE:
             raise MessageTooLargeError(f"the {what} takes {len(data)} bytes and a response holds {MAX_REQUEST_SIZE}")
         if metadata:
@@ -90,47 +91,49 @@ class TypedServices:
         method = target.schema.methods.get(name)
         if method is None:
             return grpc.stream_stream_rpc_method_handler(partial(self._no_method, target, name))
+        if method.client_streaming and method.server_streaming:
+            return grpc.stream_stream_rpc_method_handler(partial(self._stream_stream, target, method))
         if method.client_streaming:
-            if method.server_streaming:
-                return grpc.stream_stream_rpc_method_handler(partial(self._stream_stream, target.name, method))
-            return grpc.stream_unary_rpc_method_handler(partial(self._stream_unary, target.name, method))
+            return grpc.stream_unary_rpc_method_handler(partial(self._stream_unary, target, method))
         if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(partial(self._unary_stream, target.name, method))
-        return grpc.unary_unary_rpc_method_handler(partial(self._unary_unary, target.name, method))
+            return grpc.unary_stream_rpc_method_handler(partial(self._unary_stream, target, method))
+        return grpc.unary_unary_rpc_method_handler(partial(self._unary_unary, target, method))
 
-    def _unary_unary(self, name: str, method: Method, data: bytes, context: grpc.ServicerContext) -> bytes:
-        return self._calls.unary(lambda: self._call(name, method, data, context), context)
+    def _unary_unary(self, target: Target, method: Method, data: bytes, context: grpc.ServicerContext) -> bytes:
+        return self._calls.unary(lambda: self._call(target, method, data, context), context)
 
-    def _unary_stream(self, name: str, method: Method, data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        return self._calls.stream(lambda: self._call(name, method, data, context), context)
+    def _unary_stream(
+        self, target: Target, method: Method, data: bytes, context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        return self._calls.stream(lambda: self._call(target, method, data, context), context)
 
     def _stream_unary(
-        self, name: str, method: Method, requests: Iterator[bytes], context: grpc.ServicerContext
+        self, target: Target, method: Method, requests: Iterator[bytes], context: grpc.ServicerContext
     ) -> bytes:
         upload = Upload(method, requests, self._calls.max_size)
         try:
-            return self._calls.unary(lambda: self._uploading(name, method, upload, context), context)
+            return self._calls.unary(lambda: self._uploading(target, method, upload, context), context)
         finally:
             upload.close()
 
     def _stream_stream(
-        self, name: str, method: Method, requests: Iterator[bytes], context: grpc.ServicerContext
+        self, target: Target, method: Method, requests: Iterator[bytes], context: grpc.ServicerContext
     ) -> Iterator[bytes]:
         upload = Upload(method, requests, self._calls.max_size)
         try:
-            yield from self._calls.stream(lambda: self._uploading(name, method, upload, context), context)
+            yield from self._calls.stream(lambda: self._uploading(target, method, upload, context), context)
         finally:
             upload.close()
 
-    def _uploading(self, name: str, method: Method, upload: Upload, context: grpc.ServicerContext) -> TypedCall:
+    def _uploading(self, target: Target, method: Method, upload: Upload, context: grpc.ServicerContext) -> TypedCall:
         """The call, once its first message has come. A method that takes items alone begins without one."""
-        return self._call(name, method, upload.first() if method.has_first_message else b"", context, upload)
+        return self._call(target, method, upload.first() if method.has_first_message else b"", context, upload)
 
     def _call(
-        self, name: str, method: Method, data: bytes, context: grpc.ServicerContext, upload: Upload | None = None
+        self, target: Target, method: Method, data: bytes, context: grpc.ServicerContext, upload: Upload | None = None
     ) -> TypedCall:
         self._calls.check_size(len(data), context)
-        return TypedCall(name, method, data, context, upload)
+        return TypedCall(target, method, data, context, upload)
 
     def _no_method(
         self, target: Target, name: str, requests: Iterator[bytes], context: grpc.ServicerContext

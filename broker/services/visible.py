@@ -9,6 +9,8 @@ from broker.schema import Service
 from broker.services.catalog import Files, symbols_of
 from broker.services.objects import TypedObjects
 
+_LONGEST = 4_096
+"""Characters of a symbol; of a longer one each part would have to be looked at."""
 _TYPES = "_types"  # ends the name of the message that holds those of a service
 
 
@@ -28,18 +30,18 @@ class Visible:
     def with_symbol(self, symbol: str) -> list[bytes]:
         if self._files.has_symbol(symbol):
             return self._files.with_symbol(symbol)
-        for name in _services_around(symbol):
+        for name in _services_around(symbol) if len(symbol) <= _LONGEST else ():
             service = self._objects.service_for(name, self._client)
             if service is not None and symbol in symbols_of(service.file):
                 return self._closure(service)
-        raise KeyError(f"symbol {symbol!r}")
+        raise KeyError(f"symbol {symbol[:100]!r}")
 
     def with_name(self, name: str) -> list[bytes]:
         if name in self._files:
             return self._files.with_name(name)
         service = self._objects.service_for(name.removesuffix(".proto").replace("/", "."), self._client)
         if service is None or service.file.name != name:
-            raise KeyError(f"file {name!r}")
+            raise KeyError(f"file {name[:100]!r}")
         return self._closure(service)
 
     def _closure(self, service: Service) -> list[bytes]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -136,6 +138,25 @@ def test_not_serving_while_draining(daemon: broker.Daemon, channel: grpc.Channel
         assert _code(caught) == grpc.StatusCode.UNAVAILABLE
     ending.join(20)
     assert not ending.is_alive()
+
+
+def test_a_client_that_asks_for_health_itself(daemon: broker.Daemon) -> None:
+    """grpc's own health checking: no call goes where an object is not, or not any more."""
+    config = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": "lamp"}}
+    options = [("grpc.service_config", json.dumps(config))]
+    with grpc.insecure_channel(f"127.0.0.1:{daemon.address[1]}", options) as channel:
+        states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+        channel.subscribe(states.put, try_to_connect=True)
+        _until(states, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+        daemon.register(Lamp(), "lamp")
+        _until(states, grpc.ChannelConnectivity.READY)
+        daemon.unregister("lamp")
+        _until(states, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+
+
+def _until(states: queue.SimpleQueue[grpc.ChannelConnectivity], wanted: grpc.ChannelConnectivity) -> None:
+    while states.get(timeout=20) != wanted:
+        pass
 
 
 def test_who_leaves_makes_room_for_another(

@@ -87,6 +87,12 @@ def test_what_is_not_there(ask: Ask) -> None:
     assert ask().error_response.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
 
+def test_a_symbol_without_end(ask: Ask) -> None:
+    error = ask(file_containing_symbol="a." * 1_000_000).error_response
+    assert error.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+    assert len(error.error_message) < 300
+
+
 def test_extensions(ask: Ask) -> None:
     numbers = ask(all_extension_numbers_of_type="broker.v1.InvokeRequest").all_extension_numbers_response
     assert (numbers.base_type_name, list(numbers.extension_number)) == ("broker.v1.InvokeRequest", [])

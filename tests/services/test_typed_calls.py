@@ -123,6 +123,11 @@ class Desk:
     def shout(self, header: str) -> None:
         broker.current_context.response_metadata[header] = "x"
 
+    @broker.oneway
+    def note(self, text: str) -> int:
+        self.taken.append(text)
+        return len(text)
+
     @property
     def greeting(self) -> str:
         return self._greeting
@@ -172,6 +177,11 @@ def test_properties_have_methods_of_their_own(call: Call) -> None:
     assert call("get_greeting") == "hello"
     call("set_greeting", value="good morning")
     assert call("get_greeting") == "good morning"
+
+
+def test_a_oneway_method_is_waited_for_and_its_result_dropped(call: Call, desk: Desk) -> None:
+    assert call("note", text="x") in (None, "NULL_VALUE")
+    assert desk.taken == ["x"]
 
 
 def test_generators_stream(call: Call) -> None:
@@ -408,6 +418,8 @@ def test_names_come_and_go_while_the_server_runs(serve: Serve, desk: Desk) -> No
 def test_names_of_which_one_begins_the_other(serve: Serve, desk: Desk) -> None:
     stranger = serve({"a": desk, "a.b": Desk(), "a.b.c": Desk()})
     assert stranger.services() == ["a", "a.b", "a.b.c"]
+    longer = stranger.pool("a.b.c.double").FindServiceByName("a.b.c")
+    assert longer.methods_by_name["double"].full_name == "a.b.c.double"
     for number, name in enumerate(stranger.services()):
         assert stranger.call(f"{name}/double", number=number) == str(2 * number)
 
