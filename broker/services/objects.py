@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from broker.context import Client
@@ -15,6 +15,8 @@ from broker.schema import Schema, Service, schema_of, service_names
 from broker.uri import URI
 
 Allows = Callable[[Client, str, str], bool]
+TYPES = "_types"
+"""Ends the name of the message that holds those of a service."""
 _log = logging.getLogger("broker")
 
 
@@ -121,7 +123,7 @@ class TypedObjects:
     # ---- reflection
 
     def services_for(self, client: Client) -> list[str]:
-        """The services that a caller may see: of an object with names those, unless somebody has chosen its id."""
+        """The services that a caller may see: of an object with names those, and its id if somebody has chosen it."""
         names_of: dict[str, list[str]] = {}
         for name, uri in self._names().items():
             names_of.setdefault(uri.object or "", []).append(name)
@@ -130,8 +132,7 @@ class TypedObjects:
             if self._allows is None or self._allows(client, object_id, ""):
                 names = names_of.get(object_id, [])
                 shown += names if names and object_id.startswith(GENERATED) else [object_id, *names]
-        services = (service_names(name)[0] for name in shown)
-        return [service for service in services if service not in self._taken]
+        return [service for service in side_by_side(shown) if service not in self._taken]
 
     def members_for(self, target: Target, client: Client) -> list[str] | None:
         """The members that a caller may call, and so see; None for all."""
@@ -146,3 +147,28 @@ class TypedObjects:
         if target is None or (self._allows is not None and not self._allows(client, target.name, "")):
             return None
         return target.schema.under(name, self.members_for(target, client))
+
+
+def side_by_side(names: Iterable[str]) -> list[str]:
+    """The services of these objects, so that one program can have all of them.
+
+    protobuf does not let the service `a.b` stand beside the package `a.b`: beside an object `a.b`, `a.b.c` is shown in
+    the form that has no package. It is called by either.
+    """
+    symbols: set[str] = set()
+    packages: set[str] = set()
+    shown = []
+    for service, flat in sorted((_two_names(name) for name in set(names)), key=lambda two: (two[0].count("."), two)):
+        own = {service, f"{service}{TYPES}"}
+        around = {service[:place] for place, character in enumerate(service) if character == "."}
+        if own & (symbols | packages) or around & symbols:
+            service, own, around = flat, {flat, f"{flat}{TYPES}"}, set()
+        symbols |= own
+        packages |= around
+        shown.append(service)
+    return shown
+
+
+def _two_names(name: str) -> tuple[str, str]:
+    names = service_names(name)
+    return names[0], names[-1]

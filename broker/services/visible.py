@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator
 from broker.context import Client
 from broker.schema import Service
 from broker.services.catalog import Files, symbols_of
-from broker.services.objects import TypedObjects
+from broker.services.objects import TYPES, TypedObjects
 
 _LONGEST = 4_096
 """Characters of a symbol; of a longer one each part would have to be looked at."""
-_TYPES = "_types"  # ends the name of the message that holds those of a service
 
 
 class Visible:
@@ -54,5 +53,5 @@ def _services_around(symbol: str) -> Iterator[str]:
     for count in range(len(parts), 0, -1):
         name = ".".join(parts[:count])
         yield name
-        if name.endswith(_TYPES):
-            yield name.removesuffix(_TYPES)
+        if name.endswith(TYPES):
+            yield name.removesuffix(TYPES)

@@ -143,6 +143,14 @@ def test_buf_calls(at: str) -> None:
     assert b"KEY_ERROR" in base64.b64decode(info["value"])
 
 
+def test_buf_takes_all_services_into_one_program(daemon: broker.Daemon, at: str) -> None:
+    for name in ("example.orders.old", "example", "second-desk"):
+        daemon.register(OrderDesk(), name)
+    listed = run("buf", "curl", "--protocol", "grpc", "--http2-prior-knowledge", f"http://{at}", "--list-methods")
+    assert len([line for line in listed.split() if line.endswith("/place")]) == 4
+    assert json_of(buf(at, "example.orders.old/get_open_orders", "{}")) == [{"result": "0"}]
+
+
 # ---- Node
 
 
