@@ -33,15 +33,17 @@ def inline_value(value: WireEncoded, exports: Exports) -> Encoded:
 class Assembly:
     """A big value that arrives in chunks. Used by the thread that reads alone."""
 
-    __slots__ = ("_codec", "_grant", "_granted", "_received", "_references", "_size", "_sizes")
+    __slots__ = ("_codec", "_grant", "_granted", "_received", "_references", "_size", "_sizes", "_whole")
 
     def __init__(self, codec: str, sizes: list[int], references: tuple[Reference, ...], credit: int) -> None:
         self._codec = codec
         self._sizes = sizes
         self._references = references
         self._size = sum(sizes)
-        # It grows with what arrives: what a sender merely claims takes no memory, and no message is kept for its chunk.
+        # It grows with what arrives: what a sender merely claims takes no memory. A message is kept for its chunk only
+        # if that is the whole value.
         self._received = bytearray()
+        self._whole: memoryview | None = None
         self._granted = credit
         self._grant = max(1, credit // 2)
 
@@ -50,6 +52,9 @@ class Assembly:
         received = len(self._received) + data.nbytes
         if received > min(self._granted, self._size) or not data.nbytes:
             raise ProtocolError(f"a chunk of {data.nbytes} bytes arrived beyond the credit or the size of its value")
+        if data.nbytes == self._size and not data.readonly:
+            self._whole = data
+            return 0
         self._received += data
         if self._granted - received > self._grant or self._granted >= self._size:
             return 0
@@ -58,9 +63,9 @@ class Assembly:
 
     def result(self) -> Encoded | None:
         """The value, if it is complete."""
-        if len(self._received) < self._size:
+        if self._whole is None and len(self._received) < self._size:
             return None
-        whole = memoryview(self._received)
+        whole = self._whole or memoryview(self._received)
         parts, start = [], 0
         for size in self._sizes:
             parts.append(whole[start : start + size])

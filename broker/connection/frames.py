@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError
 from broker._pb.broker_pb2 import Call, Encoded, Frame, Frames, Result
 from broker.errors import ProtocolError
 
-CHUNK_SIZE = 1 << 20
-"""Bytes of one chunk that we send, unless the other side wants smaller ones."""
+CHUNK_SIZE = (1 << 20) + (64 << 10)
+"""Bytes of one chunk that we send, unless the other side wants smaller ones: 1 MiB with what belongs to it is one."""
 INLINE_LIMIT = 128 << 10
 """Values up to this many bytes travel inside their frame, bigger ones in chunks."""
 MESSAGE_LIMIT = 4 << 20
