@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from broker._pb.broker_pb2 import Batch
-from broker.codecs import Edge, Encoded, codec
+from broker.codecs import Edge, Encoded, bytes_of, codec
 from broker.connection.calls import MAX_BATCH
 from broker.errors import BrokerError, CodecError
 
@@ -88,7 +88,7 @@ class Gathered:
             )
         arguments = codec(codec_name).encode_batch(self.args, self.kwargs, edge, self._where)
         if snapshot and arguments.buffers:
-            arguments = arguments._replace(buffers=tuple(map(bytes, arguments.buffers)))
+            arguments = arguments._replace(buffers=tuple(map(bytes_of, arguments.buffers)))
         try:
             return arguments, Batch(members=self.members, calls=self.calls, go_on=not self.stop_on_error)
         except ValueError as error:

@@ -21,7 +21,7 @@ from broker.calling.options import Options
 from broker.calling.plain import PlainFuture
 from broker.calling.reconnecting import Reconnecting
 from broker.calling.results import BatchResults
-from broker.codecs import Encoded, Reference, codec
+from broker.codecs import Encoded, Reference, bytes_of, codec
 from broker.connection.client import Route, Session, pool
 from broker.connection.opening import Place
 from broker.context import CallContext
@@ -194,7 +194,7 @@ class Remote:
             args, kwargs if type(kwargs) is dict else dict(kwargs), self.edge
         )
         if snapshot and arguments.buffers:
-            return arguments._replace(buffers=tuple(bytes(buffer) for buffer in arguments.buffers))
+            return arguments._replace(buffers=tuple(map(bytes_of, arguments.buffers)))
         return arguments
 
     def _deadline(self) -> float | None:

@@ -19,6 +19,8 @@ from broker.codecs.interface import (
     PlainEdge,
     Reference,
     ResultWriter,
+    bytes_of,
+    view_of,
 )
 from broker.codecs.json import JsonCodec
 from broker.codecs.replacements import register_replacement
@@ -44,10 +46,12 @@ __all__ = [
     "Reference",
     "ResultWriter",
     "TypeRegistry",
+    "bytes_of",
     "codec",
     "register_replacement",
     "register_type",
     "type_name",
+    "view_of",
 ]
 
 CODECS = ("json", "pickle")

@@ -18,7 +18,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from broker.codecs.interface import Buffer, Fault
+from broker.codecs.interface import Buffer, Fault, view_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,6 @@ __all__ = [
     "numpy_writer",
     "owned",
     "read_array",
-    "read_bytes",
     "read_memoryview",
     "read_ndarray",
     "read_scalar",
@@ -60,13 +59,9 @@ def write_memoryview(value: memoryview, put: Put) -> dict[str, object]:
 _FORMATS = frozenset("?cbBhHiIlLqQnNfd")
 
 
-def read_bytes(data: Buffer) -> bytes:
-    return data if type(data) is bytes else bytes(data)
-
-
 def owned(data: Buffer) -> memoryview:
     """The bytes as memory that belongs to this message alone."""
-    view = memoryview(data)
+    view = view_of(data)
     return view.cast("B") if not view.readonly else memoryview(bytearray(view))
 
 
@@ -87,8 +82,8 @@ def _check_size(data: Buffer, shape: list[int], itemsize: int) -> None:
     if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError("a shape is a list of sizes")
     expected = math.prod(shape) * itemsize
-    if memoryview(data).nbytes != expected:
-        raise ValueError(f"{memoryview(data).nbytes} bytes arrived, and the shape wants {expected}")
+    if view_of(data).nbytes != expected:
+        raise ValueError(f"{view_of(data).nbytes} bytes arrived, and the shape wants {expected}")
 
 
 # ---- array.array
@@ -111,7 +106,7 @@ def read_array(data: Buffer, typecode: str, itemsize: int) -> array.array[Any]:
             f"the items of an array of typecode {typecode!r} have {itemsize} bytes there and {value.itemsize} here:"
             " send one of a typecode that is the same everywhere, such as 'i', 'q' or 'd'"
         )
-    value.frombytes(data)
+    value.frombytes(view_of(data))
     if sys.byteorder == "big":
         value.byteswap()
     if typecode == "u":
@@ -216,7 +211,7 @@ def read_ndarray(data: Buffer, dtype: object, shape: list[int], order: str) -> o
         raise ValueError(f"there is no order {order!r}")
     import numpy as np
 
-    memory = owned(data) if memoryview(data).nbytes else None
+    memory = owned(data) if view_of(data).nbytes else None
     return np.ndarray(tuple(shape), kind, memory, order="F" if order == "F" else "C")
 
 

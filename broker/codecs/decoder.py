@@ -14,7 +14,7 @@ from typing import Any
 
 from broker.codecs import arrays, exceptions, kept
 from broker.codecs.encoder import TAG, TOO_DEEP
-from broker.codecs.interface import MAX_DEPTH, Buffer, Edge, Fault, Reference
+from broker.codecs.interface import MAX_DEPTH, Buffer, Edge, Fault, Reference, bytes_of, view_of
 from broker.codecs.types import Kind, Record, TypeEntry
 from broker.errors import CodecError
 
@@ -157,12 +157,12 @@ class Decoder:
     def _bytes(self, fields: dict[str, Any], depth: int) -> bytes:
         data = self._take("bytes", fields)
         _check("bytes", fields, {})
-        return arrays.read_bytes(data)
+        return bytes_of(data)
 
     def _bytearray(self, fields: dict[str, Any], depth: int) -> bytearray:
         data = self._take("bytearray", fields)
         _check("bytearray", fields, {})
-        return bytearray(data)
+        return bytearray(view_of(data))
 
     def _memoryview(self, fields: dict[str, Any], depth: int) -> memoryview:
         data = self._take("memoryview", fields)

@@ -18,7 +18,17 @@ from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodTyp
 from typing import Any
 
 from broker.codecs import arrays, exceptions, kept
-from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, MAX_REFERENCES, Buffer, Edge, Fault, Reference, is_iterator
+from broker.codecs.interface import (
+    MAX_BUFFERS,
+    MAX_DEPTH,
+    MAX_REFERENCES,
+    Buffer,
+    Edge,
+    Fault,
+    Reference,
+    bytes_of,
+    is_iterator,
+)
 from broker.codecs.replacements import replaced
 from broker.codecs.types import Record, TypeEntry, kind_of, type_name
 from broker.errors import CodecError
@@ -184,7 +194,7 @@ class Encoder:
     def put(self, data: Buffer) -> dict[str, object]:
         """Puts bytes beside the text, and says where."""
         if self._inline or len(self.buffers) >= MAX_BUFFERS:
-            return {"base64": b64encode(data).decode()}
+            return {"base64": b64encode(bytes_of(data)).decode()}
         self.buffers.append(data)
         return {"buffer": len(self.buffers) - 1}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from broker.codecs.types import GLOBAL_TYPES, TypeRegistry
@@ -25,9 +26,25 @@ __all__ = [
     "PlainEdge",
     "Reference",
     "ResultWriter",
+    "bytes_of",
+    "view_of",
 ]
 
-Buffer = bytes | bytearray | memoryview
+Buffer = bytes | bytearray | memoryview | BytesIO
+"""A BytesIO is what arrived in pieces: it becomes bytes, or memory that can be written to, without a copy."""
+
+
+def view_of(buffer: Buffer) -> memoryview:
+    """Its memory."""
+    return buffer.getbuffer() if isinstance(buffer, BytesIO) else memoryview(buffer)
+
+
+def bytes_of(buffer: Buffer) -> bytes:
+    """Its bytes; a copy only where somebody may change them."""
+    if isinstance(buffer, BytesIO):
+        return buffer.getvalue()
+    return buffer if type(buffer) is bytes else bytes(buffer)
+
 
 MAX_DEPTH = 128
 """How many values may lie inside one another; the same for whoever writes and whoever reads."""
@@ -67,7 +84,7 @@ class Encoded(NamedTuple):
     """
 
     codec: str
-    payload: Buffer
+    payload: bytes | bytearray | memoryview
     buffers: tuple[Buffer, ...] = ()
     references: tuple[Reference, ...] = ()
 
@@ -76,7 +93,7 @@ class Encoded(NamedTuple):
         """The bytes of the payload and of all buffers."""
         if not self.buffers:
             return len(self.payload)
-        return sum(memoryview(part).nbytes for part in (self.payload, *self.buffers))
+        return sum(view_of(part).nbytes for part in (self.payload, *self.buffers))
 
 
 class Edge(Protocol):

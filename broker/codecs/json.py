@@ -19,7 +19,7 @@ import orjson
 
 from broker.codecs.decoder import Decoder
 from broker.codecs.encoder import PLAIN, TAG, TOO_DEEP, Encoder, is_plain, is_plain_dict, mend
-from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, Edge, Encoded, Fault, PlainEdge
+from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, Edge, Encoded, Fault, PlainEdge, bytes_of
 from broker.codecs.untagged import untagged
 from broker.errors import CodecError
 
@@ -238,7 +238,7 @@ class JsonResultWriter:
             del buffers[mark:]
             del references[references_before:]
             raise
-        buffers[mark:] = map(bytes, buffers[mark:])  # the next call may change the memory that they show
+        buffers[mark:] = map(bytes_of, buffers[mark:])  # the next call may change the memory that they show
         return text
 
     def finish(self, beside: object) -> Encoded:

@@ -26,6 +26,7 @@ from broker.codecs.interface import (
     Fault,
     PlainEdge,
     Reference,
+    bytes_of,
     is_iterator,
 )
 from broker.codecs.replacements import replaced
@@ -119,7 +120,7 @@ class _Pickles:
     def add(self, value: Encoded) -> None:
         self.values.append((bytes(value.payload), len(value.buffers), len(value.references)))
         self._references += value.references
-        self._buffers += map(bytes, value.buffers)  # whoever adds the next one may change the memory that they show
+        self._buffers += map(bytes_of, value.buffers)  # whoever adds the next one may change the memory that they show
 
     def finish(self, beside: object) -> Encoded:
         if len(self._buffers) > MAX_BUFFERS:

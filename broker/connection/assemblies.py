@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 
 from broker._pb.broker_pb2 import Credit, Frame
 from broker._pb.broker_pb2 import Encoded as WireEncoded
@@ -33,44 +34,48 @@ def inline_value(value: WireEncoded, exports: Exports) -> Encoded:
 class Assembly:
     """A big value that arrives in chunks. Used by the thread that reads alone."""
 
-    __slots__ = ("_codec", "_grant", "_granted", "_received", "_references", "_size", "_sizes", "_whole")
+    __slots__ = ("_codec", "_complete", "_grant", "_granted", "_part", "_received", "_references", "_size", "_sizes")
 
     def __init__(self, codec: str, sizes: list[int], references: tuple[Reference, ...], credit: int) -> None:
         self._codec = codec
         self._sizes = sizes
         self._references = references
         self._size = sum(sizes)
-        # It grows with what arrives: what a sender merely claims takes no memory. A message is kept for its chunk only
-        # if that is the whole value.
-        self._received = bytearray()
-        self._whole: memoryview | None = None
+        self._received = 0
+        # The part that arrives: it grows with its chunks, for what a sender merely claims takes no memory.
+        self._part = BytesIO()
+        self._complete: list[BytesIO] = []
         self._granted = credit
         self._grant = max(1, credit // 2)
 
     def add(self, data: memoryview) -> int:
         """Takes a chunk in; returns how much credit to give for it now. Raises ProtocolError."""
-        received = len(self._received) + data.nbytes
+        received = self._received + data.nbytes
         if received > min(self._granted, self._size) or not data.nbytes:
             raise ProtocolError(f"a chunk of {data.nbytes} bytes arrived beyond the credit or the size of its value")
-        if data.nbytes == self._size and not data.readonly:
-            self._whole = data
-            return 0
-        self._received += data
+        self._received = received
+        while data:
+            wanted = self._sizes[len(self._complete)] - self._part.tell()
+            self._part.write(data[:wanted])
+            if data.nbytes >= wanted:
+                self._end_part()
+            data = data[wanted:]
         if self._granted - received > self._grant or self._granted >= self._size:
             return 0
         self._granted += self._grant
         return self._grant
 
+    def _end_part(self) -> None:
+        self._complete.append(self._part)
+        self._part = BytesIO()
+
     def result(self) -> Encoded | None:
         """The value, if it is complete."""
-        if self._whole is None and len(self._received) < self._size:
+        if self._received < self._size:
             return None
-        whole = self._whole or memoryview(self._received)
-        parts, start = [], 0
-        for size in self._sizes:
-            parts.append(whole[start : start + size])
-            start += size
-        return Encoded(self._codec, parts[0], tuple(parts[1:]), self._references)
+        while len(self._complete) < len(self._sizes):  # those without bytes at the end
+            self._end_part()
+        return Encoded(self._codec, self._complete[0].getvalue(), tuple(self._complete[1:]), self._references)
 
 
 class Assemblies:

@@ -248,10 +248,10 @@ class Connection:
 
     # ---- what the transport uses
 
-    def receive(self, message: bytes | bytearray) -> None:
-        """Takes in one message; one thread at a time. What must not have been sent ends the connection.
+    def receive(self, message: bytes | memoryview) -> None:
+        """Takes in one message, and keeps nothing of its memory; one thread at a time. Raises nothing.
 
-        Raises nothing.
+        What must not have been sent ends the connection.
         """
         line = self._line
         line.reader = threading.get_ident()

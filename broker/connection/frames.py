@@ -92,7 +92,7 @@ def chunk_header(call_id: int, reply: bool, size: int) -> bytes:
     return _FRAMES_TAG + varint(len(body) + size) + body
 
 
-def decode_frames(message: bytes | bytearray) -> Iterable[Received]:
+def decode_frames(message: bytes | memoryview) -> Iterable[Received]:
     """The frames of a message, one by one. Raises ProtocolError where it is not made of frames.
 
     The frames before that place have been given by then. A big message is not taken apart in advance, so that what it
@@ -130,14 +130,14 @@ def in_groups(frames: Iterable[Received]) -> Iterator[Frame | ChunkFrame | Resul
         yield group
 
 
-def _by_hand(message: bytes | bytearray) -> Iterator[Received]:
+def _by_hand(message: bytes | memoryview) -> Iterator[Received]:
     try:
         yield from _walk(message)
     except (DecodeError, IndexError, ValueError):
         raise _no_frames(message) from None
 
 
-def _no_frames(message: bytes | bytearray) -> ProtocolError:
+def _no_frames(message: bytes | memoryview) -> ProtocolError:
     return ProtocolError(f"a message of {len(message)} bytes arrived that is not made of frames")
 
 
@@ -147,7 +147,7 @@ def _received(frame: Frame) -> Frame | ChunkFrame:
     return frame
 
 
-def _walk(message: bytes | bytearray) -> Iterator[Received]:
+def _walk(message: bytes | memoryview) -> Iterator[Received]:
     view, position, end = memoryview(message), 0, len(message)
     while position < end:
         found = _PLAIN.match(message, position)
@@ -180,7 +180,7 @@ _PLAIN = re.compile(
 """How a frame begins that holds a plain result, or a plain call; whether it is one is for its lengths to say."""
 
 
-def _plain(message: bytes | bytearray, found: re.Match[bytes], end: int) -> tuple[int, CallFrame | ResultFrame | None]:
+def _plain(message: bytes | memoryview, found: re.Match[bytes], end: int) -> tuple[int, CallFrame | ResultFrame | None]:
     """Where the frame ends, and what it is, if all its parts end there as well."""
     groups = found.groups()
     frame, number, result, result_value, result_payload, call, head, chain, call_value, call_payload = groups

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from broker._pb.broker_pb2 import Encoded as WireEncoded
-from broker.codecs import Buffer, Encoded
+from broker.codecs import Buffer, Encoded, bytes_of, view_of
 from broker.connection.frames import CHUNK_SIZE, INLINE_LIMIT, MESSAGE_LIMIT, chunk_header
 
 FRAME_COST = 100
@@ -96,7 +96,7 @@ def _nothing() -> None: ...
 
 
 def _bytes_of(buffer: Buffer) -> memoryview:
-    return memoryview(buffer).cast("B")
+    return view_of(buffer).cast("B")
 
 
 def is_inline(value: Encoded) -> bool:
@@ -116,9 +116,9 @@ def inline_cost(value: Encoded) -> int:
 def wire_value(value: Encoded) -> WireEncoded:
     """The value as it stands in a frame: itself, or the sizes of what follows in chunks."""
     if is_inline(value):
-        wire = WireEncoded(codec=value.codec, payload=bytes(value.payload), buffers=map(bytes, value.buffers))
+        wire = WireEncoded(codec=value.codec, payload=bytes(value.payload), buffers=map(bytes_of, value.buffers))
     else:
-        sizes = [memoryview(part).nbytes for part in (value.payload, *value.buffers)]
+        sizes = [view_of(part).nbytes for part in (value.payload, *value.buffers)]
         wire = WireEncoded(codec=value.codec, sizes=sizes)
     for reference in value.references:
         wire.references.add(number=reference.number, returned=reference.returned, stream=reference.stream)
@@ -129,13 +129,11 @@ def snapshot(value: Encoded) -> Encoded:
     """The value in memory that nobody changes: its owner may go on before the last chunk is sent."""
     if is_inline(value):
         return value
-    return value._replace(payload=_frozen(value.payload), buffers=tuple(map(_frozen, value.buffers)))
+    return value._replace(payload=bytes_of(value.payload), buffers=tuple(map(_frozen, value.buffers)))
 
 
 def _frozen(buffer: Buffer) -> Buffer:
-    if isinstance(buffer, bytes) or (isinstance(buffer, memoryview) and isinstance(buffer.obj, bytes)):
-        return buffer
-    return bytes(buffer)
+    return buffer if isinstance(buffer, memoryview) and isinstance(buffer.obj, bytes) else bytes_of(buffer)
 
 
 class Outbox:

@@ -17,6 +17,7 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from weakref import WeakSet
@@ -24,7 +25,7 @@ from weakref import WeakSet
 import grpc
 
 from broker.connection.engine import Connection
-from broker.connection.frames import MESSAGE_LIMIT
+from broker.connection.frames import CHUNK_SIZE, MESSAGE_LIMIT
 from broker.connection.leading import Leading
 from broker.connection.near import IS_POSSIBLE
 from broker.connection.timers import timers
@@ -36,12 +37,16 @@ _READ = 32 << 10
 _LENGTH = struct.Struct(">I")
 _TIME = struct.Struct("ll")
 _CREDENTIALS = struct.Struct("3i")
+_SPARE_SIZE = CHUNK_SIZE + (64 << 10)  # bytes; a message with one chunk, and some frames before that
+_SPARE_BUFFERS = 4
 _PIECES = 512  # written at once; systems take 1,024
 _SMALL = 32 << 10  # is copied together, which costs less than to hand over pieces
 _ROOM_SECONDS = 0.005
 """How long the system waits for room at a time before the thread goes on."""
 _PATIENCE = 0.02
 """How long a thread that writes a big message may be held up, in all."""
+_ARRIVAL_SECONDS = 0.002
+"""How long a thread that reads stays with a big message which arrives bit by bit: to come back to it takes longer."""
 _SILENCE_SECONDS = 5.0
 """After so long a silence, or twice that, the other side is asked for a sign of life."""
 _ANSWER_SECONDS = 5.0
@@ -81,7 +86,8 @@ class Inbox:
 
     def __init__(self) -> None:
         self._rest = b""  # the beginning of a message
-        self._big: bytearray | None = None  # a message that is taken in where it stays
+        self._big: bytearray | None = None  # where a big message is taken in
+        self._size = 0
         self.room: memoryview | None = None
         """Where the next bytes have to go, if a big message is being taken in."""
 
@@ -99,8 +105,8 @@ class Inbox:
             (size,) = _LENGTH.unpack_from(data, start)
             stop = start + _LENGTH.size + size
             if stop > end:
-                self._begin(size, data[start + _LENGTH.size :])
-                if self._big is not None:
+                if size > _READ:
+                    self._begin(size, data[start + _LENGTH.size :])
                     start = end
                 break
             messages.append(data[start + _LENGTH.size : stop])
@@ -111,19 +117,47 @@ class Inbox:
     def _begin(self, size: int, begun: bytes) -> None:
         if size > MESSAGE_LIMIT:
             raise ProtocolError(f"a message of {size} bytes was announced; {MESSAGE_LIMIT} is the limit")
-        if size > _READ:
-            self._big = bytearray(size)
-            self._big[: len(begun)] = begun
-            self.room = memoryview(self._big)[len(begun) :]
+        big = self._big = _spare.take(size)
+        big[: len(begun)] = begun
+        self._size = size
+        self.room = memoryview(big)[len(begun) : size]
 
-    def filled(self, count: int) -> bytearray | None:
-        """So many bytes went into the room; the message, if it is complete."""
-        assert self.room is not None
+    def filled(self, count: int) -> memoryview | None:
+        """So many bytes went into the room; the message, if it is complete. It is to be read before `done`."""
+        assert self.room is not None and self._big is not None
         self.room = self.room[count:]
         if self.room:
             return None
-        message, self._big, self.room = self._big, None, None
-        return message
+        self.room = None
+        return memoryview(self._big)[: self._size]
+
+    def done(self) -> None:
+        """The big message was read, and nothing refers to it any more."""
+        big, self._big = self._big, None
+        if big is not None:
+            _spare.give(big)
+
+
+class _Spare:
+    """Memory for big messages that is used again: to get it from the system each time takes longer than to fill it."""
+
+    def __init__(self) -> None:
+        self._buffers: deque[bytearray] = deque(maxlen=_SPARE_BUFFERS)
+
+    def take(self, size: int) -> bytearray:
+        if size > _SPARE_SIZE:
+            return bytearray(size)
+        try:
+            return self._buffers.pop()
+        except IndexError:
+            return bytearray(_SPARE_SIZE)
+
+    def give(self, buffer: bytearray) -> None:
+        if len(buffer) == _SPARE_SIZE:
+            self._buffers.append(buffer)
+
+
+_spare = _Spare()
 
 
 class Watch:
@@ -377,6 +411,7 @@ class ClientSocket(MessageSocket):
                 big = inbox.filled(count)
                 if big is not None:
                     take_in(big)
+                    inbox.done()
 
     def close(self) -> None:
         """Lets go of the socket, when nothing more is read."""
@@ -392,6 +427,7 @@ class ServerSocket(MessageSocket):
         self._watch = watch
         self._descriptor = end.fileno()
         self._inbox = Inbox()
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(0, int(_ARRIVAL_SECONDS / 2 * 1e6)))
         self.on_closed: Callable[[], None] = _nothing
         """Called once as the socket is closed. Must not wait."""
 
@@ -430,13 +466,15 @@ class ServerSocket(MessageSocket):
         return bool(data) and (self._inbox.room is None or self._fill())
 
     def _fill(self) -> bool:
-        while self._inbox.room is not None:
-            count = self._socket.recv_into(self._inbox.room, 0, _NOW)
+        give_up = time.monotonic() + _ARRIVAL_SECONDS
+        while self._inbox.room is not None and time.monotonic() < give_up:
+            count = self._socket.recv_into(self._inbox.room)  # waits, but not for long
             if not count:
                 return False
             message = self._inbox.filled(count)
             if message is not None:
                 self._engine.receive(message)
+                self._inbox.done()
         return True
 
     def _let_go(self) -> None:

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.struct_pb2 import Struct, Value
 
 from broker._pb import broker_pb2 as wire
-from broker.codecs import Edge, Encoded, JsonCodec, codec
+from broker.codecs import Edge, Encoded, JsonCodec, bytes_of, codec
 from broker.codecs.encoder import NO_WAY_BACK
 from broker.codecs.exceptions import message_of
 from broker.connection.calls import NO_METADATA, Metadata, metadata_from_wire, put_metadata
@@ -139,7 +139,7 @@ def _complete(response: wire.InvokeResponse, metadata: Metadata, what: str) -> w
 def _put_encoded(response: wire.InvokeResponse, value: Encoded) -> None:
     if value.references:
         raise CodecError(f"result: {NO_WAY_BACK}")
-    message = wire.Encoded(codec=value.codec, payload=bytes(value.payload), buffers=map(bytes, value.buffers))
+    message = wire.Encoded(codec=value.codec, payload=bytes(value.payload), buffers=map(bytes_of, value.buffers))
     response.encoded.CopyFrom(message)
 
 

@@ -18,7 +18,17 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from broker.codecs import MAX_REFERENCES, Encoded, JsonCodec, PlainEdge, Reference, TypeRegistry, codec, type_name
+from broker.codecs import (
+    MAX_REFERENCES,
+    Encoded,
+    JsonCodec,
+    PlainEdge,
+    Reference,
+    TypeRegistry,
+    bytes_of,
+    codec,
+    type_name,
+)
 from broker.codecs.decoder import _TAGS
 from broker.codecs.kept import BY_TAG
 from broker.errors import CodecError, get_remote_traceback
@@ -198,7 +208,7 @@ def test_tags(tag: str, value: object, fields: str) -> None:
 def test_tags_with_buffers(tag: str, value: object, fields: str, data: bytes) -> None:
     encoded = JSON.encode(["x", value], EDGE)
     assert bytes(encoded.payload).decode() == f'["x",{t(tag, fields + chr(34) + "buffer" + chr(34) + ":0")}]'
-    assert [bytes(buffer) for buffer in encoded.buffers] == [data]
+    assert [bytes_of(buffer) for buffer in encoded.buffers] == [data]
     assert encoded.size == len(encoded.payload) + len(data)
     read = JSON.decode(encoded, EDGE)[1]  # type: ignore[index]
     assert type(read) is type(value)

@@ -25,7 +25,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.codecs import MAX_BUFFERS, MAX_DEPTH, Encoded, JsonCodec, PlainEdge, TypeRegistry
+from broker.codecs import MAX_BUFFERS, MAX_DEPTH, Encoded, JsonCodec, PlainEdge, TypeRegistry, bytes_of, view_of
 from broker.codecs.kept import BY_TAG
 from broker.errors import CodecError
 
@@ -202,10 +202,10 @@ def test_arrays_travel_without_a_copy() -> None:
     packed = array.array("d", [1.0, 2.0])
     encoded = JSON.encode([numbers, raw, packed, numbers.reshape(10, 100).T], EDGE)
     numbers[0], raw[0], packed[0] = 7.0, 0x7A, 9.0
-    assert np.frombuffer(encoded.buffers[0])[0] == 7.0
-    assert encoded.buffers[1][0] == 0x7A
-    assert array.array("d", bytes(encoded.buffers[2]))[0] == 9.0
-    assert np.frombuffer(encoded.buffers[3])[0] == 7.0
+    assert np.frombuffer(view_of(encoded.buffers[0]))[0] == 7.0
+    assert view_of(encoded.buffers[1])[0] == 0x7A
+    assert array.array("d", bytes_of(encoded.buffers[2]))[0] == 9.0
+    assert np.frombuffer(view_of(encoded.buffers[3]))[0] == 7.0
     assert all(isinstance(buffer, memoryview) and buffer.readonly for buffer in encoded.buffers)
 
 
@@ -224,7 +224,7 @@ def test_arrays_arrive_writable_and_apart_from_the_senders() -> None:
 
 def test_an_array_wraps_a_buffer_that_came_for_it() -> None:
     encoded = JSON.encode(np.arange(4), EDGE)
-    received = bytearray(encoded.buffers[0])
+    received = bytearray(bytes_of(encoded.buffers[0]))
     read: Any = JSON.decode(encoded._replace(buffers=(memoryview(received),)), EDGE)
     read[0] = 77
     assert received[0] == 77

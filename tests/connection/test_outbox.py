@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker._pb.broker_pb2 import Frame, Ping
-from broker.codecs import Encoded
+from broker.codecs import Encoded, bytes_of
 from broker.connection.frames import (
     INLINE_LIMIT,
     MESSAGE_LIMIT,
@@ -20,6 +20,13 @@ from broker.connection.frames import (
 from broker.connection.outbox import FRAME_COST, Outbox, ReadyFrame, snapshot, wire_value
 
 MIB = 1 << 20
+
+
+def outbox_of_mib_chunks() -> Outbox:
+    """An outbox for a side that wants smaller chunks than we send by ourselves, which makes them easy to count."""
+    outbox = Outbox()
+    outbox.chunk_size, outbox.chunk_credit = MIB, 4 * MIB
+    return outbox
 
 
 def ping(nonce: int) -> ReadyFrame:
@@ -45,7 +52,7 @@ def taken(outbox: Outbox) -> list[Any]:
 
 
 def test_all_that_is_ready_goes_out_together_and_in_order() -> None:
-    outbox = Outbox()
+    outbox = outbox_of_mib_chunks()
     for nonce in range(1, 6):
         outbox.put(ping(nonce))
     assert outbox.bytes == 5 * FRAME_COST
@@ -54,7 +61,7 @@ def test_all_that_is_ready_goes_out_together_and_in_order() -> None:
 
 
 def test_chunks_follow_their_frame_behind_all_frames_that_are_ready() -> None:
-    outbox = Outbox()
+    outbox = outbox_of_mib_chunks()
     big(outbox, 1, 3 * MIB)
     assert taken(outbox) == [1, (1, MIB)]
     outbox.put(ping(9))
@@ -64,7 +71,7 @@ def test_chunks_follow_their_frame_behind_all_frames_that_are_ready() -> None:
 
 
 def test_big_values_take_turns() -> None:
-    outbox = Outbox()
+    outbox = outbox_of_mib_chunks()
     big(outbox, 1, 2 * MIB)
     big(outbox, 2, 2 * MIB + 5)
     assert taken(outbox) == [1, 2, (1, MIB)]
@@ -72,7 +79,7 @@ def test_big_values_take_turns() -> None:
 
 
 def test_a_value_waits_for_its_own_credit_alone() -> None:
-    outbox = Outbox()
+    outbox = outbox_of_mib_chunks()
     outbox.chunk_credit = MIB + 10
     big(outbox, 1, 3 * MIB)
     big(outbox, 2, MIB)
@@ -89,7 +96,7 @@ def test_a_value_waits_for_its_own_credit_alone() -> None:
 
 
 def test_credit_that_comes_in_time_keeps_a_value_in_its_turn() -> None:
-    outbox = Outbox()
+    outbox = outbox_of_mib_chunks()
     outbox.chunk_credit = 2 * MIB
     big(outbox, 1, 4 * MIB)
     taken(outbox)
@@ -100,7 +107,7 @@ def test_credit_that_comes_in_time_keeps_a_value_in_its_turn() -> None:
 
 @pytest.mark.parametrize("stage", ["queued", "in turn", "out of credit"])
 def test_what_is_dropped_holds_nothing(stage: str) -> None:
-    outbox = Outbox()
+    outbox = outbox_of_mib_chunks()
     outbox.chunk_credit = MIB if stage == "out of credit" else 4 * MIB
     big(outbox, 1, 2 * MIB)
     if stage != "queued":
@@ -117,14 +124,14 @@ def test_a_frame_that_has_nothing_to_say_any_more_takes_its_value_with_it() -> N
         def to_bytes(self) -> bytes | None:
             return None
 
-    outbox = Outbox()
+    outbox = outbox_of_mib_chunks()
     outbox.put(Abandoned(b""), outbox.transfer(1, False, Encoded("json", bytes(MIB))))
     assert taken(outbox) == []
     assert (outbox.bytes, outbox.is_empty) == (0, True)
 
 
 def test_no_message_passes_the_limit() -> None:
-    outbox = Outbox()
+    outbox = outbox_of_mib_chunks()
     big(outbox, 1, 3 * MIB)
     for _ in range(100):
         frame = Frame(id=1, reply=True)
@@ -141,7 +148,7 @@ def test_no_message_passes_the_limit() -> None:
 def test_empty_buffers_are_no_bytes() -> None:
     value = Encoded("json", b"", (b"", bytes(MIB), b"", b"abc"))
     assert list(wire_value(value).sizes) == [0, 0, MIB, 0, 3]
-    outbox = Outbox()
+    outbox = outbox_of_mib_chunks()
     outbox.put(ping(1), outbox.transfer(1, False, value))
     assert taken(outbox) == [1, (1, MIB)]
     assert taken(outbox) == [(1, 3)]
@@ -152,6 +159,6 @@ def test_a_snapshot_copies_what_may_change_and_nothing_else() -> None:
     kept = snapshot(Encoded("json", payload, (memoryview(array), memoryview(payload)[1:])))
     array[:] = b"after!"
     assert kept.payload is payload
-    assert bytes(kept.buffers[0]) == b"before"
+    assert bytes_of(kept.buffers[0]) == b"before"
     assert isinstance(kept.buffers[1], memoryview)
     assert kept.buffers[1].obj is payload
