@@ -278,7 +278,7 @@ def test_the_table_of_refusals_is_frozen(reason: str, code: int, error: type[Exc
 
 
 def test_the_table_of_refusals_is_complete() -> None:
-    assert len(Reason) == 16
+    assert len(Reason) == 17
 
 
 def test_any_text_fits_into_a_refusal() -> None:
