@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum
 
 from google.protobuf.descriptor_pb2 import (
@@ -13,8 +13,7 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
 )
 
-from broker.schema.files import LACKING
-from broker.schema.reading import REQUIRED
+from broker.schema.described import DescribedService
 from broker.schema.text import SCALAR_NAMES
 
 __all__ = ["breaking_changes"]
@@ -36,56 +35,19 @@ def breaking_changes(old: FileDescriptorProto, new: FileDescriptorProto) -> list
     What matters is what goes over the wire and what JSON says: fields by number, name and type, rpcs by name. Names of
     messages do not. Raises ValueError where a file has no service.
     """
-    return list(_Comparison(_File(old), _File(new)).services())
-
-
-class _File:
-    """A file, with its messages, enums and comments by name."""
-
-    def __init__(self, file: FileDescriptorProto) -> None:
-        if not file.service:
-            raise ValueError(f"{file.name or 'the file'} has no service")
-        self.service = file.service[0]
-        package = f"{file.package}." if file.package else ""
-        self.name = f"{package}{self.service.name}"
-        self.messages: dict[str, DescriptorProto] = {}
-        self.enums: dict[str, EnumDescriptorProto] = {}
-        self._required: set[tuple[str, str]] = set()
-        comments = {tuple(at.path): at.leading_comments for at in file.source_code_info.location}
-        for place, message in enumerate(file.message_type):
-            self._add(f".{package}{message.name}", message, (4, place), comments)
-        for enum in file.enum_type:
-            self.enums[f".{package}{enum.name}"] = enum
-        lines = comments.get((6, 0), "").partition(LACKING)[2].splitlines()
-        self.lacking = dict(line.strip().removeprefix("- ").partition(": ")[::2] for line in lines if line.strip())
-
-    def _add(
-        self, name: str, message: DescriptorProto, path: tuple[int, ...], comments: Mapping[tuple[int, ...], str]
-    ) -> None:
-        self.messages[name] = message
-        for place, field in enumerate(message.field):
-            if REQUIRED in map(str.strip, comments.get((*path, 2, place), "").splitlines()):
-                self._required.add((name, field.name))
-        for place, nested in enumerate(message.nested_type):
-            self._add(f"{name}.{nested.name}", nested, (*path, 3, place), comments)
-        for enum in message.enum_type:
-            self.enums[f"{name}.{enum.name}"] = enum
-
-    def is_required(self, message: str, field: _Proto) -> bool:
-        return (message, field.name) in self._required
+    return list(_Comparison(DescribedService(old), DescribedService(new)).services())
 
 
 class _Comparison:
-    def __init__(self, old: _File, new: _File) -> None:
+    def __init__(self, old: DescribedService, new: DescribedService) -> None:
         self._old, self._new = old, new
         self._seen: set[tuple[str, str, _Way]] = set()
 
     def services(self) -> Iterator[str]:
         if self._old.name != self._new.name:
             yield f"the service {self._old.name} is called {self._new.name} now"
-        methods = {method.name: method for method in self._new.service.method}
-        for method in self._old.service.method:
-            found = methods.get(method.name)
+        for method in self._old.methods.values():
+            found = self._new.methods.get(method.name)
             if found is None:
                 why = self._new.lacking.get(method.name)
                 yield f"{method.name}: the method is gone{f' ({why})' if why else ''}"
@@ -137,10 +99,10 @@ class _Comparison:
         else:
             yield from self._messages(where, old.type_name, new.type_name, way)
 
-    def _kind(self, field: _Proto, file: _File) -> str:
+    def _kind(self, field: _Proto, file: DescribedService) -> str:
         """The type of a field for people, without the names of messages."""
-        entry = file.messages.get(field.type_name)
-        if entry is not None and entry.options.map_entry:
+        entry = file.entry(field)
+        if entry is not None:
             return f"a map from {self._kind(entry.field[0], file)} to {self._kind(entry.field[1], file)}"
         if field.type_name.startswith(".google.protobuf."):
             kind = field.type_name.rpartition(".")[2]

@@ -193,7 +193,7 @@ class _MemberReader:
             if request.streamed is not None:
                 raise Inexpressible(f"{request.streamed!r} streams already, and a call has one stream each way")
             request.streamed = name
-            place = reader.place(message, name, reader.read(item), number, noted=False)
+            place = reader.place(message, name, reader.read(item), number, streamed=True)
             place.absent = lambda: ABSENT
         else:
             default = ABSENT if parameter.default is Parameter.empty else parameter.default

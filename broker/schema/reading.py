@@ -123,10 +123,12 @@ class Reader:
         default: Any = ABSENT,
         *,
         noted: bool = True,
+        streamed: bool = False,
     ) -> Field:
         """Adds the field of a parameter, or of a field of a record; `default` is ABSENT where a value is required.
 
-        `noted` says in its comment what happens without it. Raises Inexpressible for a number that cannot be.
+        `noted` says in its comment what happens without it, `streamed` that it is an iterator's item.
+        Raises Inexpressible for a number that cannot be.
         """
         kind, none_is_absent = hinted.kind, False
         required = default is ABSENT
@@ -138,9 +140,13 @@ class Reader:
         elif isinstance(kind, Plural) and not required and not _is_empty(default):
             kind = self.single(kind)  # so that it shows whether it is empty, or has not come
         absent = _when_absent(kind, hinted.nullable) if required else None
-        lines = [REQUIRED] if absent is missing else _shown(default)
+        lines = [ABSENT_FOR_NONE] if none_is_absent else []
+        if streamed:
+            lines = [STREAMED]
+        elif noted:
+            lines += [REQUIRED] if absent is missing else _shown(default)
         try:
-            field = field_of(message, name, kind, number, "\n".join([*(lines if noted else ()), *_notes(kind)]))
+            field = field_of(message, name, kind, number, "\n".join([*lines, *_notes(kind)]))
         except ValueError as error:
             raise Inexpressible(str(error)) from None
         field.none_is_absent = none_is_absent
@@ -177,8 +183,7 @@ class Reader:
         def make() -> Kind:
             message = self.message(_camel(plural.word))
             wrapped = WrappedKind(message.name, plural.word, plural.cls)
-            wrapped.field = field_of(message, "items", plural)
-            wrapped.field.absent = partial(_nothing_of, plural)
+            wrapped.field = _part(message, "items", plural)
             return wrapped
 
         return self._once(key, make)
@@ -202,7 +207,7 @@ class Reader:
         def make() -> Kind:
             message = self.message(_camel(f"optional_{kind.word}"))
             optional = OptionalKind(message.name, f"optional_{kind.word}", kind)
-            optional.field = field_of(message, "value", kind)
+            optional.field = _part(message, "value", kind, ABSENT_FOR_NONE)
             optional.field.none_is_absent = True
             optional.field.absent = lambda: None
             return optional
@@ -287,7 +292,7 @@ class Reader:
         def make() -> Kind:
             message = self.message(_camel(f"tuple_of_{words or 'nothing'}"))
             kind = TupleKind(message.name, f"tuple_of_{words or 'nothing'}")
-            kind.fields = [_required(field_of(message, f"item_{n}", part)) for n, part in enumerate(read, start=1)]
+            kind.fields = [_part(message, f"item_{n}", part) for n, part in enumerate(read, start=1)]
             return kind
 
         return self._once(("tuple", *map(id, read)), make)
@@ -308,8 +313,7 @@ class Reader:
             word = f"entry_of_{key.word}_to_{value.word}"
             message = self.message(_camel(word))
             entry = EntriesKind(message.name, word)
-            entry.key = _required(field_of(message, "key", key))
-            entry.value = _required(field_of(message, "value", value))
+            entry.key, entry.value = _part(message, "key", key), _part(message, "value", value)
             return Repeated(entry, dict, dict, entries_of)
 
         return self._once(("entries", id(key), id(value)), make)
@@ -456,8 +460,12 @@ def _is_empty(default: Any) -> bool:
     return isinstance(default, _EMPTY) and not default
 
 
-def _required(field: Field) -> Field:
-    field.absent = _when_absent(field.kind, nullable=False)
+def _part(message: MessageType, name: str, kind: Kind | Plural, comment: str = "") -> Field:
+    """Adds a field that is part of a value, and must be there."""
+    absent = _when_absent(kind, nullable=False)
+    comment = comment or (REQUIRED if absent is missing else "")
+    field = field_of(message, name, kind, None, "\n".join([*filter(None, [comment]), *_notes(kind)]))
+    field.absent = absent
     return field
 
 
@@ -485,6 +493,10 @@ def _shown(default: Any) -> list[str]:
 
 REQUIRED = "Required."
 """Stands in the comment of a field that must be there."""
+ABSENT_FOR_NONE = "Absent for None."
+"""Stands in the comment of a field that may be None."""
+STREAMED = "Streamed: at most one in each message; whatever else there is comes in the first."
+"""Stands in the comment of a parameter that is an iterator."""
 
 
 def _notes(kind: Kind | Plural) -> Iterator[str]:
