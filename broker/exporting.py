@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -94,21 +94,30 @@ class Described:
         return _service_of(self.file)
 
     def _files(self, flat: bool) -> list[FileDescriptorProto]:
-        symbols = [(flat_name if flat else service_name)(name) for name in self.names]
-        reasons = []
-        for answer in self._ask(symbols):
-            if answer.HasField("file_descriptor_response"):
-                files = answer.file_descriptor_response.file_descriptor_proto
-                return list(map(FileDescriptorProto.FromString, files))
-            reasons.append(answer.error_response.error_message)
-        raise Refused(f"{self._uri} has no typed service that is shown here: {'; '.join(reasons)}")
+        """Asks for the service under each name, and under the flat ones where these have to be."""
+        symbols = [name for each in self.names for name in dict.fromkeys((service_name(each), flat_name(each)))]
+        listed, *answers = self._ask(symbols)
+        services = {service.name for service in listed.list_services_response.service}
+        files = {
+            symbol: answer.file_descriptor_response.file_descriptor_proto
+            for symbol, answer in zip(symbols, answers, strict=True)
+            if answer.HasField("file_descriptor_response")
+        }
+        for name in self.names:
+            first = service_name(name)
+            symbol = flat_name(name) if flat or _lies_in(first, services) else first
+            if symbol in files:
+                return list(map(FileDescriptorProto.FromString, files[symbol]))
+        reasons = "; ".join(dict.fromkeys(answer.error_response.error_message for answer in answers))
+        raise Refused(f"{self._uri} has no typed service that is shown here: {reasons}")
 
     def _ask(self, symbols: Sequence[str]) -> Iterator[reflection.ServerReflectionResponse]:
-        """One answer for each symbol. Raises CannotConnect and ObjectNotFound."""
+        """The list of services, and one answer for each symbol. Raises CannotConnect and ObjectNotFound."""
         uri, credentials = self._uri, default_credentials()
         host, port = uri.host or "localhost", uri.port or 0
         socket = uri.socket_path
-        requests = [reflection.ServerReflectionRequest(file_containing_symbol=symbol) for symbol in symbols]
+        requests = [reflection.ServerReflectionRequest(list_services="")]
+        requests += [reflection.ServerReflectionRequest(file_containing_symbol=symbol) for symbol in symbols]
         with closing(open_channel(host, port, unix_socket=socket, credentials=credentials)) as channel:
             call = channel.stream_stream(
                 _REFLECT,
@@ -124,6 +133,12 @@ class Described:
                 raise CannotConnect(f"{uri.location}: {error.details()} ({error.code().name})") from None
 
 
+def _lies_in(service: str, others: Collection[str]) -> bool:
+    """Whether the package of a service is another service, or lies in one: no program can have both."""
+    parts = service.split(".")
+    return any(".".join(parts[:count]) in others for count in range(1, len(parts)))
+
+
 def _uri(text: str) -> URI:
     """A URI as it stands; anything else is a name."""
     scheme = text.partition(":")[0].upper()
@@ -136,7 +151,12 @@ def _uri(text: str) -> URI:
 
 
 def _proto(found: Described) -> str:
-    return f"// Made by `python -m broker.schema` of {found.service}.\n{proto_text(found.file)}"
+    lines = [f"// Made by `python -m broker.schema` of {found.names[0]}."]
+    if found.service != service_name(found.names[0]):
+        lines.append(
+            "// Under its flat name: protobuf lets no program have it beside a service that its name begins with."
+        )
+    return "\n".join([*lines, proto_text(found.file)])
 
 
 def _descriptor_set(found: Described) -> bytes:

@@ -13,7 +13,7 @@ from broker.codecs.interface import Fault
 from broker.exposure import Member, MemberTable
 from broker.hints import safe_repr
 from broker.schema.messages import ABSENT, Field, MessageType
-from broker.schema.names import identifier
+from broker.schema.names import RpcNames
 from broker.schema.reading import Hinted, Inexpressible, Reader, item_of, own_doc, pinned
 from broker.schema.resolving import hint_of_value, resolve
 
@@ -109,7 +109,7 @@ def read_members(table: MemberTable) -> Members:
     """Reads the hints of all members; one whose hints cannot be expressed is a problem and no error."""
     reader = Reader()
     members = Members(own_doc(table.cls), reader.messages)
-    names = {identifier(member.name) for member in table if member.kind == "method"}
+    names = RpcNames(member.name for member in table if member.kind == "method")
     for member in table:
         try:
             with reader.all_or_nothing():
@@ -124,11 +124,11 @@ def read_members(table: MemberTable) -> Members:
 class _MemberReader:
     """Reads one member."""
 
-    def __init__(self, reader: Reader, member: Member, cls: type, methods: set[str]) -> None:
+    def __init__(self, reader: Reader, member: Member, cls: type, names: RpcNames) -> None:
         self._reader = reader
         self._member = member
         self._cls = cls
-        self._methods = methods
+        self._names = names
         self._doc = inspect.cleandoc(member.doc or "")
 
     def rpcs(self) -> list[Rpc]:
@@ -138,7 +138,7 @@ class _MemberReader:
         return [*rpcs, self._setter()] if self._member.writable else rpcs
 
     def _method(self) -> Rpc:
-        name = identifier(self._member.name)
+        name = self._names.method(self._member.name)
         request = Request(self._reader.message(f"{name}_request"))
         signature = self._member.signature or _ANY_ARGUMENTS
         for parameter in signature.parameters.values():
@@ -149,21 +149,15 @@ class _MemberReader:
         return self._rpc(name, "call", request)
 
     def _getter(self) -> Rpc:
-        name = self._property_name("get")
+        name = self._names.property(self._member.name, "get")
         return self._rpc(name, "get", Request(self._reader.message(f"{name}_request")))
 
     def _setter(self) -> Rpc:
-        name = self._property_name("set")
+        name = self._names.property(self._member.name, "set")
         request = Request(self._reader.message(f"{name}_request"))
         parameter = Parameter("value", Parameter.POSITIONAL_ONLY, annotation=hint_of_value(self._member))
         self._add_parameter(request, parameter)
         return self._rpc(name, "set", request)
-
-    def _property_name(self, access: str) -> str:
-        name = f"{access}_{identifier(self._member.name)}"
-        while name in self._methods:
-            name += "_"
-        return name
 
     def _rpc(self, name: str, access: Access, request: Request) -> Rpc:
         reply = self._reader.message(f"{name}_reply")

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator
 
 from google.protobuf.message import Message
 
-__all__ = ["FieldNames", "flat_name", "identifier", "json_name", "service_name", "service_names"]
+from broker.decorators import SPECIAL
+
+__all__ = ["FieldNames", "RpcNames", "flat_name", "identifier", "json_name", "service_name", "service_names"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NO_IDENTIFIER = re.compile(r"[^A-Za-z0-9_]")
@@ -86,6 +88,27 @@ class FieldNames:
     @staticmethod
     def _form(name: str) -> str:
         return name.replace("_", "").lower()  # what protoc of any version compares
+
+
+class RpcNames:
+    """The names of the rpcs of one class: methods keep theirs, and whatever would be called the same gives way."""
+
+    def __init__(self, methods: Iterable[str]) -> None:
+        """`methods` are the names of all its methods."""
+        self._taken = {identifier(name) for name in methods if name not in SPECIAL}
+
+    def method(self, name: str) -> str:
+        """`take` is `take`, and `__len__` is `len`."""
+        return self._free(name.strip("_")) if name in SPECIAL else identifier(name)
+
+    def property(self, name: str, access: str) -> str:
+        """`price` is `get_price` and `set_price`; `access` says which."""
+        return self._free(f"{access}_{identifier(name)}")
+
+    def _free(self, name: str) -> str:
+        while name in self._taken:
+            name += "_"
+        return name
 
 
 def unique(name: str, taken: Iterable[str]) -> str:

@@ -137,6 +137,8 @@ class Reader:
             none_is_absent = required or default is None
             if not none_is_absent:
                 kind = self._optional(kind)
+        elif kind is kinds.Null:
+            none_is_absent = True
         elif isinstance(kind, Plural) and not required and not _is_empty(default):
             kind = self.single(kind)  # so that it shows whether it is empty, or has not come
         absent = _when_absent(kind, hinted.nullable) if required else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from inspect import Parameter, Signature
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from google.protobuf.descriptor_pb2 import (
 )
 
 from broker.schema.described import DescribedService
-from broker.schema.names import identifier
+from broker.schema.names import RpcNames
 from broker.schema.reading import ABSENT_FOR_NONE, REQUIRED, STREAMED
 from broker.schema.text import SCALAR_NAMES
 
@@ -71,11 +71,13 @@ class _Stub:
     def __init__(self, service: DescribedService) -> None:
         self._service = service
         self._prefix = f".{service.name}_types."
+        self._names = RpcNames(())
         self._classes: dict[str, list[str]] = {}
         """The records and enums that are needed."""
 
-    def lines(self, class_name: str, members: Iterable[StubMember]) -> Iterator[str]:
+    def lines(self, class_name: str, members: Sequence[StubMember]) -> Iterator[str]:
         body: list[str] = []
+        self._names = RpcNames(member.name for member in members if member.is_method)
         for member in members:
             body += ["", *(self._method(member) if member.is_method else self._property(member))]
         served = _class(f"class {class_name}:", self._service.doc, body)
@@ -92,7 +94,7 @@ class _Stub:
     # ---- members
 
     def _method(self, member: StubMember) -> Iterator[str]:
-        rpc = self._service.methods.get(identifier(member.name))
+        rpc = self._service.methods.get(self._names.method(member.name))
         signature = member.signature or Signature()
         if rpc is None or member.signature is None:
             shown = "self, *args: typing.Any, **kwargs: typing.Any"
@@ -135,9 +137,7 @@ class _Stub:
             yield f"def {member.name}(self, value: {hint}) -> None: ..."
 
     def _rpc_of_property(self, member: StubMember, access: str) -> MethodDescriptorProto | None:
-        name = f"{access}_{identifier(member.name)}"
-        named = [found for found in self._service.methods if found.rstrip("_") == name.rstrip("_")]
-        return self._service.methods[max(named, key=len)] if named else None
+        return self._service.methods.get(self._names.property(member.name, access))
 
     def _result(self, rpc: MethodDescriptorProto) -> str:
         hint = self._field(rpc.output_type, self._service.messages[rpc.output_type].field[0])
