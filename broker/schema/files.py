@@ -9,7 +9,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, SourceCodeInfo
 from broker.schema.members import Rpc
 from broker.schema.messages import MessageType, fields_of
 
-__all__ = ["build_file", "types_file"]
+__all__ = ["LACKING", "build_file", "holds_itself", "types_file"]
 
 _DEPENDENCIES = {
     ".google.protobuf.Duration": "google/protobuf/duration.proto",
@@ -70,17 +70,36 @@ def _add_types(file: FileDescriptorProto, types: str, messages: Iterable[Message
 
 def _needed(rpcs: Sequence[Rpc], messages: Sequence[MessageType]) -> list[MessageType]:
     """The messages that these rpcs lead to."""
-    by_name = {message.name: message for message in messages}
-    found: dict[str, MessageType] = {}
-    waiting = [message for rpc in rpcs for message in (rpc.request.message, rpc.reply)]
-    while waiting:
-        message = waiting.pop()
-        if message.name in found:
-            continue
-        found[message.name] = message
-        types = [field.type_name for field in fields_of(message.proto) if field.type_name]
-        waiting += [by_name[name.partition(".")[0]] for name in types if not name.startswith(".")]
+    found = reachable([message for rpc in rpcs for message in (rpc.request.message, rpc.reply)], messages)
     return [message for message in messages if message.name in found]
+
+
+def reachable(start: Iterable[MessageType], messages: Sequence[MessageType]) -> set[str]:
+    """The names of these messages, and of all that lie in them."""
+    by_name = {message.name: message for message in messages}
+    found: set[str] = set()
+    waiting = [message.name for message in start]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _types_in(by_name[name])
+    return found
+
+
+def holds_itself(start: MessageType, messages: Sequence[MessageType]) -> bool:
+    """Whether a message in this one may lie in itself, so that values may be nested as deep as they like."""
+    by_name = {message.name: message for message in messages}
+    return any(
+        name in reachable([by_name[inner] for inner in _types_in(by_name[name])], messages)
+        for name in reachable([start], messages)
+    )
+
+
+def _types_in(message: MessageType) -> list[str]:
+    types = [field.type_name for field in fields_of(message.proto)]
+    ours = {name.partition(".")[0] for name in types if name and not name.startswith(".")}
+    return [name for name in ours if name != message.name or name in types]  # the entries of a map are its own
 
 
 # ---- comments: paths of field numbers in FileDescriptorProto

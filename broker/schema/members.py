@@ -15,7 +15,7 @@ from broker.hints import safe_repr
 from broker.schema.messages import ABSENT, Field, MessageType
 from broker.schema.names import RpcNames
 from broker.schema.reading import Hinted, Inexpressible, Reader, item_of, own_doc, pinned
-from broker.schema.resolving import hint_of_value, resolve
+from broker.schema.resolving import Resolver, hint_of_value
 
 __all__ = ["Access", "Members", "Request", "Rpc", "read_members"]
 
@@ -107,13 +107,13 @@ class Members:
 
 def read_members(table: MemberTable) -> Members:
     """Reads the hints of all members; one whose hints cannot be expressed is a problem and no error."""
-    reader = Reader()
+    reader, resolver = Reader(table.cls), Resolver(table.cls)
     members = Members(own_doc(table.cls), reader.messages)
     names = RpcNames(member.name for member in table if member.kind == "method")
     for member in table:
         try:
             with reader.all_or_nothing():
-                members.rpcs += _MemberReader(reader, member, table.cls, names).rpcs()
+                members.rpcs += _MemberReader(reader, resolver, member, names).rpcs()
         except Inexpressible as error:
             members.problems.append((member.name, str(error)))
     for message in reader.messages:
@@ -124,10 +124,10 @@ def read_members(table: MemberTable) -> Members:
 class _MemberReader:
     """Reads one member."""
 
-    def __init__(self, reader: Reader, member: Member, cls: type, names: RpcNames) -> None:
+    def __init__(self, reader: Reader, resolver: Resolver, member: Member, names: RpcNames) -> None:
         self._reader = reader
+        self._resolver = resolver
         self._member = member
-        self._cls = cls
         self._names = names
         self._doc = inspect.cleandoc(member.doc or "")
 
@@ -141,9 +141,11 @@ class _MemberReader:
         name = self._names.method(self._member.name)
         request = Request(self._reader.message(f"{name}_request"))
         signature = self._member.signature or _ANY_ARGUMENTS
-        for parameter in signature.parameters.values():
+        hints = [(parameter, self._resolved(parameter)) for parameter in signature.parameters.values()]
+        request.message.keep(pinned(hint) for _, hint in hints)
+        for parameter, hint in hints:
             try:
-                self._add_parameter(request, parameter)
+                self._add_parameter(request, parameter, hint)
             except Inexpressible as error:
                 raise Inexpressible(f"parameter {parameter.name!r}: {error}") from None
         return self._rpc(name, "call", request)
@@ -155,8 +157,8 @@ class _MemberReader:
     def _setter(self) -> Rpc:
         name = self._names.property(self._member.name, "set")
         request = Request(self._reader.message(f"{name}_request"))
-        parameter = Parameter("value", Parameter.POSITIONAL_ONLY, annotation=hint_of_value(self._member))
-        self._add_parameter(request, parameter)
+        hint = self._resolver.resolve(hint_of_value(self._member), self._member)
+        self._add_parameter(request, Parameter("value", Parameter.POSITIONAL_ONLY), hint)
         return self._rpc(name, "set", request)
 
     def _rpc(self, name: str, access: Access, request: Request) -> Rpc:
@@ -172,11 +174,16 @@ class _MemberReader:
         if access == "set" or self._member.oneway:
             return NoneType
         signature = self._member.signature
-        hint = resolve(signature.return_annotation, self._member, self._cls) if signature is not None else Any
+        hint = self._resolver.resolve(signature.return_annotation, self._member) if signature is not None else Any
         return item_of(hint) if self._member.stream else hint
 
-    def _add_parameter(self, request: Request, parameter: Parameter) -> None:
-        hint = resolve(parameter.annotation, self._member, self._cls)
+    def _resolved(self, parameter: Parameter) -> Any:
+        try:
+            return self._resolver.resolve(parameter.annotation, self._member)
+        except Inexpressible as error:
+            raise Inexpressible(f"parameter {parameter.name!r}: {error}") from None
+
+    def _add_parameter(self, request: Request, parameter: Parameter, hint: Any) -> None:
         message, reader = request.message, self._reader
         name, number = parameter.name, pinned(hint)
         if parameter.kind is Parameter.VAR_POSITIONAL:

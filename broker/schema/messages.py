@@ -66,23 +66,30 @@ class Mapping:
 class MessageType:
     """A message of the schema, nested in the one message that holds all of them."""
 
-    proto: DescriptorProto
+    name: str
     comment: str = ""
+    proto: DescriptorProto = field(default_factory=DescriptorProto)
     comments: dict[int, str] = field(default_factory=dict)
     """Of fields, by their place."""
     enum_comment: str = ""
     _names: FieldNames = field(default_factory=FieldNames)
     _optional: list[_Proto] = field(default_factory=list)
     _numbers: set[int] = field(default_factory=set)
+    _kept: set[int] = field(default_factory=set)
 
-    @property
-    def name(self) -> str:
-        return self.proto.name
+    def __post_init__(self) -> None:
+        self.proto.name = self.name
 
-    def next_number(self) -> int:
-        """One above the highest that was given."""
+    def keep(self, numbers: Iterable[int | None]) -> None:
+        """Keeps these numbers for fields that pin them."""
+        self._kept.update(number for number in numbers if number is not None)
+
+    def _next_number(self) -> int:
+        """One above the highest that was given, and no number that is kept."""
         number = max(self._numbers, default=0) + 1
-        return number if number not in _RESERVED else _RESERVED.stop
+        while number in self._kept or number in _RESERVED:
+            number += 1
+        return number
 
     def choose(self, name: str) -> str:
         """A legal name for a field, which no other has."""
@@ -93,7 +100,7 @@ class MessageType:
 
         Raises ValueError for a number that cannot be.
         """
-        number = self._checked(number) if number is not None else self.next_number()
+        number = self._checked(number) if number is not None else self._next_number()
         self._numbers.add(number)
         proto = self.proto.field.add(
             name=legal, number=number, type=kind.proto_type, label=_Proto.LABEL_OPTIONAL, json_name=name
@@ -220,8 +227,9 @@ class _MapField(Field):
 
 def _put_items(container: Any, kind: Repeated, value: Any, edge: Edge) -> None:
     item_kind, place = kind.item, 0
+    items = (kind.items or _items_of_sequence(kind.cls))(value)
     try:
-        for item in (kind.items or _items_of_sequence(kind.cls))(value):
+        for item in items:
             if isinstance(item_kind, Composite):
                 item_kind.fill(container.add(), item, edge)
             else:

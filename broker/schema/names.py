@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from google.protobuf.message import Message
 
@@ -78,11 +78,12 @@ class FieldNames:
 
     def name(self, name: str) -> str:
         found = identifier(name)
-        if found in _OF_MESSAGES or self._form(found) in self._taken:
+        form = self._form(found)
+        if found in _OF_MESSAGES or form in self._taken:
             found = _marked(name)
-        while self._form(found) in self._taken:
-            found += "x"
-        self._taken.add(self._form(found))
+            while (form := self._form(found)) in self._taken:
+                found += "x"
+        self._taken.add(form)
         return found
 
     @staticmethod
@@ -111,9 +112,8 @@ class RpcNames:
         return name
 
 
-def unique(name: str, taken: Iterable[str]) -> str:
+def unique(name: str, taken: Container[str]) -> str:
     """The name, with a number behind it if it is taken."""
-    taken = set(taken)
     return next(candidate for candidate in _numbered(name) if candidate not in taken)
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
 from broker.codecs import GLOBAL_TYPES, Record
 from broker.codecs.interface import Fault
@@ -90,10 +90,12 @@ def pinned(hint: Any) -> int | None:
 
 
 class Reader:
-    """Reads the hints of one class, and gathers the messages that they need."""
+    """Reads the hints of one class, which is their `Self`, and gathers the messages that they need."""
 
-    def __init__(self) -> None:
+    def __init__(self, cls: type) -> None:
+        self._cls = cls
         self.messages: list[MessageType] = []
+        self._names: set[str] = set()
         self._kinds: dict[Hashable, Any] = {}
 
     @contextmanager
@@ -103,14 +105,16 @@ class Reader:
         try:
             yield
         except Inexpressible:
+            self._names.difference_update(message.name for message in self.messages[messages:])
             del self.messages[messages:]
             self._kinds = known
             raise
 
     def message(self, name: str, comment: str = "") -> MessageType:
         """A new message, named so or nearly so."""
-        legal = unique(identifier(name[:_LONGEST_NAME]), {message.name for message in self.messages})
-        message = MessageType(DescriptorProto(name=legal), comment)
+        legal = unique(identifier(name[:_LONGEST_NAME]), self._names)
+        self._names.add(legal)
+        message = MessageType(legal, comment=comment)
         self.messages.append(message)
         return message
 
@@ -132,7 +136,9 @@ class Reader:
         """
         kind, none_is_absent = hinted.kind, False
         required = default is ABSENT
-        if hinted.nullable:
+        if streamed:
+            kind = self._single_of(hinted)
+        elif hinted.nullable:
             kind = self.single(kind)
             none_is_absent = required or default is None
             if not none_is_absent:
@@ -159,7 +165,12 @@ class Reader:
 
     def read(self, hint: Any, names: Mapping[Any, Any] = types.MappingProxyType({})) -> Hinted:
         """What the hint says; `names` are the type variables that are known. Raises Inexpressible."""
+        scalar = kinds.SCALARS.get(hint) if isinstance(hint, type) else None
+        if scalar is not None:
+            return Hinted(scalar)
         hint = _bare(hint, names)
+        if hint is typing.Self:
+            hint = self._cls
         if any(hint is anything for anything in _ANYTHING) or isinstance(hint, typing.TypeVar):
             return Hinted(JSON_VALUE)
         if any(hint is nothing for nothing in _NOTHING):
@@ -201,7 +212,9 @@ class Reader:
         return JSON_OBJECT if value is JSON_VALUE else MapOf(kinds.TEXT, value)
 
     def _single(self, hint: Any, names: Mapping[Any, Any]) -> Kind:
-        hinted = self.read(hint, names)
+        return self._single_of(self.read(hint, names))
+
+    def _single_of(self, hinted: Hinted) -> Kind:
         kind = self.single(hinted.kind)
         return self._optional(kind) if hinted.nullable else kind
 
@@ -368,6 +381,7 @@ class Reader:
         word = f"{cls.__name__}_of_{words}" if arguments else cls.__name__
         message = self.message(_camel(word) if arguments else word, own_doc(cls))
         kind = self._kinds[key] = RecordKind(cls, message.name, word, take_apart, build)
+        message.keep(pinned(field.hint) for field in fields)
         kind.fields = [self._record_field(cls, message, field, names) for field in fields]
         return kind
 

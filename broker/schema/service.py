@@ -20,7 +20,7 @@ from broker.codecs.encoder import TOO_DEEP
 from broker.codecs.interface import Fault
 from broker.errors import CodecError
 from broker.exposure import MemberTable
-from broker.schema.files import build_file, types_file
+from broker.schema.files import build_file, holds_itself, types_file
 from broker.schema.members import Access, Rpc, read_members
 from broker.schema.messages import MessageType
 from broker.schema.names import service_name
@@ -84,6 +84,10 @@ class Method:
         """Whether the first message of a stream has more than an item: the call cannot begin without it."""
         return len(self._request.fields) > 1
 
+    @cached_property
+    def _may_be_deep(self) -> bool:
+        return holds_itself(self.rpc.reply, self._schema.messages)
+
     def decode_request(
         self, data: bytes = b"", edge: Edge = _PLAIN, items: object = ()
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -104,9 +108,11 @@ class Method:
         try:
             self._result.put(reply, value, edge)
             data: bytes = reply.SerializeToString()
+            if self._may_be_deep:
+                self.reply_class.FromString(data)  # who reads messages refuses more than 100 in one another
         except Fault as fault:
             raise _error(fault) from fault.__cause__
-        except (RecursionError, EncodeError):
+        except (RecursionError, EncodeError, DecodeError):
             raise CodecError(f"result: {TOO_DEEP}") from None
         return data
 
