@@ -71,25 +71,31 @@ class _Comparison:
             return
         self._seen.add((old, new, way))
         before, now = self._old.messages[old], self._new.messages[new]
-        by_number = {field.number: field for field in now.field}
         for field in before.field:
-            found = by_number.get(field.number)
-            if found is None:
-                yield _gone(f"{where}.{field.json_name}", field, now, way)
+            at = f"{where}.{field.json_name}"
+            found = _same_field(field, before, now)
+            if isinstance(found, str):
+                yield f"{at}: {found}"
+            elif found is None:
+                lost = "what clients send in it is lost" if way is _Way.REQUEST else "clients look for it"
+                yield f"{at}: field {field.number} is gone, and {lost}"
             else:
-                yield from self._fields(f"{where}.{field.json_name}", field, found, way)
                 demanded = self._new.is_required(new, found) and not self._old.is_required(old, field)
-                if demanded and way is _Way.REQUEST and field.label == found.label:
-                    yield f"{where}.{field.json_name}: it is required now, and clients may not send it"
+                changes = list(self._fields(at, field, found, way))
+                yield from changes
+                if demanded and not changes and way is _Way.REQUEST:
+                    yield f"{at}: it is required now, and clients may not send it"
+        yield from self._new_demands(where, before, new, way)
+
+    def _new_demands(self, where: str, before: DescriptorProto, new: str, way: _Way) -> Iterator[str]:
+        names = {field.json_name for field in before.field}
         numbers = {field.number for field in before.field}
-        for field in now.field:
-            if way is _Way.REQUEST and field.number not in numbers and self._new.is_required(new, field):
+        for field in self._new.messages[new].field:
+            is_new = field.number not in numbers and field.json_name not in names
+            if is_new and way is _Way.REQUEST and self._new.is_required(new, field):
                 yield f"{where}.{field.json_name}: it is new and required, and clients do not send it"
 
     def _fields(self, where: str, old: _Proto, new: _Proto, way: _Way) -> Iterator[str]:
-        if old.json_name != new.json_name:
-            yield f"{where}: field {old.number} is called {new.json_name!r} now"
-            return
         before, now = self._kind(old, self._old), self._kind(new, self._new)
         if before != now:
             if way is _Way.REQUEST or old.type_name != _NULL:  # nobody reads what is always nothing
@@ -113,12 +119,15 @@ class _Comparison:
         return f"repeated {kind.removeprefix('a ')}" if field.label == _Proto.LABEL_REPEATED else kind
 
 
-def _gone(where: str, field: _Proto, now: DescriptorProto, way: _Way) -> str:
-    moved = next((other.number for other in now.field if other.json_name == field.json_name), None)
-    if moved is not None:
-        return f"{where}: its number was {field.number} and is {moved} now"
-    what = "what clients send in it is lost" if way is _Way.REQUEST else "clients look for it"
-    return f"{where}: field {field.number} is gone, and {what}"
+def _same_field(field: _Proto, before: DescriptorProto, now: DescriptorProto) -> _Proto | str | None:
+    """The field as it is now; what became of it if that is another one; None if it is gone."""
+    named = next((other for other in now.field if other.json_name == field.json_name), None)
+    if named is not None:
+        return named if named.number == field.number else f"its number was {field.number} and is {named.number} now"
+    found = next((other for other in now.field if other.number == field.number), None)
+    if found is None or any(other.json_name == found.json_name for other in before.field):
+        return None
+    return f"field {field.number} is called {found.json_name!r} now"
 
 
 def _enums(where: str, old: EnumDescriptorProto, new: EnumDescriptorProto, way: _Way) -> Iterator[str]:

@@ -37,7 +37,7 @@ def build_file(
     """
     package, _, name = service.rpartition(".")
     types = f"{name}_types"
-    file = FileDescriptorProto(name=f"{service.replace('.', '/')}.proto", package=package, syntax="proto3")
+    file = FileDescriptorProto(name=f"{service.replace('.', '/')}.proto", package=package or None, syntax="proto3")
     needed = _needed(rpcs, messages)
     _add_types(file, types, needed)
     prefix = f".{package}.{types}." if package else f".{types}."
@@ -47,8 +47,8 @@ def build_file(
             name=rpc.name,
             input_type=prefix + rpc.request.message.name,
             output_type=prefix + rpc.reply.name,
-            client_streaming=rpc.request.streamed is not None,
-            server_streaming=rpc.server_streaming,
+            client_streaming=True if rpc.request.streamed is not None else None,
+            server_streaming=rpc.server_streaming or None,
         )
     _add_comments(file.source_code_info, doc, rpcs, needed, lacking)
     return file
@@ -131,5 +131,5 @@ LACKING = "Not in this service, but called by broker.v1.ObjectBroker/Invoke:"
 
 def _comment(info: SourceCodeInfo, path: Sequence[int], text: str) -> None:
     if text:
-        lines = "".join(f" {line}\n" if line else "\n" for line in text.splitlines())
+        lines = "".join(f" {line}".rstrip() + "\n" for line in text.splitlines())
         info.location.add(path=path, span=[0, 0, 0], leading_comments=lines)

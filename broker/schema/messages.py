@@ -124,19 +124,23 @@ class MessageType:
         self._optional.append(proto)
 
     def finish(self) -> None:
-        """Adds the oneofs that stand for presence; protobuf wants them last."""
-        names = {proto.name for proto in self.proto.field} | {oneof.name for oneof in self.proto.oneof_decl}
-        for proto in self._optional:
-            name = f"_{proto.name}"
-            while name in names:
-                name = f"X{name}"
-            names.add(name)
-            proto.oneof_index = len(self.proto.oneof_decl)
-            self.proto.oneof_decl.add(name=name)
+        add_presence(self.proto, self._optional)
         self._optional.clear()
 
 
 _RESERVED = range(19_000, 20_000)
+
+
+def add_presence(message: DescriptorProto, optional: Iterable[_Proto]) -> None:
+    """Adds the oneofs that stand for the presence of fields, with the names that protoc gives them; they come last."""
+    names = {proto.name for proto in message.field} | {oneof.name for oneof in message.oneof_decl}
+    for proto in optional:
+        name = proto.name if proto.name.startswith("_") else f"_{proto.name}"
+        while name in names:
+            name = f"X{name}"
+        names.add(name)
+        proto.oneof_index = len(message.oneof_decl)
+        message.oneof_decl.add(name=name)
 
 
 # ---- fields

@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
+from broker.schema.messages import add_presence
 from broker.schema.names import json_name
 from broker.schema.text import SCALAR_NAMES
 
@@ -168,7 +169,7 @@ class _Parser:
         self._at += 1
         self._need("=")
         if self._next.text.strip("\"'") != "proto3":
-            self._wrong('"proto3"')
+            self._wrong("'proto3'")
         self._at += 1
         self._need(";")
 
@@ -225,9 +226,7 @@ class _Parser:
                     optional.append(field)
 
         self._block(statement)
-        for field in optional:
-            field.oneof_index = len(message.oneof_decl)
-            message.oneof_decl.add(name=f"_{field.name}")
+        add_presence(message, optional)
 
     def _is_declaration(self) -> bool:
         """Whether it is `message Name {` and no field of a type of that name."""
@@ -333,9 +332,13 @@ class _Parser:
         self._comment((*path, 2, len(service.method)))
         self._need("rpc")
         method = service.method.add(name=self._a("word", "a name"))
-        method.client_streaming, method.input_type = self._streamed()
+        streams, method.input_type = self._streamed()
+        if streams:
+            method.client_streaming = True
         self._need("returns")
-        method.server_streaming, method.output_type = self._streamed()
+        streams, method.output_type = self._streamed()
+        if streams:
+            method.server_streaming = True
         if self._take("{"):
             self._pass_over("}")
         else:
