@@ -16,6 +16,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2 as reflection  # type: ignore[import-untyped]
 
+from broker.command_line import add_credentials, take
 from broker.connection.channels import open_channel, shown_by
 from broker.errors import BrokerError, CannotConnect, ObjectNotFound
 from broker.proxy import Proxy
@@ -40,8 +41,7 @@ examples:
   python -m broker.schema example.warehouse --pyi -o warehouse_stub.pyi
   python -m broker.schema example.warehouse --json
 
-A name is looked up in the name server, at BROKER_NS_HOST and BROKER_NS_PORT, then at localhost:9090. Certificates and
-tokens are those of BROKER_TLS_CA, BROKER_TLS_CERT, BROKER_TLS_KEY and BROKER_TOKEN_FILE.
+A name is looked up in the name server, at BROKER_NS_HOST and BROKER_NS_PORT, then at localhost:9090.
 Exit status: 0 done, 1 refused or, with --check, changed so that clients break; 2 wrong usage.
 """
 
@@ -54,8 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns the exit status; argparse itself exits with 2 for wrong usage."""
     arguments = _parser().parse_args(argv)
     try:
+        take(arguments)
         if arguments.check is not None:
-            return _check(arguments.object, arguments.check, flat=arguments.flat)
+            return _check(arguments.object, arguments.check)
         _write(arguments.output, arguments.form(Described(arguments.object, flat=arguments.flat)))
     except (BrokerError, Refused) as error:
         print(f"broker.schema: {' '.join(str(error).split())}", file=sys.stderr)
@@ -73,8 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Described:
     """A running object, and the files that describe its service."""
 
-    def __init__(self, text: str, *, flat: bool = False) -> None:
-        """Raises BrokerError, and Refused where the daemon shows no service for it."""
+    def __init__(self, text: str, *, flat: bool = False, wanted: str = "") -> None:
+        """`wanted` is the full name of a service, if the object has several and one of them is to be found.
+
+        Raises BrokerError, and Refused where the daemon shows no service for it.
+        """
         asked = _uri(text)
         self._uri = resolve(asked)
         with Proxy(self._uri) as proxy:
@@ -82,7 +86,7 @@ class Described:
             """What the daemon says to Python clients."""
         names = [asked.object] if asked.protocol == NAME else []
         self.names = list(dict.fromkeys([*names, self._uri.object]))
-        self.files = self._files(flat)
+        self.files = self._files(flat, wanted)
         """What the daemon sent: the file itself first, and what it imports."""
 
     @property
@@ -93,7 +97,7 @@ class Described:
     def service(self) -> str:
         return _service_of(self.file)
 
-    def _files(self, flat: bool) -> list[FileDescriptorProto]:
+    def _files(self, flat: bool, wanted: str) -> list[FileDescriptorProto]:
         """Asks for the service under each name, and under the flat ones where these have to be."""
         symbols = [name for each in self.names for name in dict.fromkeys((service_name(each), flat_name(each)))]
         listed, *answers = self._ask(symbols)
@@ -104,8 +108,10 @@ class Described:
             if answer.HasField("file_descriptor_response")
         }
         for name in self.names:
-            first = service_name(name)
-            symbol = flat_name(name) if flat or _lies_in(first, services) else first
+            first, rather = service_name(name), flat_name(name)
+            symbol = rather if flat or _lies_in(first, services) else first
+            if wanted in (first, rather):
+                symbol = wanted
             if symbol in files:
                 return list(map(FileDescriptorProto.FromString, files[symbol]))
         reasons = "; ".join(dict.fromkeys(answer.error_response.error_message for answer in answers))
@@ -198,11 +204,9 @@ def _write(output: Path | None, what: str | bytes) -> None:
 # ---- comparing
 
 
-def _check(text: str, path: Path, *, flat: bool) -> int:
+def _check(text: str, path: Path) -> int:
     old = _read(path)
-    found = Described(text, flat=flat)
-    if _service_of(old) != found.service and _service_of(old) in map(flat_name, found.names):
-        found = Described(text, flat=True)
+    found = Described(text, wanted=_service_of(old))
     changes = breaking_changes(old, found.file)
     for change in changes:
         print(change)
@@ -260,4 +264,5 @@ def _parser() -> argparse.ArgumentParser:
         "--flat", action="store_true", help="under its name without a package, to stand beside a shorter name"
     )
     parser.set_defaults(form=_proto)
+    add_credentials(parser)
     return parser

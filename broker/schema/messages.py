@@ -103,10 +103,13 @@ class MessageType:
         number = self._checked(number) if number is not None else self._next_number()
         self._numbers.add(number)
         proto = self.proto.field.add(
-            name=legal, number=number, type=kind.proto_type, label=_Proto.LABEL_OPTIONAL, json_name=name
+            name=legal,
+            number=number,
+            type=kind.proto_type,
+            label=_Proto.LABEL_OPTIONAL,
+            json_name=name,
+            type_name=kind.type_name or None,
         )
-        if kind.type_name:
-            proto.type_name = kind.type_name
         if comment:
             self.comments[len(self.proto.field) - 1] = comment
         return proto

@@ -96,6 +96,7 @@ class Reader:
         self._cls = cls
         self.messages: list[MessageType] = []
         self._names: set[str] = set()
+        self._read: dict[int, tuple[Any, Hinted]] = {}  # by identity: equal hints may have their parts in other orders
         self._kinds: dict[Hashable, Any] = {}
 
     @contextmanager
@@ -108,6 +109,7 @@ class Reader:
             self._names.difference_update(message.name for message in self.messages[messages:])
             del self.messages[messages:]
             self._kinds = known
+            self._read.clear()
             raise
 
     def message(self, name: str, comment: str = "") -> MessageType:
@@ -165,9 +167,14 @@ class Reader:
 
     def read(self, hint: Any, names: Mapping[Any, Any] = types.MappingProxyType({})) -> Hinted:
         """What the hint says; `names` are the type variables that are known. Raises Inexpressible."""
-        scalar = kinds.SCALARS.get(hint) if isinstance(hint, type) else None
-        if scalar is not None:
-            return Hinted(scalar)
+        known = self._read.get(id(hint)) if not names else None
+        if known is None:
+            known = hint, self._read_anew(hint, names)
+            if not names:
+                self._read[id(hint)] = known
+        return known[1]
+
+    def _read_anew(self, hint: Any, names: Mapping[Any, Any]) -> Hinted:
         hint = _bare(hint, names)
         if hint is typing.Self:
             hint = self._cls
@@ -294,7 +301,7 @@ class Reader:
             raise Inexpressible(f"{shown(hint)} streams only as a whole parameter or as a whole result")
         if origin is abc.Callable:
             raise Inexpressible(f"{shown(hint)} is called back over the connection of a Python client")
-        if isinstance(origin, type):
+        if isinstance(origin, type) and origin is not type:
             parameters = getattr(origin, "__parameters__", ())
             known = dict(zip(parameters, (_bare(part, names) for part in arguments), strict=False))
             return self._class(origin, known)
@@ -406,6 +413,8 @@ class Reader:
 
 def item_of(hint: Any, *, iterators_alone: bool = False) -> Any:
     """The hint of the items of an iterator: Any if it does not say, None with `iterators_alone` if it is none."""
+    if isinstance(hint, type) and hint in kinds.SCALARS:
+        return None if iterators_alone else Any
     bare = _bare(hint, {})
     origin = typing.get_origin(bare) or bare
     if origin in _ITERATORS or (origin is abc.Iterable and not iterators_alone):
@@ -501,14 +510,16 @@ def missing() -> Any:
 
 def _shown(default: Any) -> list[str]:
     """What a comment says of a default: nothing of None, which is what an absent field stands for anyway."""
-    if default is None or default is ABSENT or default is UNTOLD or _is_empty(default):
+    if default is None or default is ABSENT or default is UNTOLD:
         return []
     text = default.name if isinstance(default, enum.Enum) else safe_repr(default)[:_LONGEST_DEFAULT]
-    return [f"Default: {text}"]
+    return [f"{DEFAULT}{text}"]
 
 
 REQUIRED = "Required."
 """Stands in the comment of a field that must be there."""
+DEFAULT = "Default: "
+"""Begins the line that says what a field is that does not come."""
 ABSENT_FOR_NONE = "Absent for None."
 """Stands in the comment of a field that may be None."""
 STREAMED = "Streamed: at most one in each message; whatever else there is comes in the first."

@@ -18,7 +18,7 @@ from google.protobuf.descriptor_pb2 import (
 
 from broker.schema.described import DescribedService
 from broker.schema.names import RpcNames
-from broker.schema.reading import ABSENT_FOR_NONE, REQUIRED, STREAMED
+from broker.schema.reading import ABSENT_FOR_NONE, DEFAULT, REQUIRED, STREAMED
 from broker.schema.text import SCALAR_NAMES
 
 __all__ = ["StubMember", "stub_text"]
@@ -157,7 +157,7 @@ class _Stub:
             hint = self._repeated(field, hint, notes)
         if STREAMED in notes:
             hint = f"collections.abc.Iterator[{hint}]"
-        return f"{hint} | None" if ABSENT_FOR_NONE in notes else hint
+        return f"{hint} | None" if ABSENT_FOR_NONE in notes and hint != "None" else hint
 
     def _repeated(self, field: _Proto, hint: str, notes: Sequence[str]) -> str:
         message = self._service.messages.get(field.type_name)
@@ -198,12 +198,18 @@ class _Stub:
             return f"tuple[{', '.join(self._field(name, field) for field in message.field) or '()'}]"
         return self._record(name, message)
 
+    def _has_default(self, message: str, field: _Proto) -> bool:
+        notes = self._service.notes(message, field)
+        if field.label == _Proto.LABEL_REPEATED:
+            return any(note.startswith(DEFAULT) for note in notes)
+        return REQUIRED not in notes
+
     def _record(self, name: str, message: DescriptorProto) -> str:
         if message.name not in self._classes:
             lines = self._classes[message.name] = []  # it may hold itself
             fields = []
             for field in message.field:
-                default = "" if REQUIRED in self._service.notes(name, field) else " = ..."
+                default = " = ..." if self._has_default(name, field) else ""
                 fields.append(f"{field.json_name}: {self._field(name, field)}{default}")
             head = ["@dataclasses.dataclass(kw_only=True)", f"class {message.name}:"]
             lines += [head[0], *_class(head[1], self._service.doc_of_type(name), fields)]
@@ -232,9 +238,8 @@ def _inner(hint: str, head: str) -> str:
 
 
 def _class(head: str, doc: str, body: Sequence[str]) -> list[str]:
-    lines = [*_doc(doc), *body] or ["..."]
-    if not doc and lines and not lines[0]:
-        del lines[0]
+    body = body[1:] if body and not body[0] else body
+    lines = [*_doc(doc), *([""] if doc and body else ()), *body] or ["..."]
     return [head, *(f"    {line}" if line else "" for line in lines)]
 
 

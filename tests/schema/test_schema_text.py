@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
-from grpc_tools import protoc  # type: ignore[import-untyped]
 
 from broker.schema import flat_name
 from broker.schema.parsing import ProtoSyntaxError, parse_proto
 from broker.schema.text import proto_text
 from tests.schema.strangers import schema_of_class, schema_of_hint
 from tests.schema.test_schema_types import ROWS
+
+PROTOC = Path(__file__).parents[2] / ".venv-proto" / "bin" / "python"
 
 
 class Odd(enum.Enum):
@@ -69,14 +71,17 @@ def files() -> Iterator[tuple[str, FileDescriptorProto]]:
 
 
 def compiled(texts: dict[str, str], folder: Path) -> dict[str, FileDescriptorProto]:
+    """What protoc makes of these files."""
+    assert PROTOC.exists(), "make .venv-proto/.done installs protoc"
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    out = folder / "set"
-    google = Path(protoc.__file__).parent / "_proto"
-    arguments = ["protoc", f"-I{folder}", f"-I{google}", f"--descriptor_set_out={out}", "--include_source_info"]
-    assert protoc.main([*arguments, *texts]) == 0
-    return {file.name: file for file in FileDescriptorSet.FromString(out.read_bytes()).file}
+    options = ["-I.", "--descriptor_set_out=set", "--include_source_info"]
+    made = subprocess.run(
+        [PROTOC, "-m", "grpc_tools.protoc", *options, *texts], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert (made.returncode, made.stderr) == (0, "")
+    return {file.name: file for file in FileDescriptorSet.FromString((folder / "set").read_bytes()).file}
 
 
 def bare(file: FileDescriptorProto) -> FileDescriptorProto:
