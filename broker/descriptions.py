@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import Parameter, Signature
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from broker import exposure
 from broker._pb import broker_pb2 as wire
 from broker.codecs import GLOBAL_TYPES, Encoded, PlainEdge, TypeRegistry, codec, type_name
-from broker.errors import CodecError
+from broker.errors import AccessDenied, CodecError
 from broker.signatures import describe_signature, rebuild_signature, signature_text
 
 _KINDS = {"method": wire.Member.METHOD, "property": wire.Member.PROPERTY}
@@ -20,17 +20,21 @@ _KINDS = {"method": wire.Member.METHOD, "property": wire.Member.PROPERTY}
 _members: weakref.WeakKeyDictionary[exposure.MemberTable, list[wire.Member]] = weakref.WeakKeyDictionary()
 
 
-def describe(object_id: str, table: exposure.MemberTable) -> wire.Description:
-    """The description of an object of that class."""
+def describe(
+    object_id: str, table: exposure.MemberTable, may_call: Callable[[str], bool] = lambda name: True
+) -> wire.Description:
+    """The description of an object of that class, for a caller who may call these members."""
     members = _members.get(table)
     if members is None:
         members = _members[table] = [_describe_member(member) for member in table]
+    allowed = [member for member in members if may_call(member.name)]
     return wire.Description(
         object=object_id,
         type=type_name(table.cls),
         doc=inspect.cleandoc(table.doc or ""),
-        members=members,
+        members=allowed,
         fingerprint=table.fingerprint,
+        partial=len(allowed) < len(members),
     )
 
 
@@ -113,6 +117,15 @@ class RemoteDescription:
     doc: str | None
     members: Mapping[str, RemoteMember]
     fingerprint: str
+    is_partial: bool = False
+    """Whether members are left out that this caller may not call."""
+
+    def not_for_this_caller(self, name: str, where: str) -> NotForThisCaller | None:
+        """The error for a member that may be there, for others; None where none is left out."""
+        if not self.is_partial:
+            return None
+        has = ", ".join(self.members) or "nothing"
+        return NotForThisCaller(f"{where} has no remote member {name!r} that this caller may call (it has: {has})")
 
     def __str__(self) -> str:
         """The object for people: its class, its docstring, and a line with the first words of each member."""
@@ -143,7 +156,12 @@ class RemoteDescription:
             doc=description.doc or None,
             members=MappingProxyType(members),
             fingerprint=description.fingerprint,
+            is_partial=description.partial,
         )
+
+
+class NotForThisCaller(AccessDenied, AttributeError):
+    """The object has no such member, or this caller may not call it."""
 
 
 def _indented(doc: str | None, by: int) -> list[str]:

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -148,21 +149,52 @@ def listen_unix(
 ) -> grpc.Server:
     """A gRPC server on a Unix socket that only its owner may use. Raises PortInUse, DaemonError.
 
-    A second server would take the path over in silence, so one that lives is looked for first.
+    A second server would take the path over in silence, so one that lives is looked for first. The socket is bound in a
+    directory that nobody else can enter and then linked to its path: nobody ever finds it there with other rights, and
+    of two daemons that begin at once one gets the path.
     """
     if not hasattr(socket, "AF_UNIX"):
         raise DaemonError("this system has no Unix sockets: use host and port")
+    _check_directory(Path(path).parent)
     _clear_stale(path)
     server = make_server()
-    target = f"unix:{path}"
-    mask = os.umask(0o177)
     try:
-        server.add_secure_port(target, credentials) if credentials else server.add_insecure_port(target)
-    except RuntimeError as error:
+        with tempfile.TemporaryDirectory(prefix=".broker-", dir=Path(path).parent) as private:
+            bound = Path(private) / "s"
+            target = f"unix:{bound}"
+            server.add_secure_port(target, credentials) if credentials else server.add_insecure_port(target)
+            bound.chmod(0o600)
+            _put_in_place(bound, path)
+    except (OSError, RuntimeError) as error:
+        server.stop(None)
+        if isinstance(error, PortInUse):
+            raise
         raise DaemonError(f"cannot listen on the Unix socket {path}: {error}") from error
-    finally:
-        os.umask(mask)
     return server
+
+
+def _put_in_place(bound: Path, path: str) -> None:
+    """Raises PortInUse if another daemon was quicker."""
+    try:
+        os.link(bound, path)
+    except FileExistsError:
+        raise _socket_in_use(path) from None
+    except OSError:  # a file system without links for sockets
+        bound.rename(path)
+
+
+def _check_directory(directory: Path) -> None:
+    """Refuses a directory in which others could put another socket in the place of ours."""
+    try:
+        about = directory.stat()
+    except OSError as error:
+        raise DaemonError(f"cannot listen on a Unix socket in {directory}: {error.strerror}") from None
+    others_may_write = about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if about.st_uid not in (os.geteuid(), 0) or (others_may_write and not about.st_mode & stat.S_ISVTX):
+        raise DaemonError(
+            f"cannot listen on a Unix socket in {directory}: others could put a socket of theirs in its place; take a "
+            "directory of your own, or one with the sticky bit such as /tmp"
+        )
 
 
 def _clear_stale(path: str) -> None:
@@ -177,13 +209,32 @@ def _clear_stale(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            Path(path).unlink()
+            _remove_stale(path)
             return
+        except OSError as error:
+            raise DaemonError(
+                f"cannot listen on the Unix socket {path}: one is there that this user may not use "
+                f"({error.strerror}); take another path"
+            ) from None
+    raise _socket_in_use(path)
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        Path(path).unlink()
+    except OSError as error:
+        raise DaemonError(
+            f"cannot listen on the Unix socket {path}: the one that another user left there cannot be removed "
+            f"({error.strerror}); take another path"
+        ) from None
+
+
+def _socket_in_use(path: str) -> PortInUse:
     error = PortInUse(
         f"cannot listen on the Unix socket {path}: another daemon listens there; end it, or take another path"
     )
     error.errno = errno.EADDRINUSE
-    raise error
+    return error
 
 
 def published_address(host: str, port: int, advertise: str | None) -> tuple[str, int]:

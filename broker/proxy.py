@@ -109,7 +109,10 @@ class Proxy(ProxyBase):
 
     def _missing(self, name: str) -> Exception:
         remote = self._broker._remote
-        return missing_member(name, remote.where(), remote.description().members)
+        description = remote.description()
+        return description.not_for_this_caller(name, remote.where()) or missing_member(
+            name, remote.where(), description.members
+        )
 
     # ---- the life of the proxy
 

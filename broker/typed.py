@@ -100,8 +100,10 @@ class _Interface:
 
     def check(self, description: RemoteDescription, remote: Remote) -> None:
         """Raises TypeError, with a list, if the object lacks members of the interface."""
-        lacking = [*filter(None, (self._lack(member, description) for member in self.table))]
-        lacking += [f"{name} (a property)" for name in self.fields if name not in description.members]
+        members = [member for member in self.table if member.name in description.members or not description.is_partial]
+        lacking = [*filter(None, (self._lack(member, description) for member in members))]
+        if not description.is_partial:  # else they may be there, for others
+            lacking += [f"{name} (a property)" for name in self.fields if name not in description.members]
         if lacking:
             raise TypeError(
                 f"{remote.where()} is a {description.type_name}, which lacks members of {self.cls.__name__}: "

@@ -14,18 +14,20 @@ class LookupRequest(_message.Message):
     def __init__(self, object: _Optional[str] = ...) -> None: ...
 
 class Description(_message.Message):
-    __slots__ = ("object", "type", "doc", "members", "fingerprint")
+    __slots__ = ("object", "type", "doc", "members", "fingerprint", "partial")
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     DOC_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
     object: str
     type: str
     doc: str
     members: _containers.RepeatedCompositeFieldContainer[Member]
     fingerprint: str
-    def __init__(self, object: _Optional[str] = ..., type: _Optional[str] = ..., doc: _Optional[str] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    partial: bool
+    def __init__(self, object: _Optional[str] = ..., type: _Optional[str] = ..., doc: _Optional[str] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., fingerprint: _Optional[str] = ..., partial: bool = ...) -> None: ...
 
 class Member(_message.Message):
     __slots__ = ("name", "kind", "signature", "doc", "oneway", "writable", "stream", "parameters")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import grpc
@@ -171,6 +173,8 @@ class Opening:
             self._enter(entrance, timeout)
             return self.engine
         until = math.inf if timeout is None else time.monotonic() + timeout
+        if self._place.socket_path is not None and self._place.credentials is None:
+            _check_owner(self._place.socket_path)
         stream = _over_grpc(self._place, self.engine)
         self._carry(self.engine, stream)
         self._wait_opened(timeout, stream.cancel)
@@ -289,6 +293,19 @@ class Opening:
                 is_tls = "TLS" in peer or isinstance(credentials, Credentials)
                 return f"what listens there {peer}" if is_tls else f"what listens there is no broker: it {peer}"
         return reason
+
+
+def _check_owner(path: str) -> None:
+    """Refuses a socket that another user has put there, before he is told anything. Raises AccessDenied."""
+    try:
+        owner = Path(path).stat().st_uid
+    except OSError:  # what is wrong with it, connecting says
+        return
+    if owner not in (os.geteuid(), 0):
+        raise AccessDenied(
+            f"the Unix socket {path} is of another user (uid {owner}), who could be anybody: give the proxy "
+            "credentials by which the daemon proves who it is"
+        )
 
 
 class _NothingServed:

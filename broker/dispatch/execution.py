@@ -95,7 +95,9 @@ class Execution:
 
     def _describe(self, job: Job) -> None:
         assert job.registration is not None
-        description = describe(job.registration.object_id, job.registration.table)
+        registration, allows = job.registration, self._admission.allows
+        described = registration.object_id
+        description = describe(described, registration.table, lambda member: allows(job.client, described, member))
         self._answers.finish_with_bytes(job, description.SerializeToString())
 
     def _not_to_be_started(self, job: Job) -> Refused | None:

@@ -34,17 +34,11 @@ class Door:
 
     def let_in(self, context: grpc.ServicerContext, member: str) -> str | None:
         """The identity of who asks. Raises AccessDenied."""
-        identity: str | None = None
-        try:
-            identity = self._identification.of(context)
-            client = Client(context.peer(), identity=identity)
-            if self._authorize is not None and not is_allowed(self._authorize, client, OWN_NAME, member):
-                raise AccessDenied(f"{client} may not call {member!r} of {OWN_NAME!r}")
-        except AccessDenied as error:
-            reason = "UNAUTHENTICATED" if isinstance(error, Unidentified) else "ACCESS_DENIED"
-            log_refusal(Client(context.peer(), identity=identity), OWN_NAME, member, reason)
-            raise
-        return identity
+        client = Client(context.peer(), identity=self._identification.of(context))
+        if self._authorize is not None and not is_allowed(self._authorize, client, OWN_NAME, member):
+            log_refusal(client, OWN_NAME, member, "ACCESS_DENIED")
+            raise AccessDenied(f"{client} may not call {member!r} of {OWN_NAME!r}")
+        return client.identity
 
 
 def generic_handler(names: Names, door: Door) -> grpc.GenericRpcHandler:

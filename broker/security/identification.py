@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 import grpc
 
+from broker.context import Client
 from broker.errors import AccessDenied
+from broker.security.audit import log_refusal
 from broker.security.credentials import Acceptor, Credentials
 
 __all__ = ["Identification", "Unidentified", "bearer_metadata"]
@@ -40,7 +42,14 @@ class Identification:
         """Whether nobody is let in whose name is not known."""
 
     def of(self, context: grpc.ServicerContext) -> str | None:
-        """The identity of who calls; None for a caller who needs none. Raises Unidentified."""
+        """The identity of who calls; None for a caller who needs none. Raises Unidentified, and logs that."""
+        try:
+            return self._find(context)
+        except Unidentified:
+            log_refusal(Client(context.peer()), "", "", "UNAUTHENTICATED")
+            raise
+
+    def _find(self, context: grpc.ServicerContext) -> str | None:
         identity = self._by_token(context) or _by_certificate(context)
         if identity is None and self.is_required:
             raise Unidentified(
