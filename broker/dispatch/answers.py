@@ -19,7 +19,7 @@ from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.statistics import Tally
 from broker.dispatch.under_way import UnderWay
 from broker.errors import CodecError, CommunicationError, MessageTooLargeError, ProtocolError
-from broker.security import log_refusal, wants_refusal
+from broker.security import is_suspicious, log_refusal, wants_refusal
 
 _RAISED = "what it raised"
 _log = logging.getLogger("broker")
@@ -88,7 +88,7 @@ class Answers:
 
     def refuse(self, job: Job, refused: Refused, *, ran: bool = False) -> None:
         """Answers that the call was not carried out, or that it ran and has no result."""
-        if job.call.request.oneway:
+        if job.call.request.oneway and not is_suspicious(refused.reason):  # else it is in the log already
             run_aside(lambda: _log.warning("oneway call refused: %s", refused.message))
         self._refuse(job, refused, ran=ran)
         self.done(job)

@@ -29,6 +29,7 @@ from broker.dispatch.streaming import is_stream
 from broker.errors import CodecError
 from broker.exposure import Member, bind_arguments
 from broker.objects import Registration
+from broker.security import is_suspicious
 
 CarryOut = Callable[[Registration, Member, Job, tuple[object, ...], dict[str, object]], object]
 """Calls a member, with the functions of `around`; may return an awaitable or an iterator."""
@@ -256,7 +257,8 @@ class BatchRun:
         audit(self._job, target.name, refused.reason)
         is_oneway = self._job.call.request.oneway
         if is_oneway or (target.member is not None and target.member.oneway):
-            run_aside(lambda: _log.warning("oneway call refused: %s", refused.message))
+            if not is_suspicious(refused.reason):  # else it is in the log already
+                run_aside(lambda: _log.warning("oneway call refused: %s", refused.message))
             if not is_oneway:
                 return False
         return self._fail(str(refused.reason), refused.message, ran=ran)

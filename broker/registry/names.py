@@ -26,6 +26,7 @@ __all__ = ["KeptLease", "Names"]
 
 _LONGEST_TEXT = 1024
 _HIGHEST_REGISTRATION = 2**63 - 1
+_CLOCKS_DIFFER = 86_400 * 1_000_000  # microseconds: numbers begin at the time of a name server's start
 
 
 @dataclass(slots=True)
@@ -154,6 +155,7 @@ class Names:
         if not 0 <= registration <= _HIGHEST_REGISTRATION:
             raise NamingError(f"{registration} is no number of a registration")
         with self._lock:
+            self._check_number_locked(registration)
             self._tick_locked()
             present = self._own if name == OWN_NAME else self._store.get(name)
             self._check_reserved(name, identity)
@@ -312,6 +314,12 @@ class Names:
             raise NameTaken(f"{present.name!r} was registered anew and leads to {present.uri} now")
         if not replace:
             raise NameTaken(f"{present.name!r} is taken by {present.uri}: remove it first, or register with replace")
+
+    def _check_number_locked(self, registration: int) -> None:
+        """Refuses a number from the future: it would take any name, and use up the numbers of all others."""
+        latest = max(self._last_registration, int(self._wall_clock() * 1_000_000) + _CLOCKS_DIFFER)
+        if registration > latest:
+            raise NamingError(f"{registration} is no number that a registration has had")
 
     def _numbered_locked(self, entry: Entry, registration: int) -> Entry:
         number = registration or self._last_registration + 1

@@ -12,7 +12,7 @@
 Nothing here knows of connections, objects or calls.
 """
 
-from broker.security.audit import log_refusal, wants_refusal
+from broker.security.audit import is_suspicious, log_refusal, wants_refusal
 from broker.security.authorization import Authorize, is_allowed
 from broker.security.credentials import Acceptor, Credentials, InvalidCredentials, audience_of
 from broker.security.defaults import default_credentials, default_policy
@@ -39,6 +39,7 @@ __all__ = [
     "default_policy",
     "hashed",
     "is_allowed",
+    "is_suspicious",
     "log_refusal",
     "wants_refusal",
 ]

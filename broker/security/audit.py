@@ -6,7 +6,7 @@ import logging
 
 from broker.context import Client
 
-__all__ = ["log_refusal", "wants_refusal"]
+__all__ = ["is_suspicious", "log_refusal", "wants_refusal"]
 
 _SUSPICIOUS = frozenset({"ACCESS_DENIED", "UNAUTHENTICATED", "CODEC_NOT_ACCEPTED"})
 _LONGEST = 200  # characters of what a caller wrote
@@ -18,9 +18,13 @@ def wants_refusal(reason: str) -> bool:
     return _log.isEnabledFor(_level(reason))
 
 
+def is_suspicious(reason: str) -> bool:
+    """Whether it is what an attacker would do, and so a warning; the rest is the daily business of a server."""
+    return reason in _SUSPICIOUS
+
+
 def _level(reason: str) -> int:
-    """WARNING for what an attacker would do; the rest is the daily business of a server."""
-    return logging.WARNING if reason in _SUSPICIOUS else logging.INFO
+    return logging.WARNING if is_suspicious(reason) else logging.INFO
 
 
 def log_refusal(client: Client, object_name: str, member: str, reason: str) -> None:

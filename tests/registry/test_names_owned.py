@@ -48,13 +48,16 @@ def names(policy: broker.Policy) -> Iterator[Names]:
 def test_nobody_else_takes_changes_or_removes_it(names: Names, identity: str | None) -> None:
     with pytest.raises(errors.NameTaken, match=r"'shop' belongs to 'janet', and .* cannot take it over"):
         names.register("shop", THERE, identity=identity)
-    with pytest.raises(errors.NameTaken):  # as if it came back after a restart, with the highest of numbers
-        names.register("shop", THERE, registration=2**62, identity=identity)
+    later = names.register("other", HERE, identity=identity)
+    with pytest.raises(errors.NameTaken, match="belongs to 'janet'"):  # as if it came back after a restart
+        names.register("shop", THERE, registration=later + 1, identity=identity)
+    with pytest.raises(errors.NamingError, match="is no number that a registration has had"):
+        names.register("free", THERE, registration=2**62, identity=identity)
     with pytest.raises(errors.AccessDenied, match=r"'shop' belongs to 'janet', and .* cannot change it"):
         names.remove(name="shop", identity=identity)
     with pytest.raises(errors.AccessDenied):
         names.set_tags("shop", ["x"], identity=identity)
-    assert names.remove(selection=Selection.of(prefix=""), identity=identity) == []
+    assert names.remove(selection=Selection.of(prefix="s"), identity=identity) == []
     assert names.lookup("shop").uri == HERE
 
 

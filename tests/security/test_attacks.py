@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import pickle
+import queue
 import socket
 import sys
 from collections.abc import Iterator
@@ -97,12 +99,11 @@ def daemon(made: Made, policy: broker.Policy) -> Iterator[broker.Daemon]:
 PATHS = ["call", "oneway", "nested", "set", "stream", "batch"]
 
 
-def forged(path: str, payload: bytes) -> CallRequest:
-    """A call of that kind with a pickle for arguments."""
+def forged(path: str, arguments: Encoded) -> CallRequest:
+    """A call of that kind, as no proxy would make it."""
     kind = {"set": Call.SET, "batch": Call.BATCH}.get(path, Call.METHOD)
     member = {"set": "balance", "stream": "each", "batch": ""}.get(path, "show")
     batch = Batch(calls=[0], members=["show"]) if path == "batch" else None
-    arguments = Encoded("pickle", payload)
     depth = 2 if path == "nested" else 1
     return CallRequest("account", member, kind, arguments, new_chain(), depth, oneway=path == "oneway", batch=batch)
 
@@ -116,7 +117,7 @@ def test_pickle_of_a_stranger_is_loaded_on_no_path(
     connection = ClientConnection(Place("localhost", daemon.address[1], None, made["henry"]), Settings())
     connection.open(10)
     refused_before = sum(daemon.stats().refused.values())
-    call = connection.engine.call(forged(path, pickle.dumps(([Bomb(exploded)], {}))))
+    call = connection.engine.call(forged(path, Encoded("pickle", pickle.dumps(([Bomb(exploded)], {})))))
     if path == "oneway":
         assert connection.engine.ping(10)  # what came before it was looked at
         assert sum(daemon.stats().refused.values()) == refused_before + 1
@@ -317,16 +318,46 @@ def test_an_exception_that_names_a_class_imports_and_calls_nothing(tmp_path: Pat
         sys.path.remove(str(tmp_path))
 
 
-def test_what_callers_wrote_is_quoted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def audited() -> Iterator[queue.SimpleQueue[logging.LogRecord]]:
+    """What is logged of refusals, by threads of the library."""
+    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    handler = logging.handlers.QueueHandler(records)
+    log = logging.getLogger("broker.audit")
+    log.addHandler(handler)
+    yield records
+    log.removeHandler(handler)
+
+
+def test_what_callers_wrote_is_quoted_in_the_log(audited: queue.SimpleQueue[logging.LogRecord]) -> None:
     """Dask CVE-2026-23528: what others wrote was shown to an operator as it was. Here the line stays one."""
-    caplog.set_level(logging.INFO, "broker.audit")
     with broker.Daemon(authorize=lambda client, name, member: False) as daemon:
         request = broker_pb2.InvokeRequest(object="a\nroot logged in\x1b[2J", method="<script>\r\n")
         with grpc.insecure_channel(f"localhost:{daemon.address[1]}") as channel:
             invoke: Any = channel.unary_unary("/broker.v1.ObjectBroker/Invoke")
             with pytest.raises(grpc.RpcError):
                 invoke(request.SerializeToString(), timeout=10)
-    lines = [record.getMessage() for record in caplog.records if record.name == "broker.audit"]
-    assert [line.rpartition(",")[0] for line in lines] == [
-        r"refused ACCESS_DENIED: 'a\nroot logged in\x1b[2J', member '<script>\r\n'"
-    ]
+    line, _, who = audited.get(timeout=10).getMessage().rpartition(",")
+    assert line == r"refused ACCESS_DENIED: 'a\nroot logged in\x1b[2J', member '<script>\r\n'"
+    assert who.startswith(" to ipv")
+
+
+@pytest.mark.parametrize("path", ["call", "batch", "oneway"])
+def test_each_refusal_is_one_line_with_its_parts(
+    audited: queue.SimpleQueue[logging.LogRecord], made: Made, path: str
+) -> None:
+    allowed = {"account": ("", "each")}
+    with broker.Daemon(
+        credentials=made["warehouse"], authorize=lambda client, name, member: member in allowed.get(name, ())
+    ) as daemon:
+        daemon.register(Account(), "account")
+        connection = ClientConnection(Place("localhost", daemon.address[1], None, made["henry"]), Settings())
+        connection.open(10)
+        connection.engine.call(forged(path, Encoded("json", b'[["s3cret"],{}]')))
+        record = audited.get(timeout=10)
+        connection.engine.close("the test is over")
+    parts = {name: getattr(record, name) for name in ("identity", "object", "member", "reason")}
+    assert parts == {"identity": "henry", "object": "account", "member": "show", "reason": "ACCESS_DENIED"}
+    assert record.levelno == logging.WARNING
+    assert "s3cret" not in record.getMessage()
+    assert audited.empty()
