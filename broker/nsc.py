@@ -12,6 +12,7 @@ from broker.command_line import add_credentials, log_to_stderr, port, take
 from broker.errors import BrokerError
 from broker.registry.client import NameServer
 from broker.registry.locate import locate_ns
+from broker.schema import service_name
 from broker.uri import URI
 
 __all__ = ["main"]
@@ -80,22 +81,25 @@ def _list(server: NameServer, arguments: argparse.Namespace) -> None:
     label = _label(arguments)
     lines = [f"--------START LIST{label}"]
     for name, (uri, tags) in found.items():
-        lines.append(f"{name} --> {uri}")
-        lines += [f"    tags: {', '.join(sorted(tags))}"] if tags else []
+        lines += [f"{name} --> {uri}", *_more(name, tags)]
     lines.append(f"--------END LIST{label}")
-    _show(arguments, {name: _entry(uri, tags) for name, (uri, tags) in found.items()}, "\n".join(lines))
+    _show(arguments, {name: _entry(name, uri, tags) for name, (uri, tags) in found.items()}, "\n".join(lines))
 
 
 def _lookup(server: NameServer, arguments: argparse.Namespace) -> None:
     uri, tags = server.lookup(arguments.name, with_tags=True)
-    text = f"{uri}\n    tags: {', '.join(sorted(tags))}" if tags else str(uri)
-    _show(arguments, {"name": arguments.name, **_entry(uri, tags)}, text)
+    text = "\n".join([str(uri), *_more(arguments.name, tags)])
+    _show(arguments, {"name": arguments.name, **_entry(arguments.name, uri, tags)}, text)
 
 
 def _register(server: NameServer, arguments: argparse.Namespace) -> None:
     uri = URI(arguments.uri)
     server.register(arguments.name, uri, replace=arguments.replace, tags=arguments.tag, ttl=arguments.ttl)
-    _show(arguments, {"name": arguments.name, **_entry(uri, arguments.tag)}, f"Registered {arguments.name}")
+    _show(
+        arguments,
+        {"name": arguments.name, **_entry(arguments.name, uri, arguments.tag)},
+        f"Registered {arguments.name}",
+    )
 
 
 def _remove(server: NameServer, arguments: argparse.Namespace) -> None:
@@ -140,8 +144,17 @@ def _show(arguments: argparse.Namespace, value: object, text: str) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False) if arguments.json else text)
 
 
-def _entry(uri: URI, tags: frozenset[str] | list[str]) -> dict[str, object]:
-    return {"uri": str(uri), "tags": sorted(set(tags))}
+def _more(name: str, tags: frozenset[str]) -> list[str]:
+    """What is to be said of a name beside its URI. gRPC knows it as a service, by another name if protobuf has to."""
+    service = service_name(name)
+    lines = [f"    service: {service}"] if service != name else []
+    return [*lines, f"    tags: {', '.join(sorted(tags))}"] if tags else lines
+
+
+def _entry(name: str, uri: URI, tags: frozenset[str] | list[str]) -> dict[str, object]:
+    service = service_name(name)
+    own = {"service": service} if service != name else {}
+    return {"uri": str(uri), "tags": sorted(set(tags)), **own}
 
 
 def _label(arguments: argparse.Namespace) -> str:

@@ -43,6 +43,13 @@ def test_list_prints_as_the_tutorial_shows(run: Run, running: Running) -> None:
     )
 
 
+def test_names_that_protobuf_does_not_allow_are_shown_with_their_service(run: Run, running: Running) -> None:
+    run("register", "my-desk", "BROKER:o@h:1", "--tag", "x")
+    assert run("lookup", "my-desk")[1] == "BROKER:o@h:1\n    service: my_desk_766a0d81\n    tags: x\n"
+    assert "my-desk --> BROKER:o@h:1\n    service: my_desk_766a0d81\n    tags: x\n" in run("list")[1]
+    assert json.loads(run("lookup", "my-desk", "--json")[1])["service"] == "my_desk_766a0d81"
+
+
 def test_list_says_what_it_was_asked_for(run: Run, running: Running) -> None:
     running.names.register("example.a", "BROKER:o@h:1", tags=["x"])
     shown = "example.a --> BROKER:o@h:1\n    tags: x\n"

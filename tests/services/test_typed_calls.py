@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -90,6 +91,11 @@ class Desk:
         yield "welcome"
         for text in texts:
             yield text.upper()
+
+    async def chat_async(self, name: str, texts: AsyncIterator[str]) -> AsyncIterator[str]:
+        async for text in texts:
+            await asyncio.sleep(0)
+            yield f"{name}: {text}"
 
     def wait(self) -> bool:
         self.inside.release()
@@ -208,6 +214,11 @@ def test_both_ways(serve: Serve, desk: Desk) -> None:
         assert next(replies).result == text.upper()
     said.end()
     assert list(replies) == []
+
+
+def test_both_ways_on_the_loop(call: Call) -> None:
+    texts = [{"texts": str(number)} for number in range(100)]
+    assert call("chat_async", {"name": "Janet"}, *texts) == [f"Janet: {number}" for number in range(100)]
 
 
 class _Said:
