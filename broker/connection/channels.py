@@ -45,12 +45,14 @@ def open_channel(
     """
     target = f"unix:{unix_socket}" if unix_socket is not None else f"dns:///{join_host_port(host, port)}"
     options = _client_options(max_message_size)
+    name = "localhost" if unix_socket is not None else None  # a certificate names hosts, and no paths
     if isinstance(credentials, Credentials):
-        if credentials.server_name is not None:
-            options = [*options, ("grpc.ssl_target_name_override", credentials.server_name)]
+        name = credentials.server_name or name
         credentials = credentials.for_channel()
     if credentials is None:
         return grpc.insecure_channel(target, options)
+    if name is not None:
+        options = [*options, ("grpc.ssl_target_name_override", name)]
     return grpc.secure_channel(target, credentials, options)
 
 

@@ -35,6 +35,7 @@ from broker.security import Credentials
 from broker.uri import URI, join_host_port
 
 CONNECT_METHOD = "/broker.v1.ObjectBroker/Connect"
+ROOT = 0  # who may have made a socket for this user
 _OVERTIME_SECONDS = 0.1
 _LAST_WORDS_SECONDS = 1.0  # what the other side has for taking in why a connection ends
 _MOVE_SECONDS = 1.0  # for connecting over a Unix socket to a daemon that has just answered over TCP
@@ -301,7 +302,7 @@ def _check_owner(path: str) -> None:
         owner = Path(path).stat().st_uid
     except OSError:  # what is wrong with it, connecting says
         return
-    if owner not in (os.geteuid(), 0):
+    if owner not in (os.geteuid(), ROOT):
         raise AccessDenied(
             f"the Unix socket {path} is of another user (uid {owner}), who could be anybody: give the proxy "
             "credentials by which the daemon proves who it is"

@@ -80,7 +80,10 @@ def _describe_tls(host: str, port: int, patience: float, credentials: Credential
             if peer.recv(64):
                 return None
     except ssl.SSLCertVerificationError as error:
-        return f"shows a certificate that is not believed here: {error.verify_message}"
+        hint = (
+            " Name it there, or say which name to expect: Credentials(server_name=...)" if _is_of_another(error) else ""
+        )
+        return f"shows a certificate that is not believed here: {error.verify_message}{hint}"
     except ssl.SSLError as error:
         if error.reason == "WRONG_VERSION_NUMBER":
             return "speaks no TLS: connect without certificates, or give it some"
@@ -93,3 +96,7 @@ def _describe_tls(host: str, port: int, patience: float, credentials: Credential
     if credentials.cert is None:
         return "asks for a certificate: connect with Credentials that have cert and key"
     return f"does not believe the certificate in {credentials.cert}: is it of the authority there, and still valid?"
+
+
+def _is_of_another(error: ssl.SSLCertVerificationError) -> bool:
+    return "mismatch" in error.verify_message

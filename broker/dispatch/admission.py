@@ -88,7 +88,7 @@ class Admission:
         object_name = job.object_name = job.object_name or self._objects.known_as(job.call.request.object)
         if is_allowed(self._authorize, job.client, object_name, member):
             return None
-        what = f"{job.client} may not call {member!r} of {object_name!r}"
+        what = f"{job.client} may not call {repr(member) if member else 'anything'} of {object_name!r}"
         if job.client.codec == PICKLE:
             what += " in pickle"
         return Refused(Reason.ACCESS_DENIED, what)

@@ -107,6 +107,14 @@ def test_the_daemon_calls_others_as_itself(made: Made, daemon: broker.Daemon) ->
         assert call(daemon, made["henry"]).ask(call(second, made["henry"])) == "warehouse took the lamp"
 
 
+def test_on_a_unix_socket_too(made: Made, tmp_path: Path) -> None:
+    with broker.Daemon(unix_socket=str(tmp_path / "s"), credentials=made["warehouse"]) as daemon:
+        daemon.register(Warehouse(), "warehouse")
+        assert call(daemon, made["janet"]).take("chair") == "janet took the chair"
+        with pytest.raises(errors.CannotConnect):
+            call(daemon, made["stranger"]).list_contents()
+
+
 def test_by_public_grpc_as_well(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion, "is_available", False)
     with broker.Daemon(credentials=made["warehouse"]) as daemon:
