@@ -34,6 +34,7 @@ class Line:
         self._method = method
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.taken = threading.Semaphore(0)
+        self._last: Any = b""
 
     def send(self, **fields: Any) -> None:
         self._queue.put(self._method.request_class(**fields).SerializeToString())
@@ -51,8 +52,10 @@ class Line:
         return self
 
     def __next__(self) -> bytes:
-        message = self._queue.get(timeout=20)
-        self.taken.release()
+        if isinstance(self._last, bytes):  # else it stays as it is
+            self._last = self._queue.get(timeout=20)
+            self.taken.release()
+        message = self._last
         if message is None:
             raise StopIteration
         if isinstance(message, Exception):
@@ -148,6 +151,30 @@ def test_a_stream_that_breaks_off_is_no_end(line: Line, upload: Upload) -> None:
     assert next(upload) == 1
     with pytest.raises(ConnectionClosedError):
         next(upload)
+
+
+class Cancelled(Line):
+    """A call that is cancelled looks complete to gRPC at first."""
+
+    def __next__(self) -> bytes:
+        if self._last is None:
+            raise grpc.RpcError
+        return super().__next__()
+
+
+def test_a_stream_that_seems_complete_and_was_cancelled(method: Method) -> None:
+    for has_item in (True, False):
+        line = Cancelled(method)
+        upload = Upload(method, line, 10_000).begin(PlainEdge())
+        if has_item:
+            line.send(numbers=1)
+        line.end()
+        if has_item:
+            assert next(upload) == 1
+        else:
+            assert upload.first() == b""
+        with pytest.raises(ConnectionClosedError):
+            next(upload)
 
 
 def test_a_message_that_is_none(line: Line, upload: Upload) -> None:
