@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from broker.dispatch import Stats
     from broker.exports import export
     from broker.exposure import behavior, expose, oneway
+    from broker.hints import FieldNumber
     from broker.loop_executor import LoopExecutor
     from broker.proxy import Proxy
     from broker.registry.client import NameServer
@@ -40,6 +41,7 @@ __all__ = [
     "Call",
     "Credentials",
     "Daemon",
+    "FieldNumber",
     "JWTs",
     "LoopExecutor",
     "NameServer",
@@ -85,6 +87,7 @@ _HOMES = {
     "Daemon": "broker.daemon",
     "Stats": "broker.dispatch",
     "export": "broker.exports",
+    "FieldNumber": "broker.hints",
     "behavior": "broker.exposure",
     "expose": "broker.exposure",
     "oneway": "broker.exposure",

@@ -101,6 +101,7 @@ CONTRACT: dict[str, str | None] = {
     "current_context.on_close": "(function)",
     "current_context.copy": "()",
     "URI": "(uri)",
+    "FieldNumber": "(number)",
     "Call": None,
     "Stats": None,
     "Record": None,

@@ -432,6 +432,38 @@ def test_grpcurl(run_program: Run, tool_path: str) -> None:
     end(server)
 
 
+def run_schema(*arguments: str) -> tuple[int, str]:
+    """What `python -m broker.schema` ended with and printed, and nothing on stderr."""
+    command = [sys.executable, "-m", "broker.schema", *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert ran.stderr == ""
+    return ran.returncode, ran.stdout
+
+
+def test_schema_evolution(run_program: Run, tool_path: str) -> None:
+    folder = EXAMPLES / "schema-evolution"
+    old = str(folder / "desk.proto")
+    shown = re.findall(
+        r"^    ((?:find|place) ?.*: .*)$", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    first, second, third = (serve(run_program, f"schema-evolution/desk_{version}.py") for version in (1, 2, 3))
+    assert run_schema(*uris(first)) == (0, Path(old).read_text(encoding="utf-8"))
+    assert run_schema(*uris(second), "--check", old) == (0, "")
+    assert run_schema(*uris(third), "--check", old) == (1, "".join(f"{line}\n" for line in shown))
+    for server in (first, second):
+        at = uris(server)[0].partition("@")[2]
+        calls = subprocess.run(
+            ["sh", str(folder / "calls.sh"), at],
+            env={**os.environ, "PATH": tool_path},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=50,
+        )
+        assert calls.stdout.count('"item": "couch"') == 3
+    end(first), end(second), end(third)
+
+
 def test_typed_service(run_program: Run, tool_path: str) -> None:
     server = serve(run_program, "typed-service/desk.py")
     at = uris(server)[0].partition("@")[2]
@@ -510,6 +542,7 @@ def test_every_example_is_run() -> None:
         "chat",
         "mandelbrot",
         "worker-pool",
+        "schema-evolution",
         "typed-service",
         *FEATURES,
     }

@@ -88,11 +88,9 @@ class _Comparison:
         yield from self._new_demands(where, before, new, way)
 
     def _new_demands(self, where: str, before: DescriptorProto, new: str, way: _Way) -> Iterator[str]:
-        names = {field.json_name for field in before.field}
-        numbers = {field.number for field in before.field}
-        for field in self._new.messages[new].field:
-            is_new = field.number not in numbers and field.json_name not in names
-            if is_new and way is _Way.REQUEST and self._new.is_required(new, field):
+        now = self._new.messages[new]
+        for field in now.field:
+            if way is _Way.REQUEST and self._new.is_required(new, field) and _is_new(field, before, now):
                 yield f"{where}.{field.json_name}: it is new and required, and clients do not send it"
 
     def _fields(self, where: str, old: _Proto, new: _Proto, way: _Way) -> Iterator[str]:
@@ -128,6 +126,14 @@ def _same_field(field: _Proto, before: DescriptorProto, now: DescriptorProto) ->
     if found is None or any(other.json_name == found.json_name for other in before.field):
         return None
     return f"field {field.number} is called {found.json_name!r} now"
+
+
+def _is_new(field: _Proto, before: DescriptorProto, now: DescriptorProto) -> bool:
+    """Whether there was no such field; one of another name that had the number may have been renamed."""
+    if any(other.json_name == field.json_name for other in before.field):
+        return False
+    earlier = next((other for other in before.field if other.number == field.number), None)
+    return earlier is None or any(other.json_name == earlier.json_name for other in now.field)
 
 
 def _enums(where: str, old: EnumDescriptorProto, new: EnumDescriptorProto, way: _Way) -> Iterator[str]:

@@ -12,8 +12,8 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
 )
 
+from broker.schema.absence import REQUIRED
 from broker.schema.files import LACKING
-from broker.schema.reading import REQUIRED
 
 __all__ = ["DescribedService"]
 

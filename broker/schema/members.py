@@ -12,9 +12,10 @@ from broker.codecs import Edge
 from broker.codecs.interface import Fault
 from broker.exposure import Member, MemberTable
 from broker.hints import safe_repr
+from broker.schema.meaning import Inexpressible, item_of, own_doc, pinned
 from broker.schema.messages import ABSENT, Field, MessageType
 from broker.schema.names import RpcNames
-from broker.schema.reading import Hinted, Inexpressible, Reader, item_of, own_doc, pinned
+from broker.schema.reading import Hinted, Reader
 from broker.schema.resolving import Resolver, hint_of_value
 
 __all__ = ["Access", "Members", "Request", "Rpc", "read_members"]
@@ -116,6 +117,8 @@ def read_members(table: MemberTable) -> Members:
                 members.rpcs += _MemberReader(reader, resolver, member, names).rpcs()
         except Inexpressible as error:
             members.problems.append((member.name, str(error)))
+        except Exception as error:  # classes in hints may run code of their own when they are looked at
+            members.problems.append((member.name, f"its hints cannot be read ({type(error).__name__}: {error})"))
     for message in reader.messages:
         message.finish()
     return members

@@ -14,7 +14,7 @@ from broker.hints import safe_repr
 from broker.schema.kinds import Composite, Kind, Scalar, promised
 from broker.schema.names import FieldNames, json_name
 
-__all__ = ["ABSENT", "Absent", "Field", "Mapping", "MessageType", "Repeated", "field_of"]
+__all__ = ["ABSENT", "Absent", "Field", "Mapping", "MessageType", "Plural", "Repeated", "add_presence", "field_of"]
 
 _Proto = FieldDescriptorProto
 
@@ -57,6 +57,9 @@ class Mapping:
     @property
     def word(self) -> str:
         return f"dict_of_{self.key.word}_to_{self.value.word}"
+
+
+Plural = Repeated | Mapping
 
 
 # ---- messages

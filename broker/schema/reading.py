@@ -12,15 +12,26 @@ import types
 import typing
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
 from broker.codecs import GLOBAL_TYPES, Record
-from broker.codecs.interface import Fault
-from broker.hints import FieldNumber, safe_repr
+from broker.hints import safe_repr
 from broker.schema import kinds
+from broker.schema.absence import (
+    ABSENT_FOR_NONE,
+    EMPTY,
+    REQUIRED,
+    STREAMED,
+    is_empty,
+    missing,
+    notes_of,
+    part_of,
+    parts_of,
+    shown_default,
+    when_absent,
+)  # fmt: skip
 from broker.schema.composites import (
     EntriesKind,
     OptionalKind,
@@ -33,21 +44,16 @@ from broker.schema.composites import (
 from broker.schema.enums import EnumKind, FlagKind, LiteralKind, NamesKind, enum_type
 from broker.schema.json_values import JSON_LIST, JSON_OBJECT, JSON_VALUE
 from broker.schema.kinds import Kind, Scalar
-from broker.schema.messages import ABSENT, Field, MessageType, Repeated, entries_of, field_of
+from broker.schema.meaning import ITERATORS, Inexpressible, bare, hashable, own_doc, pinned, replaced, shown
+from broker.schema.messages import ABSENT, Field, MessageType, Plural, Repeated, entries_of, field_of
 from broker.schema.messages import Mapping as MapOf
 from broker.schema.names import identifier, json_name, unique
-from broker.schema.records import UNTOLD, RecordField, fields_of_record, is_record
+from broker.schema.records import RecordField, fields_of_record, is_record
 
-__all__ = ["Hinted", "Inexpressible", "Reader", "item_of", "own_doc", "pinned"]
+__all__ = ["Hinted", "Reader"]
 
-Plural = Repeated | MapOf
 T = TypeVar("T")
 _LONGEST_NAME = 60
-_LONGEST_DEFAULT = 200
-
-
-class Inexpressible(Exception):
-    """A hint that has no form in protobuf, and why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,20 +79,10 @@ _SEQUENCES: dict[object, tuple[type, Callable[[Iterable[Any]], Any]]] = {
     collections.deque: (collections.deque, collections.deque),
 }
 _DICTS = frozenset({dict, abc.Mapping, abc.MutableMapping})
-_ITERATORS = frozenset({abc.Iterator, abc.AsyncIterator, abc.AsyncIterable, abc.Generator, abc.AsyncGenerator})
 _AWAITABLES = frozenset({abc.Awaitable, abc.Coroutine})
 _ANYTHING = (Any, object, inspect.Parameter.empty, Record)
 _NOTHING = (None, typing.NoReturn, typing.Never)
 _KEYS = (FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_INT64, FieldDescriptorProto.TYPE_BOOL)
-_EMPTY = (list, dict, set, frozenset, tuple, collections.deque)
-
-
-def pinned(hint: Any) -> int | None:
-    """The number that the hint pins, if it does."""
-    for part in getattr(hint, "__metadata__", ()):
-        if isinstance(part, FieldNumber):
-            return part.number
-    return None
 
 
 class Reader:
@@ -101,11 +97,11 @@ class Reader:
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """Forgets the messages that were begun, if a hint turns out to be inexpressible."""
+        """Forgets the messages that were begun, if a hint cannot be read."""
         messages, known = len(self.messages), dict(self._kinds)
         try:
             yield
-        except Inexpressible:
+        except Exception:
             self._names.difference_update(message.name for message in self.messages[messages:])
             del self.messages[messages:]
             self._kinds = known
@@ -147,16 +143,16 @@ class Reader:
                 kind = self._optional(kind)
         elif kind is kinds.Null:
             none_is_absent = True
-        elif isinstance(kind, Plural) and not required and not _is_empty(default):
+        elif isinstance(kind, Plural) and not required and not is_empty(default):
             kind = self.single(kind)  # so that it shows whether it is empty, or has not come
-        absent = _when_absent(kind, hinted.nullable) if required else None
-        lines = [ABSENT_FOR_NONE] if none_is_absent else []
+        absent = when_absent(kind, hinted.nullable) if required else None
+        lines = [ABSENT_FOR_NONE] if none_is_absent and kind is not kinds.Null else []
         if streamed:
             lines = [STREAMED]
         elif noted:
-            lines += [REQUIRED] if absent is missing else _shown(default)
+            lines += [REQUIRED] if absent is missing else shown_default(default)
         try:
-            field = field_of(message, name, kind, number, "\n".join([*lines, *_notes(kind)]))
+            field = field_of(message, name, kind, number, "\n".join([*lines, *notes_of(kind)]))
         except ValueError as error:
             raise Inexpressible(str(error)) from None
         field.none_is_absent = none_is_absent
@@ -175,7 +171,7 @@ class Reader:
         return known[1]
 
     def _read_anew(self, hint: Any, names: Mapping[Any, Any]) -> Hinted:
-        hint = _bare(hint, names)
+        hint = bare(hint, names)
         if hint is typing.Self:
             hint = self._cls
         if any(hint is anything for anything in _ANYTHING) or isinstance(hint, typing.TypeVar):
@@ -198,12 +194,12 @@ class Reader:
         if not isinstance(kind, Plural):
             return kind
         plural = kind
-        key = ("wrapped", plural.cls, *(id(part) for part in _parts(plural)))
+        key = ("wrapped", plural.cls, *(id(part) for part in parts_of(plural)))
 
         def make() -> Kind:
             message = self.message(_camel(plural.word))
             wrapped = WrappedKind(message.name, plural.word, plural.cls)
-            wrapped.field = _part(message, "items", plural)
+            wrapped.field = part_of(message, "items", plural)
             return wrapped
 
         return self._once(key, make)
@@ -229,7 +225,7 @@ class Reader:
         def make() -> Kind:
             message = self.message(_camel(f"optional_{kind.word}"))
             optional = OptionalKind(message.name, f"optional_{kind.word}", kind)
-            optional.field = _part(message, "value", kind, ABSENT_FOR_NONE)
+            optional.field = part_of(message, "value", kind, ABSENT_FOR_NONE)
             optional.field.none_is_absent = True
             optional.field.absent = lambda: None
             return optional
@@ -263,7 +259,7 @@ class Reader:
             named = []
             for arm in arms:
                 legal = message.choose(arm.word)
-                message.add(arm.word, legal, arm, None, "\n".join(_notes(arm))).oneof_index = 0
+                message.add(arm.word, legal, arm, None, "\n".join(notes_of(arm))).oneof_index = 0
                 named.append((legal, arm))
             union.arms = named
             return union
@@ -297,13 +293,13 @@ class Reader:
             return Repeated(self._single(arguments[0] if arguments else Any, names), cls, build)
         if origin in _DICTS:
             return self._dict(arguments, names)
-        if origin in _ITERATORS:
+        if origin in ITERATORS:
             raise Inexpressible(f"{shown(hint)} streams only as a whole parameter or as a whole result")
         if origin is abc.Callable:
             raise Inexpressible(f"{shown(hint)} is called back over the connection of a Python client")
         if isinstance(origin, type) and origin is not type:
             parameters = getattr(origin, "__parameters__", ())
-            known = dict(zip(parameters, (_bare(part, names) for part in arguments), strict=False))
+            known = dict(zip(parameters, (bare(part, names) for part in arguments), strict=False))
             return self._class(origin, known)
         raise Inexpressible(f"{shown(hint)} has no form in protobuf")
 
@@ -314,7 +310,7 @@ class Reader:
         def make() -> Kind:
             message = self.message(_camel(f"tuple_of_{words or 'nothing'}"))
             kind = TupleKind(message.name, f"tuple_of_{words or 'nothing'}")
-            kind.fields = [_part(message, f"item_{n}", part) for n, part in enumerate(read, start=1)]
+            kind.fields = [part_of(message, f"item_{n}", part) for n, part in enumerate(read, start=1)]
             return kind
 
         return self._once(("tuple", *map(id, read)), make)
@@ -335,7 +331,7 @@ class Reader:
             word = f"entry_of_{key.word}_to_{value.word}"
             message = self.message(_camel(word))
             entry = EntriesKind(message.name, word)
-            entry.key, entry.value = _part(message, "key", key), _part(message, "value", value)
+            entry.key, entry.value = part_of(message, "key", key), part_of(message, "value", value)
             return Repeated(entry, dict, dict, entries_of)
 
         return self._once(("entries", id(key), id(value)), make)
@@ -353,7 +349,7 @@ class Reader:
         if issubclass(cls, BaseException) or (entry is not None and entry.to_dict is not None):
             return JSON_VALUE
         module = cls.__module__.partition(".")[0]
-        if module in sys.stdlib_module_names or module == "numpy" or issubclass(cls, tuple(kinds.SCALARS) + _EMPTY):
+        if module in sys.stdlib_module_names or module == "numpy" or issubclass(cls, tuple(kinds.SCALARS) + EMPTY):
             raise Inexpressible(f"{shown(cls)} has no form in protobuf")
         return self._reference(cls)
 
@@ -376,7 +372,7 @@ class Reader:
 
     def _record(self, cls: type, names: Mapping[Any, Any]) -> Kind:
         arguments = tuple(names.values())
-        key = (cls, *map(_hashable, arguments))
+        key = (cls, *map(hashable, arguments))
         found = self._kinds.get(key)
         if found is not None:
             return found  # type: ignore[no-any-return]
@@ -393,7 +389,7 @@ class Reader:
         return kind
 
     def _record_field(self, cls: type, message: MessageType, field: RecordField, names: Mapping[Any, Any]) -> Field:
-        hint = _replaced(field.hint, names)
+        hint = replaced(field.hint, names)
         try:
             return self.place(message, field.name, self.read(hint), pinned(hint), field.default)
         except Inexpressible as error:
@@ -409,136 +405,6 @@ class Reader:
 
         name = self._once("Reference", make)
         return self._once(("reference", cls), lambda: ReferenceKind(name, cls))
-
-
-def item_of(hint: Any, *, iterators_alone: bool = False) -> Any:
-    """The hint of the items of an iterator: Any if it does not say, None with `iterators_alone` if it is none."""
-    if isinstance(hint, type) and hint in kinds.SCALARS:
-        return None if iterators_alone else Any
-    bare = _bare(hint, {})
-    origin = typing.get_origin(bare) or bare
-    if origin in _ITERATORS or (origin is abc.Iterable and not iterators_alone):
-        return (*typing.get_args(bare), Any)[0]
-    return None if iterators_alone else Any
-
-
-# ---- hints as they are meant
-
-
-def _bare(hint: Any, names: Mapping[Any, Any]) -> Any:
-    """The hint without what says nothing about values, type variables replaced."""
-    while True:
-        origin = typing.get_origin(hint)
-        if origin in (typing.Annotated, typing.Required, typing.NotRequired, typing.Final, typing.ClassVar):
-            hint = typing.get_args(hint)[0]
-        elif isinstance(hint, typing.NewType):
-            hint = hint.__supertype__
-        elif type(hint).__name__ == "TypeAliasType":
-            hint = hint.__value__
-        elif type(origin).__name__ == "TypeAliasType":
-            hint = origin.__value__[typing.get_args(hint)]
-        elif isinstance(hint, typing.TypeVar) and hint in names:
-            hint = names[hint]
-        elif isinstance(hint, typing.TypeVar) and hint.__constraints__:
-            return typing.Union[hint.__constraints__]  # noqa: UP007 - of a tuple
-        elif isinstance(hint, typing.TypeVar) and hint.__bound__ is not None:
-            hint = hint.__bound__
-        else:
-            return hint
-
-
-def _replaced(hint: Any, names: Mapping[Any, Any]) -> Any:
-    """The hint with type variables replaced at any depth."""
-    if not names:
-        return hint
-    if isinstance(hint, typing.TypeVar):
-        return names.get(hint, hint)
-    parameters = getattr(hint, "__parameters__", ())
-    return hint[tuple(names.get(name, name) for name in parameters)] if parameters else hint
-
-
-def _hashable(hint: Any) -> Hashable:
-    try:
-        hash(hint)
-    except TypeError:
-        return safe_repr(hint)
-    return hint  # type: ignore[no-any-return]
-
-
-def shown(hint: Any) -> str:
-    """The hint for people."""
-    return hint.__qualname__ if isinstance(hint, type) and not typing.get_args(hint) else safe_repr(hint)
-
-
-def own_doc(cls: type) -> str:
-    """The docstring that somebody wrote for this very class."""
-    doc = vars(cls).get("__doc__")
-    if not isinstance(doc, str) or doc.startswith(f"{cls.__name__}(") or doc == "An enumeration.":
-        return ""
-    return inspect.cleandoc(doc)
-
-
-# ---- fields that do not arrive
-
-
-def _is_empty(default: Any) -> bool:
-    return isinstance(default, _EMPTY) and not default
-
-
-def _part(message: MessageType, name: str, kind: Kind | Plural, comment: str = "") -> Field:
-    """Adds a field that is part of a value, and must be there."""
-    absent = _when_absent(kind, nullable=False)
-    comment = comment or (REQUIRED if absent is missing else "")
-    field = field_of(message, name, kind, None, "\n".join([*filter(None, [comment]), *_notes(kind)]))
-    field.absent = absent
-    return field
-
-
-def _when_absent(kind: Kind | Plural, nullable: bool) -> Callable[[], Any]:
-    if nullable or kind is kinds.Null:
-        return lambda: None
-    return partial(_nothing_of, kind) if isinstance(kind, Plural) else missing
-
-
-def _nothing_of(kind: Plural) -> Any:
-    return {} if isinstance(kind, MapOf) else kind.build(())
-
-
-def missing() -> Any:
-    raise Fault("a value is required, and none came")
-
-
-def _shown(default: Any) -> list[str]:
-    """What a comment says of a default: nothing of None, which is what an absent field stands for anyway."""
-    if default is None or default is ABSENT or default is UNTOLD:
-        return []
-    text = default.name if isinstance(default, enum.Enum) else safe_repr(default)[:_LONGEST_DEFAULT]
-    return [f"{DEFAULT}{text}"]
-
-
-REQUIRED = "Required."
-"""Stands in the comment of a field that must be there."""
-DEFAULT = "Default: "
-"""Begins the line that says what a field is that does not come."""
-ABSENT_FOR_NONE = "Absent for None."
-"""Stands in the comment of a field that may be None."""
-STREAMED = "Streamed: at most one in each message; whatever else there is comes in the first."
-"""Stands in the comment of a parameter that is an iterator."""
-
-
-def _notes(kind: Kind | Plural) -> Iterator[str]:
-    """What the type of a field does not say."""
-    if isinstance(kind, Repeated) and kind.cls not in (list, dict):
-        yield f"A {kind.cls.__name__}"
-    for part in _parts(kind):
-        if part.note:
-            yield part.note
-
-
-def _parts(kind: Kind | Plural) -> tuple[Kind, ...]:
-    if isinstance(kind, MapOf):
-        return (kind.key, kind.value)
-    return (kind.item,) if isinstance(kind, Repeated) else (kind,)
 
 
 def _camel(word: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from broker.decorators import function_of
 from broker.exposure import Member
-from broker.schema.reading import Inexpressible
+from broker.schema.meaning import Inexpressible
 
 __all__ = ["Resolver", "hint_of_value"]
 

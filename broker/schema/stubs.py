@@ -16,9 +16,9 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
 )
 
+from broker.schema.absence import ABSENT_FOR_NONE, DEFAULT, REQUIRED, STREAMED
 from broker.schema.described import DescribedService
 from broker.schema.names import RpcNames
-from broker.schema.reading import ABSENT_FOR_NONE, DEFAULT, REQUIRED, STREAMED
 from broker.schema.text import SCALAR_NAMES
 
 __all__ = ["StubMember", "stub_text"]
@@ -157,7 +157,7 @@ class _Stub:
             hint = self._repeated(field, hint, notes)
         if STREAMED in notes:
             hint = f"collections.abc.Iterator[{hint}]"
-        return f"{hint} | None" if ABSENT_FOR_NONE in notes and hint != "None" else hint
+        return f"{hint} | None" if ABSENT_FOR_NONE in notes else hint
 
     def _repeated(self, field: _Proto, hint: str, notes: Sequence[str]) -> str:
         message = self._service.messages.get(field.type_name)

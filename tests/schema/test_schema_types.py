@@ -375,6 +375,30 @@ def test_what_cannot_be_expressed_is_named(hint: Any, said: str) -> None:
     assert said in problem.reason
 
 
+class Explodes(type):
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        raise RuntimeError("no questions")
+
+    @property
+    def __dataclass_fields__(cls) -> object:
+        raise RuntimeError("no questions")
+
+
+class Mine(metaclass=Explodes):
+    pass
+
+
+def test_a_class_that_cannot_be_looked_at_is_the_problem_of_its_member_alone() -> None:
+    class Mixed:
+        def bad(self, mine: Mine) -> None: ...
+
+        def good(self, number: int) -> None: ...
+
+    schema = schema_of_class(Mixed)
+    assert list(schema.methods) == ["good"]
+    assert str(schema.problems[0]) == "bad: its hints cannot be read (RuntimeError: no questions)"
+
+
 def test_a_problem_leaves_nothing_behind() -> None:
     class Mixed:
         def bad(self, order: Order, callback: Callable[[], None]) -> None: ...
