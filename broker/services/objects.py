@@ -62,7 +62,8 @@ class TypedObjects:
         self._lock = threading.Lock()
         self._told: weakref.WeakSet[MemberTable] = weakref.WeakSet()
         self._version = 0
-        self._by_service: tuple[int, dict[str, str]] | None = None
+        self._by_service: tuple[int, dict[str, str]] | None = None  # this and the next with the version they are of
+        self._of_all: tuple[int, list[str]] | None = None
 
     def changed(self) -> None:
         """An object came or went, or a name of one."""
@@ -124,6 +125,14 @@ class TypedObjects:
 
     def services_for(self, client: Client) -> list[str]:
         """The services that a caller may see: of an object with names those, and its id if somebody has chosen it."""
+        if self._allows is not None:
+            return self._services(client)
+        version, known = self._version, self._of_all
+        if known is None or known[0] != version:
+            known = self._of_all = version, self._services(client)
+        return known[1]
+
+    def _services(self, client: Client) -> list[str]:
         names_of: dict[str, list[str]] = {}
         for name, uri in self._names().items():
             names_of.setdefault(uri.object or "", []).append(name)
@@ -161,7 +170,7 @@ def side_by_side(names: Iterable[str]) -> list[str]:
     for service, flat in sorted((_two_names(name) for name in set(names)), key=lambda two: (two[0].count("."), two)):
         own = {service, f"{service}{TYPES}"}
         around = {service[:place] for place, character in enumerate(service) if character == "."}
-        if own & (symbols | packages) or around & symbols:
+        if own & symbols or own & packages or around & symbols:
             service, own, around = flat, {flat, f"{flat}{TYPES}"}, set()
         symbols |= own
         packages |= around

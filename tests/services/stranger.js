@@ -2,6 +2,7 @@
 'use strict';
 
 const grpc = require('@grpc/grpc-js');
+const protoLoader = require('@grpc/proto-loader');
 const protobuf = require('protobufjs');
 const { GrpcReflection } = require('grpc-js-reflection-client');
 const { promisify } = require('util');
@@ -34,7 +35,12 @@ async function statusOfCall(call) {
   return null;
 }
 
-async function main(at, name, last) {
+function exportedService(file, name) {
+  const definition = protoLoader.loadSync(file, { keepCase: true, longs: Number, enums: String });
+  return name.split('.').reduce((part, word) => part[word], grpc.loadPackageDefinition(definition));
+}
+
+async function main(at, name, last, file) {
   const credentials = grpc.credentials.createInsecure();
   const reflection = new GrpcReflection(at, credentials);
   const connect = async (service) => {
@@ -52,18 +58,20 @@ async function main(at, name, last) {
   for await (const { result } of desk.follow({ number: (await call(desk, 'place', { customer: 'Zoë', items: [] })).result.number })) {
     statuses.push(result);
   }
-  const restocked = promisify((done) => {
-    const upload = desk.restock(done);
+  const restocked = (client) => promisify((done) => {
+    const upload = client.restock(done);
     for (let count = 1; count <= 100; count++) {
       upload.write({ deliveries: { name: 'lamp', count } });
     }
     upload.end();
-  });
+  })();
+  const exported = new (exportedService(file, name))(at, credentials);
   print({
     services: await reflection.listServices(),
     order: (await call(desk, 'find', { number: 1 })).result,
     statuses,
-    stock: (await restocked()).result,
+    stock: (await restocked(desk)).result,
+    map: (await restocked(exported)).result,
     raised: await statusOfCall(() => call(desk, 'place', { customer: 'Zoë', items: [{ name: 'couch', count: 9 }] })),
     refused: await statusOfCall(() => call(desk, 'find', {})),
     late: await statusOfCall(() => call(desk, 'count', { seconds: 60 }, { deadline: Date.now() + 200 })),

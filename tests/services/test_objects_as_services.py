@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from hypothesis import given
@@ -32,6 +34,13 @@ class Lamp:
 )
 def test_shorter_names_keep_theirs(names: list[str], shown: list[str]) -> None:
     assert side_by_side(names) == shown
+
+
+def test_many_names_take_little_time() -> None:
+    names = [f"part{number % 100}.object{number}" for number in range(10_000)]
+    started = time.perf_counter()
+    assert len(side_by_side(names)) == 10_000
+    assert time.perf_counter() - started < 5
 
 
 _names = st.lists(st.sampled_from(["a", "b", "a_types", "b_types", "c"]), min_size=1, max_size=4).map(".".join)

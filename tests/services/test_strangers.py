@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 
 import broker
-from broker.exposure import members_of
-from broker.schema import schema_of
-from broker.schema.text import proto_text
+from broker import exporting
 from tests.services.stranger import ENVIRONMENT, NODE_MODULES, ROOT, run
 
 EXAMPLE = ROOT / "examples" / "typed-service"
@@ -154,10 +152,12 @@ def test_buf_takes_all_services_into_one_program(daemon: broker.Daemon, at: str)
 # ---- Node
 
 
-def test_node_calls(daemon: broker.Daemon, at: str) -> None:
+def test_node_calls(daemon: broker.Daemon, at: str, tmp_path: Path) -> None:
+    exported = str(tmp_path / "orders.proto")
+    assert exporting.main([str(daemon.uri_for(NAME)), "--output", exported]) == 0
     assert NODE_MODULES.is_dir(), "make node installs what the clients in Node need"
     with subprocess.Popen(
-        ["node", str(Path(__file__).parent / "stranger.js"), at, NAME, "NOT_SERVING"],
+        ["node", str(Path(__file__).parent / "stranger.js"), at, NAME, "NOT_SERVING", exported],
         env=ENVIRONMENT, stdout=subprocess.PIPE, text=True,
     ) as node:  # fmt: skip
         try:
@@ -172,8 +172,10 @@ def test_node_calls(daemon: broker.Daemon, at: str) -> None:
     assert {service["name"] if isinstance(service, dict) else service for service in found["services"]} >= {NAME}
     assert found["order"]["customer"] == "Zoë"
     assert found["statuses"] == ["PLACED", "PACKED", "SHIPPED"]
+    lamps = sum(range(1, 101))
     # protobufjs takes a map for a list of entries where it has the descriptors from reflection.
-    assert {"key": "lamp", "value": sum(range(1, 101))} in found["stock"]
+    assert {"key": "lamp", "value": lamps} in found["stock"]
+    assert found["map"]["lamp"] == 2 * lamps
     raised = found["raised"]
     assert (raised["code"], raised["message"]) == ("FAILED_PRECONDITION", "9 × couch ordered, 1 here")
     assert raised["ErrorInfo"]["domain"] == "broker.user"
@@ -187,12 +189,12 @@ def test_node_calls(daemon: broker.Daemon, at: str) -> None:
 # ---- code that protoc makes, in an environment without broker
 
 
-def test_generated_python_calls(at: str, tmp_path: Path) -> None:
+def test_generated_python_calls(daemon: broker.Daemon, at: str, tmp_path: Path) -> None:
     assert PROTOC.exists(), "make .venv-proto/.done installs protoc"
-    file = schema_of(members_of(OrderDesk)).named(NAME).file
     (tmp_path / "example").mkdir()
-    (tmp_path / file.name).write_text(proto_text(file), encoding="utf-8")
-    generate = ("-m", "grpc_tools.protoc", "-I.", "--python_out=.", "--grpc_python_out=.", file.name)
+    exported = tmp_path / "example" / "orders.proto"
+    assert exporting.main([str(daemon.uri_for(NAME)), "--output", str(exported)]) == 0
+    generate = ("-m", "grpc_tools.protoc", "-I.", "--python_out=.", "--grpc_python_out=.", "example/orders.proto")
     assert run(str(PROTOC), *generate, cwd=tmp_path) == ""
     (tmp_path / "customer.py").write_text((EXAMPLE / "customer.py").read_text(encoding="utf-8"), encoding="utf-8")
     assert run(str(PROTOC), "customer.py", at, cwd=tmp_path).splitlines() == [

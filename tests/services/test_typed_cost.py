@@ -9,7 +9,7 @@ from typing import Any
 from broker._pb.broker_pb2 import InvokeRequest, InvokeResponse
 from tests.services.stranger import Stranger
 
-ROUNDS, CALLS = 8, 60
+ROUNDS, CALLS = 8, 40
 
 
 class Desk:
