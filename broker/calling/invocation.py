@@ -200,8 +200,15 @@ class Invocation:
 
     # ---- a thread that waits
 
-    def wait(self) -> tuple[Outcome, Route]:
-        """Sends the call, again if need be, and waits for the outcome. Raises CommunicationError, NamingError."""
+    def wait(self, begun: tuple[Outcome, Route] | None = None) -> tuple[Outcome, Route]:
+        """Sends the call, again if need be, and waits for the outcome. Raises CommunicationError, NamingError.
+
+        `begun` is how the call ended that was sent already, and over which connection.
+        """
+        if begun is not None:
+            if not self.is_to_be_repeated(begun[0]):
+                return begun
+            self._rest()
         remote, request = self.remote, self.request
         if request.depth > 1:
             self._check_caller()

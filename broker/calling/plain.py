@@ -1,22 +1,26 @@
-"""The short way of a plain future: one object from the call to its result.
+"""The short way of plain calls: one object from the call to its result.
 
-Nearly all futures are plain: made outside of any call, on an open connection, with nothing but a few arguments. For
-these the future is itself what the connection keeps of the call. As soon as there is anything else to it (it is to be
-sent again, say) it makes itself the request that every other call has from the beginning.
+Nearly all calls are plain: made outside of any other, on an open connection, with nothing but a few arguments. For
+these the future, or the call that a thread waits for, is itself what the connection keeps of the call. As soon as there
+is anything else to it (it is to be sent again, say) it becomes what every other call is from the beginning.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker._pb.broker_pb2 import Call
 from broker.calling.futures import PENDING, CallFuture
-from broker.codecs import Encoded
+from broker.calling.invocation import Invocation
+from broker.codecs import Encoded, codec
 from broker.connection import chains
 from broker.connection.calls import CallRequest, MadeCall, Outcome
+from broker.connection.chains import Waiter
+from broker.connection.client import Route
 from broker.connection.outbox import FRAME_COST
-from broker.connection.writing import call_head, write_call, write_call_frame
-from broker.context import CallContext, correlation_outside
+from broker.connection.workers import run_nested_late
+from broker.connection.writing import call_head, write_plain_call
+from broker.context import CallContext, correlation_outside, received_metadata
 
 if TYPE_CHECKING:
     from broker.calling.remote import Remote
@@ -25,11 +29,10 @@ _LARGEST = 4096  # bytes of arguments
 _COST = FRAME_COST + 100
 
 
-class PlainFuture(CallFuture, MadeCall):
-    """The future of a plain call, and the call. Every method may be called from any thread."""
+class _Plain(MadeCall):
+    """A plain call, as the connection has it. Most of what that knows of a call is the same for all of these."""
 
-    # What the connection knows of a call; most of it is the same for all of these.
-    waiter = None
+    waiter: Waiter | None = None
     oneway = is_nested = False
     is_small = True
     deadline = None
@@ -37,11 +40,96 @@ class PlainFuture(CallFuture, MadeCall):
     taken = abandoned = False
     outcome: Outcome | None = None
 
+    remote: Remote
     arguments: Encoded
     _chain: bytes
     _head: bytes
     _lane_number: int
     _member: str
+    _route: Route
+
+    def _prepare(self, remote: Remote, member: str, arguments: Encoded, *, waits: bool) -> bool:
+        """Makes it the call of a member; False if there is more to that than is plain. Raises CodecError."""
+        known = remote.open_place()
+        if known is None or arguments.buffers or arguments.references or len(arguments.payload) > _LARGEST:
+            return False
+        uri, route = known
+        session = remote.session
+        if session.connection is not route or remote.options.retries or remote.departures:
+            return False
+        if CallContext.active() is not None or correlation_outside.get():
+            return False
+        lane = remote.lanes.of_thread(waits=waits)
+        self._head = call_head((uri.object, member, Call.METHOD, session.on(route), 1, lane, False, False))
+        self.remote = remote
+        self.arguments = arguments
+        self.cost = _COST + len(arguments.payload)
+        self._member = member
+        self._lane_number = lane
+        self._chain = chains.new_chain()
+        self._route = route
+        return True
+
+    def to_bytes(self) -> bytes | None:
+        if self.abandoned:
+            return None
+        self.taken = True
+        return write_plain_call(self.id, self._head, self._chain, self.arguments)
+
+    def _as_request(self) -> CallRequest:
+        request = CallRequest(
+            self.remote.uri.object, self._member, Call.METHOD, self.arguments, self._chain, lane=self._lane_number
+        )
+        request.on_kept = self.remote.session.kept
+        return request
+
+
+class PlainCall(_Plain):
+    """A plain call that the thread waits for which makes it."""
+
+    waiter: Waiter
+
+    @classmethod
+    def make(cls, remote: Remote, member: str, arguments: Encoded) -> PlainCall | None:
+        """Makes the call if it is plain; else does nothing. Raises CodecError, MessageTooLargeError."""
+        call = cls()
+        if not call._prepare(remote, member, arguments, waits=True):
+            return None
+        waiter = call.waiter = Waiter(call._chain, 1)
+        waiter.register()
+        call._route.engine.send(call)
+        return call
+
+    def finish(self, outcome: Outcome) -> None:
+        if self.outcome is None:
+            self.outcome = outcome
+            self.waiter.finish()
+
+    def result(self) -> Any:
+        """Waits for the result. Raises what the method raised, and BrokerErrors."""
+        try:
+            self.waiter.wait(None, run_nested_late)
+        except BaseException:  # Ctrl-C above all: the call ends here and there
+            self._route.engine.cancel(self, "the caller was interrupted")
+            raise
+        outcome, remote = self.outcome, self.remote
+        assert outcome is not None
+        value = outcome.value
+        if value is None or outcome.raised or value.codec != self.arguments.codec:
+            call = Invocation(remote, self._member, self.arguments, Call.METHOD)
+            outcome, _ = call.wait((outcome, self._route))
+            return call.result_of(outcome)
+        received_metadata(outcome.metadata)
+        return codec(value.codec).decode(value, remote.edge, "result")
+
+    @property
+    def request(self) -> CallRequest:  # type: ignore[override]
+        """The call as a request, for what is rare in an answer."""
+        return self._as_request()
+
+
+class PlainFuture(CallFuture, _Plain):
+    """The future of a plain call, and the call. Every method may be called from any thread."""
 
     def __init__(self) -> None:
         self._state = PENDING
@@ -49,36 +137,15 @@ class PlainFuture(CallFuture, MadeCall):
     @classmethod
     def make(cls, remote: Remote, member: str, arguments: Encoded) -> PlainFuture | None:
         """Makes the call if it is plain; else does nothing. Raises CodecError."""
-        known = remote.open_place()
-        if known is None or arguments.buffers or arguments.references or len(arguments.payload) > _LARGEST:
-            return None
-        uri, route = known
-        session = remote.session
-        if session.connection is not route or remote.retries or remote.departures or route.room.is_full:
-            return None
-        if CallContext.active() is not None or correlation_outside.get():
-            return None
-        lane = remote.lanes.of_thread(waits=False)
         call = cls()
-        call._head = call_head((uri.object, member, Call.METHOD, session.on(route), 1, lane, False, False))
-        call.remote = remote
-        call.arguments = arguments
-        call.cost = _COST + len(arguments.payload)
-        call._member = member
-        call._lane_number = lane
-        call._chain = chains.new_chain()
-        call._connection = route
+        if not call._prepare(remote, member, arguments, waits=False) or call._route.room.is_full:
+            return None
+        call._connection = call._route
         chains.expect(call._chain, alone=True)
-        route.engine.send(call)
+        call._route.engine.send(call)
         return call
 
     # ---- to the connection
-
-    def to_bytes(self) -> bytes | None:
-        if self.abandoned:
-            return None
-        self.taken = True
-        return write_call_frame(self.id, write_call(self._head, self._chain, self.arguments), None)
 
     def finish(self, outcome: Outcome) -> None:
         if self.outcome is not None:
@@ -101,11 +168,8 @@ class PlainFuture(CallFuture, MadeCall):
         request: CallRequest | None = self.__dict__.get("_request")
         if request is None:
             self._again, self._retries, self._losses = 1, 0, 0
-            session = self.remote.session
-            request = CallRequest(
-                self.remote.uri.object, self._member, Call.METHOD, self.arguments, self._chain, lane=self._lane_number
-            )
-            request.on_outcome, request.on_kept = self._answered, session.kept
+            request = self._as_request()
+            request.on_outcome = self._answered
             request = self.__dict__.setdefault("_request", request)
         return request
 

@@ -18,7 +18,7 @@ from broker.calling.futures import CallFuture
 from broker.calling.gathered import Gathered
 from broker.calling.invocation import Invocation, Lanes, earlier, error_of
 from broker.calling.options import Options
-from broker.calling.plain import PlainFuture
+from broker.calling.plain import PlainCall, PlainFuture
 from broker.calling.reconnecting import Reconnecting
 from broker.calling.results import BatchResults
 from broker.codecs import Encoded, Reference, bytes_of, codec
@@ -141,7 +141,12 @@ class Remote:
         """Calls a member and waits for its result, unless `oneway`. Raises what the method raised, and BrokerErrors."""
         if self.options.around:
             return invoke_around(self, member, args, kwargs, kind, oneway=oneway)
-        call = Invocation(self, member, self.encode(args, kwargs, snapshot=oneway), kind, oneway=oneway)
+        arguments = self.encode(args, kwargs, snapshot=oneway)
+        if self.options.is_plain and not oneway and kind == Call.METHOD:
+            plain = PlainCall.make(self, member, arguments)
+            if plain is not None:
+                return plain.result()
+        call = Invocation(self, member, arguments, kind, oneway=oneway)
         outcome, _ = call.wait()
         return call.result_of(outcome)
 

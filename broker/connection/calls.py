@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -328,35 +329,41 @@ class ItemSink(Protocol):
         """Ends the stream before its end."""
 
 
-class IncomingCall:
-    """A call that arrived on a connection."""
+_lock = threading.Lock()  # of what is cancelled: one for all calls, since it is held for moments
 
-    __slots__ = (
-        "_arguments", "_cancelled", "_incoming", "_lock", "_on_cancel", "_replied", "_request", "_started", "chain",
-        "codec", "id", "is_nested", "items", "oneway", "wire",
-    )  # fmt: skip
+
+class IncomingCall:
+    """A call that arrived on a connection.
+
+    What is rare in a call is an attribute of the class until it is set.
+    """
+
+    is_plain = False
+    """Whether it is known to have nothing but a member, a lane, a session and arguments in json."""
+    is_nested = oneway = False
+    items: ItemSender | None = None
+    """Where they go, if the answer is a stream."""
+    _request: CallRequest | None = None
+    _cancelled: str | None = None
+    _on_cancel: Callable[[str], None] | None = None
 
     def __init__(
         self, incoming: Incoming, call_id: int, call: Call, arguments: Encoded, chain: bytes | None = None
     ) -> None:
-        """`call` may be shared with other calls, and then does not have the chain."""
+        """`call` may be shared with other calls: then it does not have the `chain`, and the call is plain."""
         self._incoming = incoming
         self._arguments = arguments
-        self._request: CallRequest | None = None
         self.wire = call
         """The call as it arrived. `request` has it in full."""
         self.codec = arguments.codec
-        self.chain = chain or call.chain or new_chain()
-        self.is_nested = call.nested
-        self.oneway = call.oneway
-        self._lock = threading.Lock()
-        self._cancelled: str | None = None
-        self._on_cancel: Callable[[str], None] | None = None
-        self._replied = False
-        self._started = False
         self.id = call_id
-        self.items: ItemSender | None = None
-        """Where they go, if the answer is a stream."""
+        if chain is not None:
+            self.is_plain = True
+            self.chain = chain
+        else:
+            self.chain = call.chain or new_chain()
+            self.is_nested = call.nested
+            self.oneway = call.oneway
 
     @property
     def request(self) -> CallRequest:
@@ -462,7 +469,7 @@ class IncomingCall:
             self._incoming.refuse(self, frame, FRAME_COST + len(refused.message))
 
     def on_cancel(self, function: Callable[[str], None]) -> None:
-        with self._lock:
+        with _lock:
             if self._cancelled is None:
                 self._on_cancel = function
                 return
@@ -473,7 +480,7 @@ class IncomingCall:
 
     def give_up(self, reason: str) -> Callable[[str], None] | None:
         """The caller gave up, or is lost: returns the function to be called with the reason, once."""
-        with self._lock:
+        with _lock:
             if self._cancelled is not None:
                 return None
             self._cancelled = reason
@@ -486,11 +493,7 @@ class IncomingCall:
             function(reason)
 
     def _first(self, flag: str) -> bool:
-        with self._lock:
-            if getattr(self, flag):
-                return False
-            setattr(self, flag, True)
-            return True
+        return self.__dict__.setdefault(flag, mark := object()) is mark  # in one piece, without a lock
 
 
 def _add_metadata(result: Result, metadata: Metadata) -> int:
@@ -522,3 +525,12 @@ def check_chain(call: Call) -> None:
 
 
 REFUSED_DRAINING = Refused(Reason.DRAINING, "the daemon is shutting down and takes no further calls")
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

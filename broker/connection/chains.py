@@ -59,17 +59,16 @@ class Waiter:
     It is registered before the call is sent: a nested call may arrive before the thread has come to wait.
     """
 
-    __slots__ = ("_attended", "_jobs", "_owner", "_ready", "_registered", "_signal", "chain", "depth", "done")
+    done = False
+    _attended = False  # the thread has come to wait
+    _registered = False  # this and the next three under _lock
+    _ready = False  # no job was given to it that it has not run
+    _owner: object = None  # of the job that was given to it last and is not over
+    _jobs: deque[Job] | None = None
 
     def __init__(self, chain: bytes, depth: int) -> None:
         self.chain = chain
         self.depth = depth
-        self.done = False
-        self._attended = False  # the thread has come to wait
-        self._registered = False  # this and the next under _lock
-        self._ready = False  # no job was given to it that it has not run
-        self._owner: object = None  # of the job that was given to it last and is not over
-        self._jobs: deque[Job] = deque()
         self._signal = threading.Lock()  # a binary semaphore: released by wake()
         self._signal.acquire()
 
@@ -130,8 +129,9 @@ class Waiter:
         return remaining > 0 and self._signal.acquire(timeout=min(remaining, threading.TIMEOUT_MAX))
 
     def _run_jobs(self) -> None:
-        while self._jobs:
-            self._jobs.popleft()()
+        jobs = self._jobs
+        while jobs:
+            jobs.popleft()()
         with _lock:
             self._ready, self._owner = self._registered, None
 
@@ -151,6 +151,8 @@ class Waiter:
         if not self._ready and (owner is None or owner is not self._owner):
             return False
         self._ready, self._owner = False, owner
+        if self._jobs is None:
+            self._jobs = deque()
         self._jobs.append(job)
         self.wake()
         return True

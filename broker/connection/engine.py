@@ -32,7 +32,15 @@ from broker.connection.assemblies import Assemblies
 from broker.connection.calls import CallRequest, IncomingCall, MadeCall, Outcome, PendingCall
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
-from broker.connection.frames import MESSAGE_LIMIT, CallFrame, ChunkFrame, ResultFrame, decode_frames, in_groups
+from broker.connection.frames import (
+    MESSAGE_LIMIT,
+    CallFrame,
+    ChunkFrame,
+    ResultFrame,
+    decode_frames,
+    in_groups,
+    plain_frame,
+)
 from broker.connection.groups import CallGroup
 from broker.connection.incoming import Incoming
 from broker.connection.introduction import Settings, check_introduction
@@ -256,6 +264,13 @@ class Connection:
         line = self._line
         line.reader = threading.get_ident()
         try:
+            plain = plain_frame(message)
+            if plain is not None and line.peer is not None and line.ended_because is None:
+                if type(plain) is ResultFrame:
+                    self._outgoing.on_plain_result(plain)
+                else:
+                    self._incoming.on_plain_call(plain)  # type: ignore[arg-type]  # it is the other one
+                return
             if len(message) > MESSAGE_LIMIT:
                 raise ProtocolError(f"a message of {len(message)} bytes arrived; {MESSAGE_LIMIT} is the limit")
             for frame in in_groups(decode_frames(message)):

@@ -31,6 +31,7 @@ _FRAME_REPLY = 0x18
 _FRAME_CHUNK = b"\x82\x01"
 _CHUNK_DATA = 0x0A
 _BY_HAND = 32 << 10
+_SINGLE = 4 << 10  # bytes; of a bigger message it is not worth while to ask whether it is one frame
 _MAX_UINT64 = (1 << 64) - 1
 ONE_BYTE = [bytes((number,)) for number in range(0x80)]
 
@@ -90,6 +91,18 @@ def chunk_header(call_id: int, reply: bool, size: int) -> bytes:
     data = bytes((_CHUNK_DATA,)) + varint(size)
     body = head + _FRAME_CHUNK + varint(len(data) + size) + data
     return _FRAMES_TAG + varint(len(body) + size) + body
+
+
+def plain_frame(message: bytes | memoryview) -> CallFrame | ResultFrame | None:
+    """The frame that the message is, if it is one of the plain ones and no other: the usual case, and the quick one."""
+    if len(message) > _SINGLE:
+        return None
+    found = _PLAIN.match(message)
+    if found is None:
+        return None
+    end = len(message)
+    stop, plain = _plain(message, found, end)
+    return plain if stop == end else None
 
 
 def decode_frames(message: bytes | memoryview) -> Iterable[Received]:
@@ -182,19 +195,19 @@ _PLAIN = re.compile(
 
 def _plain(message: bytes | memoryview, found: re.Match[bytes], end: int) -> tuple[int, CallFrame | ResultFrame | None]:
     """Where the frame ends, and what it is, if all its parts end there as well."""
-    groups = found.groups()
-    frame, number, result, result_value, result_payload, call, head, chain, call_value, call_payload = groups
-    start = found.end()
-    call_id = number[0] if len(number) == 1 else _read_varint(bytes(number), 0)[0]
+    frame, number, result, result_value, result_payload, call, head, chain, call_value, call_payload = found.groups()
+    regs = found.regs
+    start = regs[0][1]
+    call_id = number[0] if len(number) == 1 else _read_varint(number, 0)[0]
     if call is None:
         stop = start + _length(result_payload)
-        whole = stop - found.end(4) == _length(result_value) and stop - found.end(3) == _length(result)
-        if whole and stop - found.end(1) == _length(frame) and stop <= end:
+        whole = stop - regs[4][1] == _length(result_value) and stop - regs[3][1] == _length(result)
+        if whole and stop - regs[1][1] == _length(frame) and stop <= end:
             return stop, ResultFrame(call_id, bytes(message[start:stop]))
     else:
         stop = start + _length(call_payload)
-        whole = stop - found.end(9) == _length(call_value) and stop - found.end(6) == _length(call)
-        if whole and stop - found.end(1) == _length(frame) and stop <= end:
+        whole = stop - regs[9][1] == _length(call_value) and stop - regs[6][1] == _length(call)
+        if whole and stop - regs[1][1] == _length(frame) and stop <= end:
             plain_head = _plain_head(bytes(head))
             if plain_head is not None:
                 return stop, CallFrame(call_id, plain_head, bytes(chain), bytes(message[start:stop]))

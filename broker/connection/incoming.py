@@ -112,16 +112,29 @@ class Incoming:
                 self._hand_on_group(group)
             return
         for frame in frames:
-            call_id, head, chain, payload = frame
-            arguments = Encoded("json", payload)
-            if self._assemblies.is_too_large(arguments):
-                self.on_call(frame.to_frame())
-                continue
-            call = IncomingCall(self, call_id, head, arguments, chain)
-            if self._take_in([frame], call):
-                self._hand_on(call)
+            self.on_plain_call(frame)
 
-    def _take_in(self, frames: list[CallFrame], call: IncomingCall | CallGroup) -> bool:
+    def on_plain_call(self, frame: CallFrame) -> None:
+        """Takes in a call that is nothing but a member and arguments in json."""
+        call_id, head, chain, payload = frame
+        if call_id <= self._highest:
+            raise ProtocolError(f"call {call_id} arrived after call {self._highest}: numbers only rise")
+        line = self._line
+        if len(payload) > line.settings.max_message_size:
+            self.on_call(frame.to_frame())
+            return
+        call = IncomingCall(self, call_id, head, Encoded("json", payload), chain)
+        with line.lock:
+            self._highest = call_id
+            if line.ended_because is not None or self._last_call is not None:
+                return  # the GoAway that we sent is its answer
+            self._unstarted += 1
+            if self._unstarted > line.settings.call_credit:
+                raise ProtocolError(f"call {call_id} arrived without credit")
+            self._calls[call_id] = call
+        self._hand_on(call)
+
+    def _take_in(self, frames: list[CallFrame], group: CallGroup) -> bool:
         """False if the GoAway that we sent is the answer."""
         highest = self._highest
         for frame in frames:
@@ -135,7 +148,7 @@ class Incoming:
             self._unstarted += len(frames)
             if self._unstarted > self._line.settings.call_credit:
                 raise ProtocolError(f"call {highest} arrived without credit")
-            self._calls.update(dict.fromkeys([frame.id for frame in frames], call))
+            self._calls.update(dict.fromkeys([frame.id for frame in frames], group))
         return True
 
     def replace(self, group: CallGroup, call: IncomingCall) -> str | None:
@@ -275,7 +288,10 @@ class Incoming:
         size, limit = len(payload), line.peer.max_message_size if line.peer is not None else 0
         if buffers or references or size > INLINE_LIMIT or size > limit > 0:
             return False
-        frame = write_result_frame(call.id, value, None)
+        if value.codec == "json":
+            frame = write_plain_result(call.id, bytes(payload))
+        else:
+            frame = write_result_frame(call.id, value, None)
         with line.lock:
             if self._calls.pop(call.id, None) is None:
                 return True  # the connection has ended

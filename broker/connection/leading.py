@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Protocol
 
 from broker.connection.fairness import FairQueue
@@ -174,8 +175,8 @@ class Leading:
             follows = self._turn is not None
             leads = not follows and self._workers.enter()
             if leads:
-                self._ready.extend(jobs)
-                self._turn = turn
+                self._ready.extend(islice(jobs, 1, None))
+                self._turn, self._others_next = turn, True
             elif follows:
                 for job in jobs:
                     self._brought.put(owner_of(job), job)
@@ -183,7 +184,7 @@ class Leading:
                 jobs = [*self._take_all_locked(), *jobs]
         if leads:
             try:
-                self._take_turn(turn)
+                self._take_turn(turn, jobs[0])
             finally:
                 self._workers.leave()
         elif follows:
@@ -198,26 +199,27 @@ class Leading:
         with self._lock:
             leads = self._turn is None
             if leads:
-                self._ready.append(job)
                 self._turn = turn
             else:
                 self._brought.put(owner_of(job), job)
         if leads:
-            self._take_turn(turn)
+            self._take_turn(turn, job)
         else:
             self.watch()
 
-    def _take_turn(self, turn: Turn) -> None:
+    def _take_turn(self, turn: Turn, first: Job) -> None:
         _local.jobs = self._ready
         _local.turn = turn
+        job: Job | None = first
         try:
-            while (job := self._next(turn)) is not None:
-                if self.has_more:
+            while job is not None:
+                if self._ready or self._brought:
                     self.watch()
                 turn.released = False
                 run_safely(job)
                 if turn.held and (not self.has_more or turn.since - turn.held_since > HOLD):
                     turn.release()
+                job = self._next(turn)
         finally:
             _local.jobs = _local.turn = None
             turn.release()

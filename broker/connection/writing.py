@@ -46,6 +46,19 @@ def write_call_frame(call_id: int, call: bytes, timeout_us: int | None) -> bytes
     return b"".join((_FRAMES_FRAME, size, _FRAME_ID, number, _FRAME_CALL, length, call))
 
 
+def write_plain_call(call_id: int, head: bytes, chain: bytes, arguments: Encoded) -> bytes:
+    """The frame of a call without what is rare."""
+    payload = arguments.payload
+    size = len(payload)
+    if size >= _SHORT or arguments.codec != "json" or arguments.buffers or arguments.references:
+        return write_call_frame(call_id, write_call(head, chain, arguments), None)
+    number, call_size = varint(call_id), len(head) + size + 28
+    length = varint(call_size)
+    return b"\x0a%b\x08%b\x4a%b%b\x42\x10%b\x2a%c\x0a\x04json\x12%c%b" % (
+        varint(call_size + len(number) + len(length) + 2), number, length, head, chain, size + 8, size, bytes(payload),
+    )  # fmt: skip
+
+
 def write_result_frame(call_id: int, value: Encoded, rest: Result | None) -> bytes:
     """The frame of a result; `rest` is what the Result has beside its value."""
     written = write_value(value)

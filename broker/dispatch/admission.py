@@ -40,6 +40,11 @@ class Admission:
         """Whether `refusal` has to be asked on a worker."""
         return self._authorize is not None and not getattr(self._authorize, "decides_at_once", False)
 
+    @property
+    def looks_at_callers(self) -> bool:
+        """Whether anything is asked about callers at all."""
+        return self._authorize is not None or self._knows_callers
+
     def lets_pass(self, job: Job, member: str) -> bool:
         """Whether the caller may, for calls of which all else is known."""
         return self._knows(job.client) and (self._authorize is None or self.not_allowed(job, member) is None)

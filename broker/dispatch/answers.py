@@ -169,7 +169,7 @@ class Answers:
                 job.cancel("the time of the call is over")
         # What refers to the job lets go of it: the arguments go now, not when the garbage collector comes by.
         job.context = None
-        job.stops.clear()
+        job.stops = ()
         job.call.over()
         job.done = True
         self._scheduler.leave(job)

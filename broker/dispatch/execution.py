@@ -208,7 +208,7 @@ class Execution:
 
     def _resume(self, job: Job, batch: BatchRun, steps: Steps, value: object, raised: bool) -> None:
         def go_on(came: tuple[object, bool]) -> None:
-            job.stops.clear()  # what stopped this awaitable
+            job.stops = ()  # what stopped this awaitable
             try:
                 self._go_on(job, batch, steps, came)
             except BaseException as error:

@@ -56,6 +56,13 @@ def target_of(registration: Registration, name: str) -> Target | None:
     return Target(member.bind(registration.target), member.arity)
 
 
+def _is_plain(call: IncomingCall) -> bool:
+    wire = call.wire
+    if wire.depth != 1 or call.codec != CODEC or wire.oneway:
+        return False
+    return not (wire.HasField("timeout_us") or wire.metadata or wire.correlation_id)
+
+
 class Express:
     """The short road of one daemon. Every method may be called from any thread, and none waits."""
 
@@ -85,23 +92,22 @@ class Express:
         self.count_many = tally.count_methods
         self._go_on = go_on
         # Functions of users are asked about no call here, neither before it nor around it.
+        self._looks_at_callers = admission.looks_at_callers
         self.lets_pass = admission.lets_pass
         self.is_open = not admission.runs_user_code and not around and admission.accepts(CODEC)
 
     def takes(self, call: IncomingCall, client: Client) -> bool:
         """Takes a call, if it is plain and nothing stands in its way; called by the thread that reads."""
         wire, caller = call.wire, call.connection
-        if not self.is_open or wire.kind != Call.METHOD or wire.depth != 1 or call.codec != CODEC:
-            return False
-        if wire.oneway or wire.HasField("timeout_us") or wire.metadata or wire.correlation_id:
+        if not self.is_open or wire.kind != Call.METHOD or not (call.is_plain or _is_plain(call)):
             return False
         found = self.find(wire)
         if found is None or caller.congested or call.text_size > LONG_TEXT:
             return False
         registration, target = found
-        job = PlainCall(call, client, caller, registration=registration)
+        job = PlainCall(call, client, caller, registration)
         job.member = registration.table.members[wire.member]
-        if not self.lets_pass(job, wire.member):
+        if self._looks_at_callers and not self.lets_pass(job, wire.member):
             return False
         job.express, job.target = self, target
         call.on_cancel(job.cancel)
@@ -162,8 +168,6 @@ class Express:
 class QuickJob(Job):
     """A job for the thread that leads. To call it is to carry it out."""
 
-    __slots__ = ("express", "target")
-
     express: Express
     target: Target
 
@@ -182,8 +186,6 @@ class QuickJob(Job):
 
 class PlainCall(QuickJob):
     """A plain call on its way."""
-
-    __slots__ = ()
 
     call: IncomingCall
 

@@ -55,8 +55,6 @@ class GroupJob(QuickJob):
     The lock guards who takes the last call, what is running, and the results. Nothing of a user runs under it.
     """
 
-    __slots__ = ("_context", "_frame", "_group", "_lock", "_results", "_single")
-
     def __init__(
         self, express: Express, group: CallGroup, target: Target, registration: Registration, client: Client
     ) -> None:
@@ -183,7 +181,8 @@ class GroupJob(QuickJob):
     def _by_itself(self, frame: CallFrame, context: CallContext | None) -> PlainCall:
         """The call as it would be had it come alone; with a context, it has begun."""
         call = self._group.single(frame)
-        job = PlainCall(call, self.client, self.caller, registration=self.registration, member=self.member)
+        job = PlainCall(call, self.client, self.caller, registration=self.registration)
+        job.member = self.member
         job.express, job.target, job.context = self.express, self.target, context
         self.express.under_way.add(job)
         if context is not None:

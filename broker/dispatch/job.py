@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 from broker.connection.calls import ServedCall
 from broker.connection.engine import Connection
@@ -20,35 +19,39 @@ Session = tuple[Connection, int]
 """A session: its connection, and its number there."""
 
 
-@dataclass(slots=True, eq=False)
 class Job:
     """A call on its way, with what has been found out about it.
 
-    It has no lock: one thread at a time takes it further. `cancel` alone may come from any other.
+    It has no lock: one thread at a time takes it further. `cancel` alone may come from any other. What few calls have
+    is an attribute of the class until it is set.
     """
 
-    call: ServedCall
-    client: Client
-    caller: Connection | None
-    """None for a unary caller, who has no session."""
     lane: Lane | None = None
     """The lane and the gate that it is in."""
     gate: Gate | None = None
-    nested: bool = False
-    started: bool = False
-    streams: bool = False
-    done: bool = False
-    object_name: str = ""
+    nested = False
+    started = False
+    streams = False
+    done = False
+    object_name = ""
     """What `authorize` was asked about."""
-    registration: Registration | None = None
     member: Member | None = None
     cancelled: str | None = None
     context: CallContext | None = None
     timer: Timer | None = None
-    weight: int = 1
+    weight = 1
     """How many calls it is."""
-    stops: list[Callable[[], None]] = field(default_factory=list)
+    stops: Sequence[Callable[[], None]] = ()
     """Functions that stop an `async def` method, or a stream."""
+
+    def __init__(
+        self, call: ServedCall, client: Client, caller: Connection | None, registration: Registration | None = None
+    ) -> None:
+        """`caller` is None for a unary caller, who has no session."""
+        self.call = call
+        self.client = client
+        self.caller = caller
+        self.registration = registration
 
     @property
     def waiting(self) -> int:
@@ -75,7 +78,7 @@ class Job:
 
     def on_stop(self, stop: Callable[[], None]) -> None:
         """Calls the function when the job is cancelled; at once if it is. It must not wait; twice is harmless."""
-        self.stops.append(stop)
+        self.stops = (*self.stops, stop)
         if self.cancelled is not None:
             stop()
 
