@@ -8,6 +8,7 @@ for its chain runs it, and decides about it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from broker.around import NO_FUNCTIONS, AroundFunctions
@@ -34,6 +35,9 @@ from broker.security import Authorize
 MAX_CALLS = 65_536
 MAX_CALLS_PER_CONNECTION = 16_384
 """Calls under way, waiting ones included; beyond it they are refused. Nested calls are outside these limits."""
+
+
+_TIDY_SECONDS = 0.5  # for `finally:` blocks of generators and of methods that notice that they are cancelled
 
 
 class Dispatcher:
@@ -86,8 +90,11 @@ class Dispatcher:
         """Takes no further call, waits for those under way until the deadline (time.monotonic), cancels the rest."""
         for job in self._under_way.drain():
             self._refuse(job, REFUSED_DRAINING)
-        for job in self._under_way.wait(deadline):
+        left = self._under_way.wait(deadline)
+        for job in left:
             job.cancel("the daemon is shutting down")
+        if left:
+            self._under_way.wait(time.monotonic() + _TIDY_SECONDS)
 
     @property
     def under_way(self) -> int:

@@ -1,0 +1,147 @@
+"""Daemons that are told to end: nothing that was accepted is lost, and nobody is left in the dark."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+import broker
+from broker import errors
+
+Run = Callable[..., Any]
+
+DESK = """
+import broker, sys, time
+
+class Desk:
+    def serve(self, key):
+        time.sleep(0.01)
+        return key
+    def slow(self, seconds):
+        print("begun")
+        time.sleep(seconds)
+        return "done"
+
+daemon = broker.Daemon()
+with broker.locate_ns() as ns:
+    ns.register(sys.argv[1], daemon.register(Desk()), tags=["desk"])
+print("serves", daemon.location)
+daemon.request_loop()
+print("over")
+"""
+
+
+@pytest.fixture
+def start(run_program: Run, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Starts a desk under a name, and a name server before the first."""
+    with broker.start_ns(port=0) as names:
+        monkeypatch.setenv("BROKER_NS_PORT", str(names.address[1]))
+        yield lambda name: run_program(DESK, name)
+
+
+def test_a_rolling_restart_fails_no_call(start: Callable[[str], Any]) -> None:
+    """32 callers of one tag, while each of the two daemons behind it is replaced."""
+    desks = {name: start(name) for name in ("desk.a", "desk.b")}
+    for desk in desks.values():
+        desk.line("serves")
+    over, made, failures = threading.Event(), [0] * 32, []
+    rounds = threading.Semaphore(0)
+
+    def call(number: int) -> None:
+        proxy: Any = broker.Proxy("BROKERMETA:desk", wait=10)
+        while not over.is_set():
+            try:
+                assert proxy.serve(made[number]) == made[number]
+                made[number] += 1
+                rounds.release()
+            except Exception as error:
+                failures.append(error)
+
+    callers = [threading.Thread(target=call, args=(number,), daemon=True) for number in range(32)]
+    for caller in callers:
+        caller.start()
+    for name, desk in desks.items():
+        for _ in range(64):
+            assert rounds.acquire(timeout=10)
+        desk.send_signal(signal.SIGTERM)
+        assert desk.wait() == 0, desk.errors
+        desks[name] = start(name)
+        desks[name].line("serves")
+    for _ in range(64):
+        assert rounds.acquire(timeout=10)
+    over.set()
+    for caller in callers:
+        caller.join(10)
+    assert failures == []
+    assert min(made) > 0
+
+
+def test_sigterm_lets_calls_finish_and_takes_no_further_ones(start: Callable[[str], Any]) -> None:
+    desk = start("desk")
+    location = desk.line("serves")
+    proxy: Any = broker.Proxy("BROKERNAME:desk")
+    result = proxy.slow.future(1)
+    desk.line("begun")
+    with grpc.insecure_channel(location) as channel, broker.locate_ns() as ns:
+        check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
+        assert check(b"", timeout=5) == b"\x08\x01"  # SERVING
+        watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        seen = iter(watch(b"", timeout=20))
+        assert next(seen) == b"\x08\x01"
+        desk.send_signal(signal.SIGTERM)
+        assert next(seen) == b"\x08\x02"  # NOT_SERVING, while the call goes on
+        assert not result.done()
+        assert result.result(10) == "done"
+        assert ns.list("desk") == {}
+    assert desk.wait() == 0, desk.errors
+    assert desk.output[-1] == "over\n"
+
+
+def test_a_stream_that_never_ends_is_closed_before_the_daemon_is_gone() -> None:
+    closed = threading.Event()
+
+    class Clock:
+        def ticks(self) -> Iterator[int]:
+            try:
+                while True:
+                    yield 1
+                    time.sleep(0.2)
+            finally:
+                closed.set()
+
+    daemon = broker.Daemon()
+    daemon.start()
+    proxy: Any = broker.Proxy(daemon.register(Clock()), local=False)
+    ticks = proxy.ticks()
+    next(ticks)
+    daemon.shutdown(grace=0.1)
+    assert closed.is_set()
+    with pytest.raises(errors.ConnectionClosedError, match="is shutting down"):
+        for _ in ticks:
+            pass
+
+
+def test_a_second_signal_ends_it_at_once(start: Callable[[str], Any]) -> None:
+    desk = start("desk")
+    location = desk.line("serves")
+    proxy: Any = broker.Proxy("BROKERNAME:desk")
+    result = proxy.slow.future(60)
+    desk.line("begun")
+    with grpc.insecure_channel(location) as channel:
+        watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        seen = iter(watch(b"", timeout=20))
+        assert next(seen) == b"\x08\x01"
+        desk.send_signal(signal.SIGTERM)
+        assert next(seen) == b"\x08\x02"
+    began = time.monotonic()
+    desk.send_signal(signal.SIGTERM)
+    assert desk.wait() == -signal.SIGTERM
+    assert time.monotonic() - began < 3
+    with pytest.raises(errors.ConnectionClosedError):
+        result.result(10)
