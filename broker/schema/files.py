@@ -131,5 +131,6 @@ LACKING = "Not in this service, but called by broker.v1.ObjectBroker/Invoke:"
 
 def _comment(info: SourceCodeInfo, path: Sequence[int], text: str) -> None:
     if text:
+        text = text.encode(errors="replace").decode()  # a docstring may hold what UTF-8 cannot
         lines = "".join(f" {line}".rstrip() + "\n" for line in text.splitlines())
         info.location.add(path=path, span=[0, 0, 0], leading_comments=lines)

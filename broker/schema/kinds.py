@@ -7,7 +7,6 @@ composite kind fills a message, and reads it. What does not fit raises Fault, wh
 from __future__ import annotations
 
 import datetime
-import enum
 import re
 import uuid
 from collections.abc import Callable
@@ -60,6 +59,11 @@ class Scalar(Kind):
 
     def from_wire(self, raw: Any, edge: Edge) -> Any:
         return raw
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether what arrives is the value."""
+        return type(self).from_wire is Scalar.from_wire
 
 
 class Composite(Kind):
@@ -127,18 +131,19 @@ class _Str(Scalar):
     proto_type, word, python = FieldDescriptorProto.TYPE_STRING, "str", (str,)
 
     def to_wire(self, value: Any, edge: Edge) -> str:
-        if not isinstance(value, str) or isinstance(value, enum.Enum):
+        if not isinstance(value, str):
             raise promised(value, "str")
         return checked_text(value)
 
 
 def checked_text(value: str) -> str:
-    """The text, if UTF-8 can hold it."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise Fault("this text has lone surrogates, which UTF-8 cannot hold: hint it as bytes") from None
-    return value
+    """The text, if UTF-8 can hold it. That of a subclass is what it holds, whatever it shows."""
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Fault("this text has lone surrogates, which UTF-8 cannot hold: hint it as bytes") from None
+    return value if type(value) is str else str.__str__(value)
 
 
 class _Bytes(Scalar):
@@ -211,6 +216,12 @@ def _read_fraction(text: str) -> Fraction:
     if not _FRACTION.fullmatch(text):  # Fraction takes 1e999999999, too
         raise ValueError("it is no fraction")
     return Fraction(text)
+
+
+def _write_time(value: datetime.time) -> str:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise ValueError(f"the zone {value.tzinfo} has no offset without a date")
+    return value.isoformat()
 
 
 def _read_decimal(text: str) -> object:
@@ -292,7 +303,7 @@ SCALARS: dict[type, Kind] = {
     datetime.datetime: _Moment(),
     datetime.timedelta: _Duration(),
     datetime.date: _Text(datetime.date, datetime.date.isoformat, datetime.date.fromisoformat, "2026-11-22"),
-    datetime.time: _Text(datetime.time, datetime.time.isoformat, datetime.time.fromisoformat, "13:05:59.5"),
+    datetime.time: _Text(datetime.time, _write_time, datetime.time.fromisoformat, "13:05:59.5"),
     Decimal: _Text(Decimal, _write_decimal, _read_decimal, "19.90"),
     Fraction: _Text(Fraction, str, _read_fraction, "1/3"),
     uuid.UUID: _Text(uuid.UUID, str, uuid.UUID, "12345678-1234-5678-1234-567812345678"),

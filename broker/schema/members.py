@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
+from functools import cached_property
 from inspect import Parameter, Signature
 from types import NoneType
 from typing import Any, Literal
@@ -33,8 +34,32 @@ class Request:
     streamed: str | None = None
     """The parameter that is an iterator."""
 
+    @cached_property
+    def _plan(self) -> list[tuple[str, Field, bool]] | None:
+        """The fields with their names, and whether they go by their place; None if it takes more than that."""
+        kinds = {parameter.kind for parameter, _ in self.fields}
+        if self.streamed is not None or kinds - {Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY}:
+            return None
+        return [
+            (parameter.name, place, parameter.kind is not Parameter.KEYWORD_ONLY) for parameter, place in self.fields
+        ]
+
     def arguments(self, message: Any, edge: Edge, items: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Raises Fault."""
+        if self._plan is None:
+            return self._arguments(message, edge, items)
+        args, kwargs, in_order = [], {}, True
+        for name, place, by_place in self._plan:
+            value = place.take(message, edge)
+            if value is ABSENT:
+                in_order = False
+            elif by_place and in_order:
+                args.append(value)
+            else:
+                kwargs[name] = value
+        return tuple(args), kwargs
+
+    def _arguments(self, message: Any, edge: Edge, items: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given: dict[str, Any] = {}
         rest: Any = ()
         others: Any = {}

@@ -200,6 +200,14 @@ class _ScalarField(Field):
         return self.kind.from_wire(getattr(message, name), edge) if message.HasField(name) else ABSENT
 
 
+class _PlainField(_ScalarField):
+    """One whose values are the same in Python and in protobuf: by far the most frequent, and the quickest."""
+
+    def take(self, message: Any, edge: Edge) -> Any:
+        name = self._proto_name
+        return getattr(message, name) if message.HasField(name) else super().take(message, edge)
+
+
 class _MessageField(Field):
     kind: Composite
 
@@ -329,7 +337,8 @@ def field_of(
     if isinstance(kind, Composite):
         return _MessageField(name, legal, kind)
     message.make_optional(proto)
-    return _ScalarField(name, legal, kind)
+    assert isinstance(kind, Scalar)
+    return (_PlainField if kind.is_plain else _ScalarField)(name, legal, kind)
 
 
 class _Entry(Kind):

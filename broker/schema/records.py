@@ -63,6 +63,7 @@ def _dataclass(cls: Any, hints: dict[str, Any]) -> Parts:
             raise ValueError(f"its InitVar {name!r} is no field, and no instance can be made without it")
     fields = dataclasses.fields(cls)
     initial = {field.name for field in fields if field.init}
+    later = len(initial) < len(fields)
 
     def take_apart(value: Any) -> dict[str, Any]:
         if type(value) is not cls and (not isinstance(value, cls) or len(dataclasses.fields(value)) > len(fields)):
@@ -73,6 +74,8 @@ def _dataclass(cls: Any, hints: dict[str, Any]) -> Parts:
             raise Fault(f"this {cls.__name__} has a field that cannot be read: {error}") from error
 
     def build(values: dict[str, Any]) -> Any:
+        if not later:
+            return cls(**values)
         made = cls(**{name: value for name, value in values.items() if name in initial})
         for name, value in values.items():
             if name not in initial:

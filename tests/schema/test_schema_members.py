@@ -292,6 +292,14 @@ def test_ten_thousand_objects_of_a_class_have_one_schema() -> None:
     assert "service obj_77 " in proto_text(services[77].file)
 
 
+def test_a_docstring_that_is_no_text_harms_nobody() -> None:
+    class Odd:
+        def call(self) -> None: ...
+
+    Odd.__doc__ = "lone \ud800 surrogate"
+    assert "// lone ? surrogate" in proto_text(schema_of_class(Odd).named("odd").file)
+
+
 def test_a_caller_sees_what_is_his() -> None:
     service = schema_of_class(Calls).named("calls", members=["nones"])
     assert list(service.methods) == ["nones"]

@@ -15,6 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, Optional, TypedDict, TypeVar
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -100,6 +101,7 @@ ROWS: list[tuple[Any, Any, Any]] = [
     (float, 0.5, 0.5),
     (float, float("inf"), "Infinity"),
     (str, "Größe 😀", "Größe 😀"),
+    (datetime.time, datetime.time(13, 5), "13:05:00"),
     (bytes, b"\0\xff", "AP8="),
     (bytearray, bytearray(b"a"), "YQ=="),
     (None, None, None),
@@ -189,6 +191,14 @@ def test_a_datetime_without_a_zone_counts_as_utc() -> None:
     assert returned(method, datetime.datetime(2026, 1, 1)) == "2026-01-01T00:00:00Z"  # noqa: DTZ001
 
 
+def test_texts_and_numbers_that_are_members_of_enums() -> None:
+    class Word(str, enum.Enum):  # noqa: UP042 - as many have it
+        YES = "yes"
+
+    assert returned(method_of_hint(str), Word.YES) == "yes"
+    assert returned(method_of_hint(int), Level.HIGH) == "9"
+
+
 def test_a_datetime_of_another_zone_arrives_in_utc() -> None:
     method = method_of_hint(datetime.datetime)
     assert arrives(method, "2026-01-01T02:00:00+02:00") == datetime.datetime(2026, 1, 1, tzinfo=UTC)
@@ -203,6 +213,7 @@ WRONG_RESULTS: list[tuple[Any, Any, str]] = [
     (int, 1.0, "result: 1.0 is float, and the hint says int"),
     (str, State.NEW, "result: <State.NEW: 'new'> is State"),
     (str, "\ud800", "result: this text has lone surrogates"),
+    (datetime.time, datetime.time(1, tzinfo=ZoneInfo("Europe/Berlin")), "has no offset without a date"),
     (list[int], [1, None], r"result\[1\]: None is NoneType, and the hint says int"),
     (list[str], "abc", "result: 'abc' is str, and the hint says list"),
     (dict[str, list[int]], {"a": [1, "x"]}, r"result\['a'\]\[1\]: 'x' is str"),
