@@ -92,6 +92,8 @@ class Services(grpc.GenericRpcHandler):
             method = handler.service(handler_call_details)
             if method is not None:
                 return method
+        if path.removeprefix("/").rpartition("/")[0] in self._own:
+            return None  # one of ours, which has no such method
         return self._typed.method(path)
 
     # ---- what changes

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import weakref
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from broker.context import Client
 from broker.exposure import MemberTable
@@ -17,6 +19,8 @@ from broker.uri import URI
 Allows = Callable[[Client, str, str], bool]
 TYPES = "_types"
 """Ends the name of the message that holds those of a service."""
+_MADE = re.compile(r"_[0-9a-f]{8}$")
+"""Ends the names of services that are not the name of their object."""
 _log = logging.getLogger("broker")
 
 
@@ -60,10 +64,10 @@ class TypedObjects:
         self._allows = allows
         self._taken = taken
         self._lock = threading.Lock()
-        self._told: weakref.WeakSet[MemberTable] = weakref.WeakSet()
+        self._schemas: weakref.WeakKeyDictionary[MemberTable, Schema | None] = weakref.WeakKeyDictionary()
         self._version = 0
-        self._by_service: tuple[int, dict[str, str]] | None = None  # this and the next with the version they are of
-        self._of_all: tuple[int, list[str]] | None = None
+        self._by_service: tuple[int, Mapping[str, str]] = -1, {}  # this and the next with the version they are of
+        self._of_all: tuple[int, list[str]] = -1, []
 
     def changed(self) -> None:
         """An object came or went, or a name of one."""
@@ -73,53 +77,70 @@ class TypedObjects:
 
     def answers_to(self, service: str) -> bool:
         """Whether there is an object of that id, name or service."""
-        return self._find(service) is not None
+        return self._find(service, self._all_services) is not None
 
     def find(self, service: str) -> Target | None:
         """The object that answers to a service, by its id or a name, as it is or in the form that protobuf allows."""
-        if service in self._taken:
-            return None
-        found = self._find(service)
+        found = self._find(service, self._all_services) if service not in self._taken else None
         schema = self._schema(found[1]) if found is not None else None
         return Target(service, *found, schema) if found is not None and schema is not None else None
 
-    def _find(self, service: str) -> tuple[str, Registration] | None:
+    def known(self, service: str) -> Target | None:
+        """The same, unless hints would have to be read, or many names gone through: for threads that must not wait."""
+        found = self._find(service, self._known_services) if service not in self._taken else None
+        schema = self._schemas.get(found[1].table) if found is not None else None
+        return Target(service, *found, schema) if found is not None and schema is not None else None
+
+    def _find(self, service: str, others: Callable[[], Mapping[str, str]]) -> tuple[str, Registration] | None:
         registration = self._objects.find(service)
         if registration is not None:
             return service, registration
-        name = self._all_services().get(service)
+        name = others().get(service) if _MADE.search(service) else None
         registration = self._objects.find(name) if name is not None else None
         return (name, registration) if name is not None and registration is not None else None
 
-    def _all_services(self) -> dict[str, str]:
+    def _known_services(self) -> Mapping[str, str]:
+        version, known = self._by_service
+        return known if version == self._version else {}
+
+    def _all_services(self) -> Mapping[str, str]:
         """The names of all services, with the ids and names of objects that they are made of."""
-        version, known = self._version, self._by_service
-        if known is not None and known[0] == version:
-            return known[1]
-        names = [*self._objects.registrations, *self._names()]
-        found = {service: name for name in names for service in service_names(name)}
-        self._by_service = version, found
-        return found
+        version, known = self._by_service
+        if version != self._version:
+            version = self._version
+            names = [*self._objects.registrations, *self._names()]
+            known = {service: name for name in names for service in _two_names(name)}
+            self._by_service = version, known
+        return known
 
     def _schema(self, registration: Registration) -> Schema | None:
         """What the class looks like; None, with the fault in the log, if that cannot be found out."""
         table = registration.table
+        if table in self._schemas:
+            return self._schemas[table]
         try:
             schema = schema_of(table)
         except Exception:  # hints are any code
-            if self._first_time(table):
-                _log.exception("%s has no typed service: its hints cannot be read", registration.where)
-            return None
-        if schema.problems and self._first_time(table):
+            _log.exception("%s has no typed service: its hints cannot be read", registration.where)
+            schema = None
+        with self._lock:
+            is_first = table not in self._schemas
+            self._schemas[table] = schema
+        if is_first and schema is not None and schema.problems:
             lacking = "; ".join(map(str, schema.problems))
             _log.warning("%s: some members are not in its typed service: %s", registration.where, lacking)
         return schema
 
-    def _first_time(self, table: MemberTable) -> bool:
-        with self._lock:
-            first = table not in self._told
-            self._told.add(table)
-        return first
+    def may_see(self, name: str, client: Client) -> bool:
+        """Whether a caller may learn that there is an object of that id or name."""
+        return self._allows is None or self._allows(client, name, "")
+
+    def no_service(self, service: str) -> str:
+        """Why there is no such service."""
+        found = self._find(service, self._all_services)
+        if found is not None:
+            return f"{found[1].where} has no typed service: its hints cannot be read, as the log of the daemon says"
+        return f"there is neither an object nor a service {service!r} at {self._objects.location}"
 
     # ---- reflection
 
@@ -127,10 +148,12 @@ class TypedObjects:
         """The services that a caller may see: of an object with names those, and its id if somebody has chosen it."""
         if self._allows is not None:
             return self._services(client)
-        version, known = self._version, self._of_all
-        if known is None or known[0] != version:
-            known = self._of_all = version, self._services(client)
-        return known[1]
+        version, known = self._of_all
+        if version != self._version:
+            version = self._version
+            known = self._services(client)
+            self._of_all = version, known
+        return known
 
     def _services(self, client: Client) -> list[str]:
         names_of: dict[str, list[str]] = {}
@@ -138,7 +161,7 @@ class TypedObjects:
             names_of.setdefault(uri.object or "", []).append(name)
         shown = []
         for object_id in self._objects.registrations:
-            if self._allows is None or self._allows(client, object_id, ""):
+            if self.may_see(object_id, client):
                 names = names_of.get(object_id, [])
                 shown += names if names and object_id.startswith(GENERATED) else [object_id, *names]
         return [service for service in side_by_side(shown) if service not in self._taken]
@@ -153,7 +176,7 @@ class TypedObjects:
     def service_for(self, name: str, client: Client) -> Service | None:
         """A service as a caller may see it; None if there is nothing that he may see."""
         target = self.find(name)
-        if target is None or (self._allows is not None and not self._allows(client, target.name, "")):
+        if target is None or not self.may_see(target.name, client):
             return None
         return target.schema.under(name, self.members_for(target, client))
 
@@ -178,6 +201,8 @@ def side_by_side(names: Iterable[str]) -> list[str]:
     return shown
 
 
+@lru_cache(maxsize=16_384)
 def _two_names(name: str) -> tuple[str, str]:
+    """The service of an object, and its form without a package."""
     names = service_names(name)
     return names[0], names[-1]

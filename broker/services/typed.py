@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import NoReturn
 
 import grpc
 
@@ -82,15 +83,13 @@ class TypedServices:
         self._objects = objects
         self._calls = calls
 
-    def method(self, path: str) -> grpc.RpcMethodHandler[bytes, bytes] | None:
-        """What serves `/service/method`; None if no object answers to that service."""
+    def method(self, path: str) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """What serves `/service/method`. gRPC's thread asks for it, which must not wait."""
         service, _, name = path.removeprefix("/").rpartition("/")
-        target = self._objects.find(service)
-        if target is None:
-            return None
-        method = target.schema.methods.get(name)
-        if method is None:
-            return grpc.stream_stream_rpc_method_handler(partial(self._no_method, target, name))
+        target = self._objects.known(service)
+        method = target.schema.methods.get(name) if target is not None else None
+        if target is None or method is None:
+            return grpc.stream_stream_rpc_method_handler(partial(self._of_any_kind, service, name))
         if method.client_streaming and method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(partial(self._stream_stream, target, method))
         if method.client_streaming:
@@ -98,6 +97,35 @@ class TypedServices:
         if method.server_streaming:
             return grpc.unary_stream_rpc_method_handler(partial(self._unary_stream, target, method))
         return grpc.unary_unary_rpc_method_handler(partial(self._unary_unary, target, method))
+
+    def _of_any_kind(
+        self, service: str, name: str, requests: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        """A call of a service that is not known yet, or not there. On the wire, one message is a stream of one."""
+        target = self._objects.find(service)
+        method = target.schema.methods.get(name) if target is not None else None
+        if target is None or method is None:
+            self._refuse(service, target, name, context)
+        elif method.client_streaming and method.server_streaming:
+            yield from self._stream_stream(target, method, requests, context)
+        elif method.client_streaming:
+            yield self._stream_unary(target, method, requests, context)
+        elif method.server_streaming:
+            yield from self._calls.stream(lambda: self._call(target, method, next(requests, b""), context), context)
+        else:
+            yield self._calls.unary(lambda: self._call(target, method, next(requests, b""), context), context)
+
+    def _refuse(self, service: str, target: Target | None, name: str, context: grpc.ServicerContext) -> NoReturn:
+        """Says what is there in place of the method; to those who may know."""
+        client = self._calls.client(context)
+        asked = target.name if target is not None else service
+        if not self._objects.may_see(asked, client):
+            refused = Refused(Reason.ACCESS_DENIED, f"{client} may not call {name!r} of {asked!r}")
+        elif target is None:
+            refused = Refused(Reason.UNIMPLEMENTED, self._objects.no_service(service))
+        else:
+            refused = Refused(Reason.MEMBER_NOT_FOUND, target.lacks(name, self._objects.members_for(target, client)))
+        self._calls.turn_away(context, refused)
 
     def _unary_unary(self, target: Target, method: Method, data: bytes, context: grpc.ServicerContext) -> bytes:
         return self._calls.unary(lambda: self._call(target, method, data, context), context)
@@ -134,11 +162,3 @@ class TypedServices:
     ) -> TypedCall:
         self._calls.check_size(len(data), context)
         return TypedCall(target, method, data, context, upload)
-
-    def _no_method(
-        self, target: Target, name: str, requests: Iterator[bytes], context: grpc.ServicerContext
-    ) -> Iterator[bytes]:
-        """Says what the service has. Takes the place of a method of any kind: it reads nothing."""
-        client = self._calls.client(context)
-        members = self._objects.members_for(target, client)
-        self._calls.turn_away(context, Refused(Reason.MEMBER_NOT_FOUND, target.lacks(name, members)))

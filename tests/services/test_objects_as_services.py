@@ -9,9 +9,11 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.codecs import TypeRegistry
 from broker.exposure import members_of
+from broker.objects import ObjectTable
 from broker.schema import flat_name, schema_of
-from broker.services.objects import side_by_side
+from broker.services.objects import TypedObjects, side_by_side
 
 
 class Lamp:
@@ -34,6 +36,26 @@ class Lamp:
 )
 def test_shorter_names_keep_theirs(names: list[str], shown: list[str]) -> None:
     assert side_by_side(names) == shown
+
+
+def test_nothing_is_found_out_where_nobody_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr("broker.services.objects.schema_of", lambda table: read.append(table) or schema_of(table))
+    table = ObjectTable("here", require_expose=False, types=TypeRegistry())
+    objects = TypedObjects(table, dict, None, set())
+    for name in ("lamp", "my-lamp"):
+        table.add(Lamp(), name)
+        objects.changed()
+        service = side_by_side([name])[0]
+        assert objects.known(service) is None
+        assert read == []
+        found = objects.find(service)
+        assert found is not None
+        assert found.name == name
+        assert objects.known(service) == found
+        assert objects.find("desk") is None
+        read.clear()
+        objects = TypedObjects(table, dict, None, set())
 
 
 def test_many_names_take_little_time() -> None:

@@ -14,6 +14,8 @@ import grpc
 import pytest
 
 import broker
+from broker.exposure import members_of
+from broker.schema import schema_of
 from tests.services.stranger import Failure, Stranger
 
 
@@ -301,6 +303,49 @@ def test_what_the_broker_refuses(
     assert words in failure.message
 
 
+class Unreadable:
+    def first(self) -> int:
+        return 1
+
+
+def test_hints_that_cannot_be_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(table: Any) -> Any:
+        raise RuntimeError("hints are any code")
+
+    monkeypatch.setattr("broker.services.objects.schema_of", broken)
+    stranger = serve({"unreadable": Unreadable()})
+    request: Any = b""
+    with pytest.raises(grpc.RpcError) as caught:
+        stranger.channel.unary_unary("/unreadable/first")(request, timeout=20)
+    failure = Failure(caught.value)
+    assert failure.code == grpc.StatusCode.UNIMPLEMENTED
+    assert "'unreadable' at localhost" in failure.message
+    assert "its hints cannot be read" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "fields", "results"),
+    [
+        ("double", "unary_unary", {"number": 3}, [6]),
+        ("countdown", "unary_stream", {"start": 3}, [3, 2, 1]),
+        ("total", "stream_unary", {"numbers": 3}, [3]),
+        ("chat", "stream_stream", {"texts": "a"}, ["welcome", "A"]),
+    ],
+)
+def test_the_first_call_is_like_the_next(
+    serve: Serve, desk: Desk, name: str, kind: str, fields: dict[str, Any], results: list[Any]
+) -> None:
+    """Of the first one nothing is known when gRPC asks what serves it."""
+    stranger = serve({"my-desk": desk})
+    method = schema_of(members_of(Desk)).methods[name]
+    request: Any = method.request_class(**fields).SerializeToString()
+    start: Any = getattr(stranger.channel, kind)(f"/my_desk_766a0d81/{name}")
+    for _ in range(2):
+        answer = start(iter([request]) if kind.startswith("stream") else request, timeout=20)
+        replies = list(answer) if kind.endswith("stream") else [answer]
+        assert [method.reply_class.FromString(reply).result for reply in replies] == results
+
+
 def test_garbage_ends_one_call(serve: Serve, desk: Desk) -> None:
     stranger = serve({"desk": desk})
     for path, kind in (("order", "unary_unary"), ("total", "stream_unary"), ("chat", "stream_stream")):
@@ -339,7 +384,10 @@ def test_what_is_not_there(call: Call, serve: Serve, desk: Desk, caplog: pytest.
     missing = raw("/desk/nothing")
     assert (missing.code, missing.info.reason) == (grpc.StatusCode.UNIMPLEMENTED, "MEMBER_NOT_FOUND")
     assert "it has: about_me" in missing.message
-    assert raw("/no.such.desk/order").code == grpc.StatusCode.UNIMPLEMENTED
+    no_service = raw("/no.such.desk/order")
+    assert (no_service.code, no_service.info.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
+    assert "neither an object nor a service 'no.such.desk'" in no_service.message
+    assert raw("/grpc.health.v1.Health/List").code == grpc.StatusCode.UNIMPLEMENTED
     lacking = raw("/desk/callback")
     assert lacking.code == grpc.StatusCode.UNIMPLEMENTED
     assert "'callback' of 'desk'" in lacking.message
@@ -498,6 +546,8 @@ def test_authorize_decides_about_calls_and_about_what_is_seen(serve: Serve, desk
     for path, code in (
         ("/desk/get_greeting", grpc.StatusCode.PERMISSION_DENIED),
         ("/secret/double", grpc.StatusCode.PERMISSION_DENIED),
+        ("/secret/nothing", grpc.StatusCode.PERMISSION_DENIED),
+        ("/nowhere/double", grpc.StatusCode.PERMISSION_DENIED),
         ("/desk/nothing", grpc.StatusCode.UNIMPLEMENTED),
     ):
         method: Any = stranger.channel.unary_unary(path)
