@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.codecs import TypeRegistry
-from broker.exposure import members_of
+from broker.exposure import MemberTable, members_of
 from broker.objects import ObjectTable
-from broker.schema import flat_name, schema_of
+from broker.schema import Schema, flat_name, schema_of
 from broker.services.objects import TypedObjects, side_by_side
 
 
@@ -39,8 +39,13 @@ def test_shorter_names_keep_theirs(names: list[str], shown: list[str]) -> None:
 
 
 def test_nothing_is_found_out_where_nobody_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = []
-    monkeypatch.setattr("broker.services.objects.schema_of", lambda table: read.append(table) or schema_of(table))
+    read: list[object] = []
+
+    def reading(table: MemberTable) -> Schema:
+        read.append(table)
+        return schema_of(table)
+
+    monkeypatch.setattr("broker.services.objects.schema_of", reading)
     table = ObjectTable("here", require_expose=False, types=TypeRegistry())
     objects = TypedObjects(table, dict, None, set())
     for name in ("lamp", "my-lamp"):
