@@ -15,7 +15,8 @@ from broker.schema.messages import ABSENT, Field, Mapping, MessageType, Plural, 
 from broker.schema.records import UNTOLD
 
 __all__ = [
-    "ABSENT_FOR_NONE", "DEFAULT", "EMPTY", "REQUIRED", "STREAMED", "is_empty", "missing", "notes_of", "part_of",
+    "ABSENT_FOR_NONE",
+    "KEYS", "DEFAULT", "EMPTY", "REQUIRED", "STREAMED", "is_empty", "missing", "notes_of", "part_of",
     "parts_of", "shown_default", "when_absent",
 ]  # fmt: skip
 
@@ -60,6 +61,8 @@ def shown_default(default: Any) -> list[str]:
 
 REQUIRED = "Required."
 """Stands in the comment of a field that must be there."""
+KEYS = "Keys: "
+"""Begins the line that says what the keys of a map are."""
 DEFAULT = "Default: "
 """Begins the line that says what a field is that does not come."""
 ABSENT_FOR_NONE = "Absent for None."
@@ -72,9 +75,11 @@ def notes_of(kind: Kind | Plural) -> Iterator[str]:
     """What the type of a field does not say."""
     if isinstance(kind, Repeated) and kind.cls not in (list, dict):
         yield f"A {kind.cls.__name__}"
-    for part in parts_of(kind):
-        if part.note:
-            yield part.note
+    if isinstance(kind, Mapping) and kind.key.note:
+        yield f"{KEYS}{kind.key.note}"
+    held = kind.value if isinstance(kind, Mapping) else kind.item if isinstance(kind, Repeated) else kind
+    if held.note:
+        yield held.note
 
 
 def parts_of(kind: Kind | Plural) -> tuple[Kind, ...]:

@@ -81,14 +81,14 @@ def enum_numbers(cls: type[enum.Enum]) -> dict[str, int]:
 
 
 class NamesKind(Scalar):
-    """An Enum whose members' names protobuf would not tell apart, or not allow: the names as texts."""
+    """The names of an Enum's members as texts: for keys, and where protobuf would not allow them or tell them apart."""
 
     proto_type = FieldDescriptorProto.TYPE_STRING
 
     def __init__(self, cls: type[enum.Enum]) -> None:
         self.cls = cls
         self.word, self.python = cls.__name__, (cls,)
-        self.note = f"One of {', '.join(cls.__members__)}"
+        self.note = f"A {cls.__name__}: one of {', '.join(cls.__members__)}"
 
     def to_wire(self, value: Any, edge: Edge) -> str:
         if type(value) is not self.cls:

@@ -48,7 +48,7 @@ from broker.schema.meaning import ITERATORS, Inexpressible, bare, hashable, own_
 from broker.schema.messages import ABSENT, Field, MessageType, Plural, Repeated, entries_of, field_of
 from broker.schema.messages import Mapping as MapOf
 from broker.schema.names import identifier, json_name, unique
-from broker.schema.records import RecordField, fields_of_record, is_record
+from broker.schema.records import RecordField, fields_of_record, form_of, is_record
 
 __all__ = ["Hinted", "Reader"]
 
@@ -324,6 +324,8 @@ class Reader:
         if not arguments or (arguments[0] is Any and arguments[1] is Any):
             return JSON_OBJECT
         key, value = self._single(arguments[0], names), self._single(arguments[1], names)
+        if isinstance(key, EnumKind):
+            key = self._names_of(key.cls)
         if isinstance(key, Scalar) and key.proto_type in _KEYS:
             return MapOf(key, value)
 
@@ -362,13 +364,16 @@ class Reader:
         def make() -> Kind:
             found = enum_type(cls)
             if found is None:
-                return NamesKind(cls)
+                return self._names_of(cls)
             message = self.message(cls.__name__)
             message.proto.enum_type.append(found)
             message.enum_comment = own_doc(cls)
             return EnumKind(cls, f"{message.name}.{found.name}")
 
         return self._once(cls, make)
+
+    def _names_of(self, cls: type[enum.Enum]) -> Kind:
+        return self._once(("names", cls), lambda: NamesKind(cls))
 
     def _record(self, cls: type, names: Mapping[Any, Any]) -> Kind:
         arguments = tuple(names.values())
@@ -382,7 +387,8 @@ class Reader:
             raise Inexpressible(f"{shown(cls)}: {error}") from None
         words = "_and_".join(getattr(part, "__name__", "any") for part in arguments)
         word = f"{cls.__name__}_of_{words}" if arguments else cls.__name__
-        message = self.message(_camel(word) if arguments else word, own_doc(cls))
+        comment = "\n\n".join(filter(None, [own_doc(cls), form_of(cls)]))
+        message = self.message(_camel(word) if arguments else word, comment)
         kind = self._kinds[key] = RecordKind(cls, message.name, word, take_apart, build)
         message.keep(pinned(field.hint) for field in fields)
         kind.fields = [self._record_field(cls, message, field, names) for field in fields]

@@ -14,7 +14,16 @@ from broker.hints import safe_repr
 from broker.schema.kinds import promised
 from broker.schema.messages import ABSENT
 
-__all__ = ["UNTOLD", "RecordField", "fields_of_record", "is_record"]
+__all__ = [
+    "DATACLASS",
+    "NAMED_TUPLE",
+    "TYPED_DICT",
+    "UNTOLD",
+    "RecordField",
+    "fields_of_record",
+    "form_of",
+    "is_record",
+]
 
 
 class RecordField(NamedTuple):
@@ -23,6 +32,16 @@ class RecordField(NamedTuple):
     name: str
     hint: Any
     default: Any = ABSENT
+
+
+DATACLASS, NAMED_TUPLE, TYPED_DICT = "", "A named tuple in Python.", "A dict in Python."
+"""What the comment of a record's message says of its form; nothing of the most frequent one."""
+
+
+def form_of(cls: type) -> str:
+    if typing.is_typeddict(cls):
+        return TYPED_DICT
+    return NAMED_TUPLE if issubclass(cls, tuple) else DATACLASS
 
 
 Parts = tuple[Sequence[RecordField], Callable[[Any], Mapping[str, Any]], Callable[[dict[str, Any]], Any]]

@@ -16,9 +16,10 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
 )
 
-from broker.schema.absence import ABSENT_FOR_NONE, DEFAULT, REQUIRED, STREAMED
+from broker.schema.absence import ABSENT_FOR_NONE, DEFAULT, KEYS, REQUIRED, STREAMED
 from broker.schema.described import DescribedService
 from broker.schema.names import RpcNames
+from broker.schema.records import DATACLASS, NAMED_TUPLE, TYPED_DICT
 from broker.schema.text import SCALAR_NAMES
 
 __all__ = ["StubMember", "stub_text"]
@@ -63,6 +64,7 @@ _GOOGLES = {
     ".google.protobuf.Value": "typing.Any",
 }
 _OF_TEXT = re.compile(r"A (\w+), like ")
+_NAMES = re.compile(r"A (\w+): one of (.+)")
 _CONTAINER = re.compile(r"A (set|frozenset|tuple|deque)")
 _MODULE = re.compile(r"\b(broker|collections(?:\.abc)?|datetime|decimal|enum|fractions|pathlib|typing|uuid)\.(?=\w)")
 
@@ -83,7 +85,7 @@ class _Stub:
         served = _class(f"class {class_name}:", self._service.doc, body)
         classes = [line for lines in self._classes.values() for line in ("", "", *lines)]
         modules = set(_MODULE.findall("\n".join([*classes, *served])))
-        if classes:
+        if any(line.startswith("@dataclasses") for line in classes):
             modules.add("dataclasses")
         yield "# Made by `python -m broker.schema --pyi`."
         yield ""
@@ -150,8 +152,8 @@ class _Stub:
         notes = self._service.notes(message, field)
         entry = self._service.entry(field)
         if entry is not None:
-            key = self._type(entry.field[0], notes[-2:-1] if len(notes) > 1 else notes)
-            return f"dict[{key}, {self._type(entry.field[1], notes[-1:])}]"
+            of_keys = [note.removeprefix(KEYS) for note in notes if note.startswith(KEYS)]
+            return f"dict[{self._type(entry.field[0], of_keys)}, {self._type(entry.field[1], notes)}]"
         hint = self._type(field, notes)
         if field.label == _Proto.LABEL_REPEATED:
             hint = self._repeated(field, hint, notes)
@@ -174,6 +176,11 @@ class _Stub:
             return literal
         if field.type_name:
             return _GOOGLES.get(field.type_name) or self._own(field.type_name)
+        names = next((match for note in notes if (match := _NAMES.fullmatch(note))), None)
+        if names is not None:
+            members = [f"{name} = ..." for name in names[2].split(", ")]
+            self._classes.setdefault(names[1], _class(f"class {names[1]}(enum.Enum):", "", members))
+            return names[1]
         of_text = next((_TEXTS.get(match[1]) for note in notes if (match := _OF_TEXT.match(note))), None)
         return of_text or _SCALARS.get(SCALAR_NAMES[field.type], "int")
 
@@ -207,13 +214,23 @@ class _Stub:
     def _record(self, name: str, message: DescriptorProto) -> str:
         if message.name not in self._classes:
             lines = self._classes[message.name] = []  # it may hold itself
-            fields = []
-            for field in message.field:
-                default = " = ..." if self._has_default(name, field) else ""
-                fields.append(f"{field.json_name}: {self._field(name, field)}{default}")
-            head = ["@dataclasses.dataclass(kw_only=True)", f"class {message.name}:"]
-            lines += [head[0], *_class(head[1], self._service.doc_of_type(name), fields)]
+            doc, form = self._service.doc_of_type(name), DATACLASS
+            for other in (TYPED_DICT, NAMED_TUPLE):
+                if doc.endswith(other):
+                    doc, form = doc.removesuffix(other).strip(), other
+            fields = [self._record_field(name, field, form) for field in message.field]
+            bases = {TYPED_DICT: "(typing.TypedDict)", NAMED_TUPLE: "(typing.NamedTuple)"}.get(form, "")
+            lines += ["@dataclasses.dataclass(kw_only=True)"] if form == DATACLASS else []
+            lines += _class(f"class {message.name}{bases}:", doc, fields)
         return message.name
+
+    def _record_field(self, message: str, field: _Proto, form: str) -> str:
+        hint = self._field(message, field)
+        if not self._has_default(message, field):
+            return f"{field.json_name}: {hint}"
+        if form == TYPED_DICT:
+            return f"{field.json_name}: typing.NotRequired[{hint}]"
+        return f"{field.json_name}: {hint} = ..."
 
 
 _WRAPPERS = ("ListOf", "SetOf", "FrozensetOf", "TupleOf", "DequeOf")

@@ -19,7 +19,7 @@ from broker.schema.stubs import StubMember, stub_text
 from tests.schema.strangers import schema_of_hint
 from tests.schema.test_schema_members import Calls, Shapes, Streams
 from tests.schema.test_schema_text import Everything
-from tests.schema.test_schema_types import Account, Box, Order, Search, State
+from tests.schema.test_schema_types import Account, Box, Order, Place, Prefix, Search, State
 
 CACHE = Path(__file__).parents[2] / ".mypy_cache" / "stubs"
 
@@ -105,6 +105,19 @@ class Desk:
     )
 
 
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        (Search, "class Search(typing.TypedDict):\n    text: str\n    limit: typing.NotRequired[int | None]\n"),
+        (Place, 'class Place(typing.NamedTuple):\n    """Where it is."""\n\n    shelf: int\n    row: str = ...\n'),
+        (Prefix, "class Prefix(enum.Enum):\n    m = ...\n    M = ...\n"),
+    ],
+)
+def test_records_of_each_form(hint: Any, shown: str) -> None:
+    member = StubMember("echo", signature=inspect.Signature())
+    assert shown in stub_text(schema_of_hint(hint).named("echo").file, "Echo", [member])
+
+
 PROGRAM = """\
 from desk import Desk, Line, Order, State
 
@@ -155,6 +168,8 @@ HINTS: list[tuple[Any, str]] = [
     (dict[str, list[float]], "dict[str, list[float]]"),
     (dict[uuid.UUID, datetime.date], "dict[uuid.UUID, datetime.date]"),
     (dict[State, int], "dict[State, int]"),
+    (dict[Place, int], "dict[Place, int]"),
+    (Prefix, "Prefix"),
     (int | str | None, "int | str | None"),
     (Order | None, "Order | None"),
     (Box[int], "BoxOfInt"),

@@ -81,6 +81,8 @@ class Box(Generic[T]):
 
 
 class Place(NamedTuple):
+    """Where it is."""
+
     shelf: int
     row: str = "A"
 
@@ -135,7 +137,8 @@ ROWS: list[tuple[Any, Any, Any]] = [
     (dict[str, float], {"a": 1.5}, {"a": 1.5}),
     (Mapping[int, Line], {3: Line("x")}, {"3": {"item": "x", "count": "1"}}),
     (dict[Decimal, bool], {Decimal("1.0"): True}, {"1.0": True}),
-    (dict[State, int], {State.NEW: 1}, [{"key": "NEW", "value": "1"}]),
+    (dict[State, int], {State.NEW: 1}, {"NEW": "1"}),
+    (dict[Place, int], {Place(1): 1}, [{"key": {"shelf": "1", "row": "A"}, "value": "1"}]),
     (dict[str, list[int]], {"a": [1]}, {"a": {"items": ["1"]}}),
     (dict, {"a": [1.5]}, {"a": [1.5]}),
     (list, [1.5, "a"], [1.5, "a"]),
