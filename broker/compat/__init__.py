@@ -17,6 +17,8 @@ __all__ = ["Pyro4", "Pyro5", "known_as"]
 
 def __getattr__(name: str) -> Any:
     if name in ("Pyro4", "Pyro5"):
+        if name == "Pyro5":
+            import_module("broker.compat.modules.Pyro5.api")  # and with it the other modules
         return import_module(f"broker.compat.modules.{name}")
     raise AttributeError(f"module 'broker.compat' has no attribute {name!r}")
 

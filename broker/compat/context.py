@@ -30,7 +30,7 @@ class SocketConnection:
         self.sock, self.objectId, self.keep_open = sock or peer(), objectId, keep_open
         self.pyroInstances: dict[type, object] = {}
         self.tracked_resources: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.on_close: Any = None
+        self.door: Any = None
 
     def getpeercert(self) -> None:
         """None: who a certificate names is `broker.current_context.client.identity`."""
@@ -39,8 +39,12 @@ class SocketConnection:
         return family_str(self.sock)
 
     def close(self) -> None:
-        if self.on_close is not None:
-            self.on_close()
+        if self.door is not None:
+            self.door._broker.close()
+
+    def ping(self) -> None:
+        """Asks the daemon for a sign of life; raises an error of the broker if there is none."""
+        self.door._broker.ping()
 
     def __enter__(self) -> SocketConnection:
         return self
@@ -51,8 +55,10 @@ class SocketConnection:
 
 def sock_of(address: Any) -> SimpleNamespace:
     """Stands for the socket of a connection: it knows who is at the other end."""
-    family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
-    family = getattr(socket, "AF_UNIX", family) if isinstance(address, str) else family
+    if isinstance(address, str):
+        family = getattr(socket, "AF_UNIX", socket.AF_INET)
+    else:
+        family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
     return SimpleNamespace(family=family, getpeername=lambda: address, getsockname=lambda: address, fileno=lambda: -1)
 
 

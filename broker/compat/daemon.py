@@ -150,7 +150,7 @@ class Daemon:
         served: Any = stand_in(cls, self._metadata[object_id], self._run)
         if isinstance(target, type):
             mode, creator = cls._pyroInstancing  # type: ignore[attr-defined]
-            broker.behavior(mode, lambda served: _made(served, cls, creator))(served)
+            broker.behavior(mode, lambda served: served(_Maker(cls, creator)))(served)
         else:
             served = served(lambda: self._target(object_id))
         self._daemon.register(served, object_id, replace=True, executor=self._loop)
@@ -211,13 +211,14 @@ class Daemon:
 
     # ---- calls
 
-    def _run(self, name: str, function: Any, args: Any, kwargs: Any) -> object:
+    def _run(self, find: Any, args: Any, kwargs: Any) -> object:
         connection = self._connections.get(str(broker.current_context.metadata.get(context.CONNECTION)))
         if connection is None:
             if type(self).validateHandshake is not Daemon.validateHandshake:
                 raise NotGreeted("connection rejected: there was no handshake with this daemon")
             connection = SocketConnection(objectId=broker.current_context.object_id)
         state = context.begin_call(connection)
+        function = find()
         if state.msg_flags and self._loop is not None:  # it is not to hold up the loop
             copied = broker.current_context.copy()
             threading.Thread(target=copied.run, args=(self._call, state, function, args, kwargs), daemon=True).start()
@@ -333,21 +334,28 @@ class Daemon:
         serve(objects, host, port, daemon, ns, verbose)
 
 
-def _made(served: Any, cls: type, creator: Any) -> Any:
-    """What is served for an instance of a class that is made for it."""
-    made = creator(cls) if creator else cls()
-    if not isinstance(made, cls):
-        raise TypeError("instance creator returned object of different type")
-    return served(lambda: made)
+class _Maker:
+    """Makes an instance of a class, once, in the first call of it."""
+
+    def __init__(self, cls: type, creator: Any) -> None:
+        self._cls, self._creator, self._lock = cls, creator, threading.RLock()
+        self._made: object = None
+
+    def __call__(self) -> Any:
+        with self._lock:
+            if self._made is None:
+                made = self._creator(self._cls) if self._creator else self._cls()
+                if not isinstance(made, self._cls):
+                    raise TypeError("instance creator returned object of different type")
+                self._made = made
+            return self._made
 
 
 def is_consent(host: str) -> bool:
-    """Whether a host is served without TLS because the program names it, which a warning says."""
+    """Whether a host is served without TLS because the program names it; a warning of the broker says so."""
     with contextlib.suppress(OSError):  # the broker says what is wrong with it
         addresses = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, 0)}
-        if not config.SSL and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
-            _log.warning("%s can be reached from other machines, without encryption: config.SSL turns it on", host)
-            return True
+        return not config.SSL and not all(ipaddress.ip_address(address).is_loopback for address in addresses)
     return False
 
 

@@ -12,10 +12,8 @@ import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import broker
-
 T = TypeVar("T")
-Run = Callable[[str, Callable[..., object], tuple[object, ...], dict[str, object]], object]
+Run = Callable[[Callable[[], Callable[..., object]], tuple[object, ...], dict[str, object]], object]
 
 FORWARDED = frozenset({"__len__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__call__"})
 _NEVER = frozenset({
@@ -124,12 +122,11 @@ class StandIn:
 def stand_in(cls: type, members: dict[str, set[str]], run: Run) -> type[StandIn]:
     """The class of what the broker serves in place of instances of a class.
 
-    Every call goes through `run(name, function, args, kwargs)`.
+    Every call goes through `run(find, args, kwargs)`, where `find()` gives the function.
     """
     namespace = {name: _property(inspect.getattr_static(cls, name), name, run) for name in members["attrs"]}
     for name in members["methods"]:
-        method = _method(inspect.getattr_static(cls, name), name, run)
-        namespace[wire_name(name)] = broker.oneway(method) if name in members["oneway"] else method
+        namespace[wire_name(name)] = _method(inspect.getattr_static(cls, name), name, run)  # its callers decide to wait
     if not namespace:
         namespace["nothing_is_exposed"] = lambda self: None  # the broker serves nothing that has no members
     namespace |= {"__doc__": cls.__doc__, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
@@ -141,7 +138,7 @@ def _method(member: Any, name: str, run: Run) -> Any:
 
     @functools.wraps(function, updated=())
     def call(self: StandIn, /, *args: object, **kwargs: object) -> object:
-        return run(name, getattr(self._get(), name), args, kwargs)
+        return run(lambda: getattr(self._get(), name), args, kwargs)
 
     if function is not member:  # without `self`, which readers of the signature would leave out
         del call.__wrapped__
@@ -150,9 +147,9 @@ def _method(member: Any, name: str, run: Run) -> Any:
 
 def _property(member: property, name: str, run: Run) -> Any:
     def get(self: StandIn) -> object:
-        return run(name, functools.partial(getattr, self._get(), name), (), {})
+        return run(lambda: functools.partial(getattr, self._get(), name), (), {})
 
     def set_(self: StandIn, value: object) -> None:
-        run(name, functools.partial(setattr, self._get(), name), (value,), {})
+        run(lambda: functools.partial(setattr, self._get(), name), (value,), {})
 
     return property(get, set_ if member.fset else None, doc=member.__doc__)

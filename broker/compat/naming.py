@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import random
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -20,7 +21,11 @@ from broker.compat.storage import MemoryStorage, StoredNames
 from broker.compat.uri import URI
 
 _OURS = "Broker.NameServer"
-_CLASS_TAG = "class:Pyro5.nameserver.NameServer"
+_chance = random.Random()  # that of the module is the program's: drawing from it would change what a seed gives
+
+
+def _class_tag() -> set[str]:
+    return {f"class:{NameServer.__module__}.NameServer"}
 
 
 def _ours(name: str) -> str:
@@ -100,7 +105,7 @@ class NameServer:
         for name, (uri, metadata) in self._ask(lambda: self._names().list(with_tags=True, **tags)).items():
             name, uri = _shown(name, uri)
             if name.startswith(prefix or "") and matches(name):
-                own = {_CLASS_TAG} if name == NAMESERVER_NAME else set()
+                own = _class_tag() if name == NAMESERVER_NAME else set()
                 found[name] = (uri, set(metadata) | own) if return_metadata else uri
         return dict(sorted(found.items()))
 
@@ -179,17 +184,27 @@ def resolve(uri: str | URI, delay_time: float = 0.0, hmac_key: object = None) ->
     uri = URI(uri)
     if uri.protocol == "PYRO":
         return uri
-    at = URI(uri)
-    at.host, at.port = uri.host or config.NS_HOST, uri.port or config.NS_PORT
-    wanted = at.asString().replace(NAMESERVER_NAME, _OURS)
-    try:
-        found = broker.resolve(wanted, wait=delay_time or config.NS_LOOKUP_DELAY)
-    except broker.errors.NameNotFound:
-        unknown = f"no registrations available with desired metadata properties {uri.object}"
-        raise NamingError(unknown if uri.protocol == "PYROMETA" else f"unknown name: {uri.object}") from None
-    except broker.errors.NamingError as error:
-        raise NamingError(f"Failed to locate the nameserver ({error})") from None
-    return URI(_shown(_OURS if uri.object == NAMESERVER_NAME else "", found)[1])
+    deadline = time.monotonic() + (delay_time or config.NS_LOOKUP_DELAY)
+    while True:
+        try:
+            return resolve(_looked_up(uri))  # a name may lead to a name
+        except NamingError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.2)
+
+
+def _looked_up(uri: URI) -> URI:
+    with locate_ns(uri.host, uri.port) as names:
+        if uri.protocol == "PYRONAME":
+            found: URI = names.lookup(uri.object)
+            return found
+        candidates = list(names.yplookup(meta_all=uri.object, return_metadata=False).values())
+        if not candidates and uri.object == _class_tag():
+            return URI(names._pyroUri)
+        if not candidates:
+            raise NamingError(f"no registrations available with desired metadata properties {uri.object}")
+        return URI(_chance.choice(candidates))
 
 
 Proxy._resolve, Proxy._name_server = staticmethod(resolve), NameServerProxy

@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, Self
 
 import broker
@@ -129,7 +130,6 @@ class Proxy(broker.Proxy):
     @_pyroTimeout.setter
     def _pyroTimeout(self, timeout: float | None) -> None:
         vars(self)["_pyro_timeout"] = timeout
-        self._broker.set("timeout", timeout or None)
         if self._pyroConnection is not None:
             self._pyroConnection.timeout = timeout
 
@@ -245,7 +245,7 @@ class Proxy(broker.Proxy):
         options["codec"] = codec_of(self._pyroSerializer or config.SERIALIZER)
         options |= {"credentials": client_credentials(), "proxy_class": Proxy}
         if self._pyroTimeout:
-            options |= {"timeout": self._pyroTimeout, "connect_timeout": self._pyroTimeout}
+            options["connect_timeout"] = self._pyroTimeout
         options |= {name: value for name, value in self._pyro_options.items() if value is not None}
         try:
             _base.__init__(self, str(uri), **options)
@@ -278,10 +278,11 @@ class Proxy(broker.Proxy):
     def _pyro_greet(self, uri: URI) -> tuple[SocketConnection, Metadata, str]:
         """The handshake: gives the connection, what the object has, and the token of later calls."""
         self._pyro_lead_to(uri)
-        shared = ("timeout", "connect_timeout", "codec", "credentials", "local", "proxy_class")
-        door = _base(f"BROKER:{DOOR}@{uri.location}", **{name: getattr(self._broker, name) for name in shared})
+        shared = ("connect_timeout", "codec", "credentials", "local", "proxy_class")
+        options = {name: getattr(self._broker, name) for name in shared}
+        door = _base(f"BROKER:{DOOR}@{uri.location}", timeout=self._pyroTimeout or None, **options)
         connection = SocketConnection(context.sock_of(uri.address), uri.object)
-        connection.on_close = door._broker.close
+        connection.door = door
         try:
             answer = door.greet(self._pyroHandshake, uri.object, self._pyroAnnotations())
         except broker.errors.ObjectNotFound:
@@ -326,9 +327,14 @@ class Proxy(broker.Proxy):
             return type(self)(other)._pyroInvoke(methodname, vargs, kwargs, flags)
         oneway = methodname in self._pyroOneway or bool(flags & context.FLAGS_ONEWAY)
         vars(self)["_pyroSeq"] = (self._pyroSeq + 1) & 0xFFFF
-        return self._pyro_call(lambda: _invoke(self._pyro_engine(oneway), methodname, vargs, kwargs or {}, oneway))
+        timeout = self._pyroTimeout or None
 
-    def _pyro_call(self, call: Callable[[], Any]) -> Any:
+        def call() -> Any:
+            return _invoke(self._pyro_engine(oneway), methodname, vargs, kwargs or {}, oneway, timeout)
+
+        return self._pyro_call(call, oneway)
+
+    def _pyro_call(self, call: Callable[[], Any], oneway: bool = False) -> Any:
         """Makes a call, with its annotations and errors as Pyro has them."""
         for greeted in (True, False):
             try:
@@ -349,7 +355,8 @@ class Proxy(broker.Proxy):
                 raise changed from None
             finally:
                 if not context.state().in_call:  # a method's own are not touched by calls that it makes
-                    received = context.from_metadata(broker.current_context.response_metadata)
+                    answer = {} if oneway else broker.current_context.response_metadata
+                    received = context.from_metadata(answer)
                     current_context.response_annotations = received
                     self._pyroResponseAnnotations(received, 0)
         raise AssertionError("the second time decides")
@@ -367,7 +374,9 @@ class Proxy(broker.Proxy):
         batch = broker.Batch(self._pyro_engine(oneway))
         for name, args, kwargs in calls:
             getattr(batch, wire_name(name))(*args, **kwargs)
-        return self._pyro_call(lambda: batch(oneway=True) if oneway else list(_caught(batch())))
+        if oneway:
+            return self._pyro_call(lambda: batch(oneway=True), oneway)
+        return self._pyro_call(lambda: list(_caught(_in_time(batch(future=True), self._pyroTimeout or None))))
 
     def _pyroBatch(self) -> Any:
         from broker.compat.futures import BatchProxy
@@ -468,15 +477,25 @@ def _made_again(cls: type[Any], state: tuple[Any, ...]) -> Any:
     return proxy
 
 
-def _invoke(engine: broker.Proxy, name: str, args: Any, kwargs: Any, oneway: bool) -> Any:
+def _invoke(engine: broker.Proxy, name: str, args: Any, kwargs: Any, oneway: bool, timeout: float | None) -> Any:
     if name in ("__getattr__", "__setattr__") or name in FORWARDED:
-        return getattr(_base, name)(engine, *args, **kwargs)
+        return getattr(_base, name)(
+            engine if timeout is None else broker.options(engine, timeout=timeout), *args, **kwargs
+        )
     method = _base.__getattr__(engine, wire_name(name))
     if oneway:
         return method.oneway(*args, **kwargs)
-    # Where the class says oneway and the program has decided otherwise, it waits for the result.
-    waits = engine._broker.description.members[method.__name__].oneway
-    return method.future(*args, **kwargs).result() if waits else method(*args, **kwargs)
+    return method(*args, **kwargs) if timeout is None else _in_time(method.future(*args, **kwargs), timeout)
+
+
+def _in_time(future: Future[Any], timeout: float | None) -> Any:
+    """The result. Pyro's timeout is the caller's alone: the method is told of none, and what it calls has none."""
+    try:
+        return future.result(timeout)
+    except TimeoutError:
+        if future.done():
+            raise
+        raise errors.TimeoutError("receiving: timeout") from None
 
 
 def _caught(results: Iterator[Any]) -> Iterator[Any]:

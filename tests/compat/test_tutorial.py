@@ -90,7 +90,7 @@ def test_warehouse_phase_3_with_the_name_server_and_a_remote_traceback(run_progr
     assert nsc(ns_port, "list").splitlines() == [
         "--------START LIST ",
         f"Pyro.NameServer --> PYRO:Pyro.NameServer@localhost:{ns_port}",
-        "    metadata: {'class:Pyro5.nameserver.NameServer'}",
+        "    metadata: {'class:Pyro4.naming.NameServer'}",
         f"example.warehouse --> {uri}",
         "--------END LIST ",
     ]

@@ -6,7 +6,7 @@ from broker.compat.naming import resolve
 from broker.compat.naming import start_ns as startNS
 from broker.compat.naming import start_ns_loop as startNSloop
 
-known_as(__name__, NameServerDaemon)
+known_as(__name__, NameServer, NameServerDaemon)
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ from broker.compat.naming import NameServer, NameServerDaemon, main, start_ns, s
 
 from . import core, errors, server
 
-known_as(__name__, NameServerDaemon)
+known_as(__name__, NameServer, NameServerDaemon)
 
 if __name__ == "__main__":
     main()
