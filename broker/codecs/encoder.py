@@ -121,13 +121,11 @@ class Encoder:
         lower = _LOWER.get(kind)
         if lower is not None:
             return lower(self, value, depth + 1)
-        replacement = replaced(value, "json")
-        if replacement is not value:
-            return self.lower(replacement, depth + 1)
         reference = self.reference(value)
         if reference is not None:
             return {TAG: "reference", "uri": reference} if isinstance(reference, str) else self._beside(reference)
-        return self._instance(value, kind, depth + 1)
+        replacement = replaced(value, "json")
+        return self._instance(value, kind, depth + 1) if replacement is value else self.lower(replacement, depth + 1)
 
     # ---- containers that JSON has
 
