@@ -7,5 +7,6 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-for requirement in [*project["dependencies"], *project["optional-dependencies"]["numpy"]]:
-    print(re.sub(r"^([\w-]+)>=([\d.]+)$", r"\1==\2", requirement))
+optional = project["optional-dependencies"]
+for requirement in [*project["dependencies"], *optional["numpy"], *optional["certs"], *optional["jwt"]]:
+    print(re.sub(r"^([\w-]+)(?:\[[\w,-]+\])?>=([\d.]+)$", r"\1==\2", requirement))
