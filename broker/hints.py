@@ -30,7 +30,16 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
-__all__ = ["FieldNumber", "Hint", "classes_in", "describe_hint", "qualified_name", "rebuild_hint", "safe_repr"]
+__all__ = [
+    "FieldNumber",
+    "Hint",
+    "classes_in",
+    "describe_hint",
+    "qualified_name",
+    "rebuild_hint",
+    "safe_repr",
+    "without_numbers",
+]
 
 _LONGEST_HINT = 4096
 _DEEPEST_HINT = 32
@@ -56,6 +65,15 @@ class FieldNumber:
     """
 
     number: int
+
+
+def without_numbers(hint: Any) -> Any:
+    """The hint without `FieldNumber`, which says nothing about values."""
+    if typing.get_origin(hint) is not typing.Annotated:
+        return hint
+    meant, *others = typing.get_args(hint)
+    kept = [part for part in others if not isinstance(part, FieldNumber)]
+    return typing.Annotated[meant, *kept] if kept else meant
 
 
 # ---- the closed table of names
@@ -105,6 +123,7 @@ def describe_hint(hint: Any, type_name: Callable[[type], str]) -> list[str] | No
 def _hint_text(hint: Any, type_name: Callable[[type], str]) -> str:
     """The hint in the grammar of `_HintParser`, classes by their full names; its repr where it has no such form."""
     text = functools.partial(_hint_text, type_name=type_name)
+    hint = without_numbers(hint)
     if hint is Ellipsis:
         return "..."
     if isinstance(hint, typing.ForwardRef):
@@ -114,10 +133,6 @@ def _hint_text(hint: Any, type_name: Callable[[type], str]) -> str:
     if isinstance(hint, list):
         return f"[{', '.join(map(text, hint))}]"
     arguments: Sequence[Any] = typing.get_args(hint)
-    if typing.get_origin(hint) is typing.Annotated:
-        arguments = [part for part in arguments if not isinstance(part, FieldNumber)]
-        if len(arguments) == 1:
-            return text(arguments[0])
     if (arguments or isinstance(hint, types.GenericAlias)) and not getattr(hint, "__unpacked__", False):
         head = _generic_head(hint, type_name)
         if head == "typing.Optional":

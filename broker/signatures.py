@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Any
 
-from broker.hints import Hint, describe_hint, qualified_name, rebuild_hint, safe_repr
+from broker.hints import Hint, describe_hint, qualified_name, rebuild_hint, safe_repr, without_numbers
 
 __all__ = [
     "Arity",
@@ -101,7 +101,7 @@ def _with_bare_hints(signature: Signature) -> Signature:
 
 
 def _bare(annotation: Any) -> Any:
-    return Hint(annotation) if isinstance(annotation, str) else annotation
+    return Hint(annotation) if isinstance(annotation, str) else without_numbers(annotation)
 
 
 # ---- rebuilding

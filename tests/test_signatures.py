@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.hints import classes_in
+from broker.hints import FieldNumber, classes_in
 from broker.signatures import Default, Hint, describe_signature, rebuild_signature, signature_text
 
 T = TypeVar("T")
@@ -294,3 +294,21 @@ def test_a_hint_too_deep_to_be_rebuilt_is_described_for_show_only() -> None:
 )
 def test_classes_in_a_hint(hint: Any, classes: set[type]) -> None:
     assert set(classes_in(hint)) == classes
+
+
+def test_pinned_numbers_are_nothing_to_python() -> None:
+    def call(
+        a: typing.Annotated[int | None, FieldNumber(2)],
+        b: list[typing.Annotated[str, FieldNumber(3)]],
+        c: typing.Annotated[int, 7],
+    ) -> None: ...
+
+    call.__annotations__ = typing.get_type_hints(call, include_extras=True)
+    signature = inspect.signature(call)
+    rebuilt = rebuild_signature(describe_signature(signature), lambda name: None)
+    assert [parameter.annotation for parameter in rebuilt.parameters.values()] == [
+        int | None,
+        list[str],
+        typing.Annotated[int, 7],
+    ]
+    assert signature_text(signature).startswith("(a: int | None,")

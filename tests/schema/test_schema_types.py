@@ -9,7 +9,7 @@ import enum
 import re
 import typing
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -106,6 +106,7 @@ ROWS: list[tuple[Any, Any, Any]] = [
     (datetime.time, datetime.time(13, 5), "13:05:00"),
     (bytes, b"\0\xff", "AP8="),
     (bytearray, bytearray(b"a"), "YQ=="),
+    (memoryview, memoryview(b"a"), "YQ=="),
     (None, None, None),
     (Any, {"a": [1, 2.5, None, "x"]}, {"a": [1.0, 2.5, None, "x"]}),
     (Any, (1,), {"$type": "tuple", "items": [1.0]}),
@@ -127,6 +128,7 @@ ROWS: list[tuple[Any, Any, Any]] = [
     (Literal[State.NEW, None], State.NEW, "NEW"),
     (list[int], [1, 2], ["1", "2"]),
     (Sequence[str], ["a"], ["a"]),
+    (Iterable[str], ["a"], ["a"]),
     (tuple[int, ...], (1, 2), ["1", "2"]),
     (tuple[int, str], (1, "a"), {"item_1": "1", "item_2": "a"}),
     (set[State], {State.NEW}, ["NEW"]),
