@@ -158,7 +158,7 @@ def _uri(text: str) -> URI:
 
 def _proto(found: Described) -> str:
     lines = [f"// Made by `python -m broker.schema` of {found.names[0]}."]
-    if found.service != service_name(found.names[0]):
+    if found.service not in map(service_name, found.names):
         lines.append(
             "// Under its flat name: protobuf lets no program have it beside a service that its name begins with."
         )

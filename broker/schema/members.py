@@ -215,9 +215,9 @@ class _MemberReader:
         message, reader = request.message, self._reader
         name, number = parameter.name, pinned(hint)
         if parameter.kind is Parameter.VAR_POSITIONAL:
-            place = reader.place(message, name, Hinted(reader.rest(hint)), number, ())
+            place = reader.place(message, name, Hinted(reader.rest(hint)), number, (), noted=False)
         elif parameter.kind is Parameter.VAR_KEYWORD:
-            place = reader.place(message, name, Hinted(reader.others(hint)), number, {})
+            place = reader.place(message, name, Hinted(reader.others(hint)), number, {}, noted=False)
         elif (item := item_of(hint, iterators_alone=True)) is not None:
             if request.streamed is not None:
                 raise Inexpressible(f"{request.streamed!r} streams already, and a call has one stream each way")

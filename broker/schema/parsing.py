@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
+from broker.schema.linking import link
 from broker.schema.messages import add_presence
 from broker.schema.names import json_name
 from broker.schema.text import SCALAR_NAMES
@@ -50,7 +51,7 @@ def parse_proto(text: str, name: str = "") -> FileDescriptorProto:
     """The descriptor of the file, with its comments, types by their full names. Raises ProtoSyntaxError."""
     file = _Parser(text).file()
     file.name = name
-    _resolve(file)
+    link(file)
     return file
 
 
@@ -358,68 +359,3 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
     if code[:1] in (b"x", b"X") and len(code) > 1:
         return bytes([int(code[1:], 16)])
     return bytes([int(code, 8) & 255]) if code[:1].isdigit() else _ESCAPED.get(code, code)
-
-
-# ---- names of types
-
-
-def _resolve(file: FileDescriptorProto) -> None:
-    """Writes the types of fields and methods by their full names, as protoc looks them up."""
-    root = f".{file.package}" if file.package else ""
-    types: dict[str, int] = {}
-    for enum in file.enum_type:
-        types[f"{root}.{enum.name}"] = _Proto.TYPE_ENUM
-    for message in file.message_type:
-        _collect(root, message, types)
-    for message in file.message_type:
-        _resolve_in(root, message, types)
-    for service in file.service:
-        for method in service.method:
-            method.input_type = _found(method.input_type, root, types)
-            method.output_type = _found(method.output_type, root, types)
-
-
-def _collect(scope: str, message: DescriptorProto, types: dict[str, int]) -> None:
-    name = f"{scope}.{message.name}"
-    types[name] = _Proto.TYPE_MESSAGE
-    for enum in message.enum_type:
-        types[f"{name}.{enum.name}"] = _Proto.TYPE_ENUM
-    for nested in message.nested_type:
-        _collect(name, nested, types)
-
-
-def _resolve_in(scope: str, message: DescriptorProto, types: dict[str, int]) -> None:
-    name = f"{scope}.{message.name}"
-    for field in message.field:
-        if field.type_name:
-            field.type_name = _found(field.type_name, name, types)
-            null = field.type_name == ".google.protobuf.NullValue"
-            field.type = _Proto.TYPE_ENUM if null else types.get(field.type_name, _Proto.TYPE_MESSAGE)  # type: ignore[assignment]
-    for nested in message.nested_type:
-        _resolve_in(name, nested, types)
-
-
-def _found(name: str, scope: str, types: dict[str, int]) -> str:
-    if name.startswith("."):
-        return name
-    while True:
-        if f"{scope}.{name}" in types:
-            return f"{scope}.{name}"
-        if not scope:
-            return f".{name}"
-        scope = scope.rpartition(".")[0]
-
-
-def all_messages(file: FileDescriptorProto) -> dict[str, DescriptorProto]:
-    """Every message of the file by its full name."""
-    found: dict[str, DescriptorProto] = {}
-
-    def walk(scope: str, message: DescriptorProto) -> None:
-        name = f"{scope}.{message.name}"
-        found[name] = message
-        for nested in message.nested_type:
-            walk(name, nested)
-
-    for message in file.message_type:
-        walk(f".{file.package}" if file.package else "", message)
-    return found
