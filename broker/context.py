@@ -30,6 +30,7 @@ Metadata = Mapping[str, "str | bytes"]
 
 _NO_METADATA: Metadata = MappingProxyType({})
 _log = logging.getLogger("broker")
+_active: contextvars.ContextVar[CallContext | None] = contextvars.ContextVar("broker_call", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,16 @@ class SessionResources(Protocol):
 class CallContext:
     """One call on its way. Made by the daemon; `cancel` and all else may be called from any thread."""
 
-    __slots__ = (
-        "_callbacks", "_cancelled", "_metadata", "_response_metadata", "chain", "client", "correlation", "deadline",
-        "depth", "knows", "member", "object_id", "oneway", "session",
-    )  # fmt: skip
+    # What few calls have is an attribute of the class until it is set.
+    oneway = False
+    depth = 1
+    deadline: float | None = None
+    session: SessionResources | None = None
+    knows = False
+    """Whether the method has been told that it is cancelled, so that the calls it makes now are to tidy up."""
+    _metadata: Metadata = _NO_METADATA
+    _response_metadata: dict[str, str | bytes] | None = None
+    _cancelled = False
 
     def __init__(
         self,
@@ -96,23 +103,21 @@ class CallContext:
         self.member = member
         self.correlation = correlation
         self.chain = chain
-        self.depth = depth
-        self.deadline = deadline
         self.session = session
-        self.oneway = oneway
-        self.knows = False
-        """Whether the method has been told that it is cancelled, so that the calls it makes now are to tidy up."""
-        self._metadata = metadata
-        self._response_metadata: dict[str, str | bytes] | None = None
-        self._cancelled = False
+        if depth != 1:
+            self.depth = depth
+        if deadline is not None:
+            self.deadline = deadline
+        if oneway:
+            self.oneway = True
+        if metadata:
+            self._metadata = metadata
         self._callbacks: list[Callable[[], object]] = []
 
     # ---- entering
 
-    @staticmethod
-    def active() -> CallContext | None:
-        """The context of the call that this thread or task carries out; None outside any call."""
-        return _active.get()
+    active: Callable[[], CallContext | None] = staticmethod(_active.get)
+    """The context of the call that this thread or task carries out; None outside any call."""
 
     def enter(self) -> contextvars.Token[CallContext | None]:
         """Makes this the active context until `leave` is called with the token, in the same thread or task."""
@@ -271,7 +276,6 @@ class CallContext:
         return self.session
 
 
-_active: contextvars.ContextVar[CallContext | None] = contextvars.ContextVar("broker_call", default=None)
 correlation_outside: contextvars.ContextVar[bytes] = contextvars.ContextVar("broker_correlation", default=b"")
 """The correlation id of calls that a thread or task makes while it carries out none; empty for none."""
 _received: contextvars.ContextVar[Metadata | None] = contextvars.ContextVar("broker_received", default=None)

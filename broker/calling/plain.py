@@ -60,7 +60,7 @@ class _Plain(MadeCall):
         if CallContext.active() is not None or correlation_outside.get():
             return False
         lane = remote.lanes.of_thread(waits=waits)
-        self._head = call_head((uri.object, member, Call.METHOD, session.on(route), 1, lane, False, False))
+        self._head = call_head((uri.object, member, Call.METHOD, session.number, 1, lane, False, False))
         self.remote = remote
         self.arguments = arguments
         self.cost = _COST + len(arguments.payload)

@@ -113,9 +113,12 @@ class Remote:
 
     def find_member(self, name: str) -> RemoteMember | None:
         """The member of that name. A copy of the description that does not have it is refreshed first."""
-        description = self.known_description()
-        member = description.members.get(name) if description is not None else None
-        return member or self._find_fresh(name)
+        route, place = self.session.connection, self._place
+        if route is not None:
+            description = route.descriptions.get(self.uri.object if place is None else place[0].object)
+            if description is not None and (member := description.members.get(name)) is not None:
+                return member  # type: ignore[no-any-return]
+        return self._find_fresh(name)
 
     def _find_fresh(self, name: str) -> RemoteMember | None:
         description = self.description()
@@ -139,13 +142,15 @@ class Remote:
         oneway: bool = False,
     ) -> Any:
         """Calls a member and waits for its result, unless `oneway`. Raises what the method raised, and BrokerErrors."""
-        if self.options.around:
-            return invoke_around(self, member, args, kwargs, kind, oneway=oneway)
-        arguments = self.encode(args, kwargs, snapshot=oneway)
         if self.options.is_plain and not oneway and kind == Call.METHOD:
+            arguments = self.encode(args, kwargs, snapshot=False)
             plain = PlainCall.make(self, member, arguments)
             if plain is not None:
                 return plain.result()
+        elif self.options.around:
+            return invoke_around(self, member, args, kwargs, kind, oneway=oneway)
+        else:
+            arguments = self.encode(args, kwargs, snapshot=oneway)
         call = Invocation(self, member, arguments, kind, oneway=oneway)
         outcome, _ = call.wait()
         return call.result_of(outcome)
@@ -243,8 +248,8 @@ class Remote:
     def open_place(self) -> tuple[URI, Route] | None:
         """Where the object is, and the connection to it, if there is one that takes calls; no I/O."""
         known = self._open
-        if known is not None and known[1].usable:
-            return known if self._may_unpickle(known[1]) else None
+        if known is not None and known[1].engine.usable:
+            return known if self.options.codec != "pickle" or self._may_unpickle(known[1]) else None
         place = self._place
         connection = pool.find(place[1]) if place is not None else None
         if place is None or connection is None or not self._may_unpickle(connection):

@@ -352,6 +352,7 @@ class IncomingCall:
     ) -> None:
         """`call` may be shared with other calls: then it does not have the `chain`, and the call is plain."""
         self._incoming = incoming
+        self.connection: Connection = incoming.connection
         self._arguments = arguments
         self.wire = call
         """The call as it arrived. `request` has it in full."""
@@ -389,10 +390,6 @@ class IncomingCall:
             correlation_id=call.correlation_id,
             batch=call.batch if call.kind == Call.BATCH else None,
         )
-
-    @property
-    def connection(self) -> Connection:
-        return self._incoming.connection
 
     @property
     def peer(self) -> str:

@@ -242,25 +242,26 @@ class Session:
     ConnectionClosedError once, and the use after that starts anew. Where somebody watches, he is told instead.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_kept", "_lost", "_number", "_streams", "_watcher")
+    __slots__ = ("__weakref__", "_kept", "_lost", "_streams", "_watcher", "connection", "number")
 
     def __init__(self) -> None:
         self._watcher: Watcher | None = None
         self._lost = False  # the connection before was lost, and nobody was told yet
-        self._connection: Route | None = None
-        self._number = 0
+        self.connection: Route | None = None
+        """The connection that it was used on last, and its number there. Only `on` and `close` change them."""
+        self.number = 0
         self._kept = False
         self._streams: WeakSet[ItemReceiver] | None = None  # open ones; if they are lost nobody was told yet
 
     def on(self, connection: Route) -> int:
         """The number of the session on this connection. Raises ConnectionClosedError once where its state is gone."""
-        if connection is self._connection:
-            return self._number
+        if connection is self.connection:
+            return self.number
         with _sessions_lock:
-            if connection is self._connection:
-                return self._number
+            if connection is self.connection:
+                return self.number
             watcher, kept = self._watcher, self._kept or bool(self._streams)
-            self._lost = self._lost or self._connection is not None
+            self._lost = self._lost or self.connection is not None
             self._end()
             if kept and watcher is None:
                 error = ConnectionClosedError(
@@ -269,8 +270,8 @@ class Session:
                 )
                 error.may_have_run = False
                 raise error
-            number = self._number = connection.begin_session()
-            self._connection = connection
+            number = self.number = connection.begin_session()
+            self.connection = connection
             anew, self._lost = self._lost, False
         if watcher is not None:
             watcher.connected(connection, anew=anew)
@@ -294,18 +295,14 @@ class Session:
                 self._streams.discard(stream)
 
     @property
-    def connection(self) -> Route | None:
-        return self._connection
-
-    @property
     def is_open(self) -> bool:
         """Whether it was begun and not closed, on a connection that is still there or one that was lost."""
-        return self._connection is not None or self._lost
+        return self.connection is not None or self._lost
 
     def watch(self, make: Callable[[], Watcher]) -> Watcher:
         """Who watches the connections of this session; made if nobody does."""
         with _sessions_lock:
-            watcher, connection = self._watcher, self._connection
+            watcher, connection = self._watcher, self.connection
             if watcher is None:
                 watcher = self._watcher = make()
             else:
@@ -326,12 +323,12 @@ class Session:
     def _end(self) -> bool:
         self._kept = False
         self._streams = None
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is None:
             return False
-        connection.end_session(self._number)
+        connection.end_session(self.number)
         return True
 
     def __del__(self) -> None:
-        if self._connection is not None:
-            self._connection.end_session(self._number)
+        if self.connection is not None:
+            self.connection.end_session(self.number)

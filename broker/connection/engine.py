@@ -117,6 +117,8 @@ class Connection:
         self.exports = Exports(self, self._line)
         """The exported objects that passed here, in both directions."""
         self._outgoing = Outgoing(self._line, self._assemblies, self.exports)
+        self.send: Callable[[MadeCall], None] = self._outgoing.send
+        """Makes a call that was prepared elsewhere, as `call` does."""
         self._incoming = Incoming(self, self._line, self._assemblies, self.exports, handler)
         self.room = Room(self.unanswered)
         self._pongs: dict[int, threading.Event] = {}
@@ -201,10 +203,6 @@ class Connection:
         it. Raises MessageTooLargeError if the other side does not take a value of that size, and CodecError.
         """
         return self._outgoing.call(request)
-
-    def send(self, call: MadeCall) -> None:
-        """Makes a call that is driven by its outcome, as `call` does."""
-        self._outgoing.send(call)
 
     def cancel(self, call: MadeCall, reason: str) -> None:
         """Gives a call of this side up: the other side is told, and what it answers is dropped."""

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
 
-class FairQueue(Generic[T]):
-    """Items of several owners: those of one owner in their order, and the owners in turn. It has no lock."""
+class FairQueue(OrderedDict[Hashable, deque[T]]):
+    """Items of several owners: those of one owner in their order, and the owners in turn. It has no lock.
 
-    def __init__(self) -> None:
-        self._items: OrderedDict[Hashable, deque[T]] = OrderedDict()  # the owner whose turn it is comes first
-
-    def __bool__(self) -> bool:
-        return bool(self._items)
+    The owner whose turn it is comes first. It is a mapping so that to ask whether there is anything costs nothing.
+    """
 
     def put(self, owner: Hashable, item: T) -> None:
-        items = self._items.get(owner)
+        items = self.get(owner)
         if items is None:
-            items = self._items[owner] = deque()
+            items = self[owner] = deque()
         items.append(item)
 
     def put_first(self, owner: Hashable, item: T) -> None:
         """Puts an item back that was taken: it is the next."""
-        self._items.setdefault(owner, deque()).appendleft(item)
-        self._items.move_to_end(owner, last=False)
+        self.setdefault(owner, deque()).appendleft(item)
+        self.move_to_end(owner, last=False)
 
     def take(self) -> T:
         """The next item. Raises KeyError if there is none."""
-        owner, items = self._items.popitem(last=False)
+        owner, items = self.popitem(last=False)
         item = items.popleft()
         if items:
-            self._items[owner] = items
+            self[owner] = items
         return item

@@ -200,17 +200,21 @@ def _plain(message: bytes | memoryview, found: re.Match[bytes], end: int) -> tup
     start = regs[0][1]
     call_id = number[0] if len(number) == 1 else _read_varint(number, 0)[0]
     if call is None:
-        stop = start + _length(result_payload)
-        whole = stop - regs[4][1] == _length(result_value) and stop - regs[3][1] == _length(result)
-        if whole and stop - regs[1][1] == _length(frame) and stop <= end:
-            return stop, ResultFrame(call_id, bytes(message[start:stop]))
+        stop = start + (result_payload[0] if len(result_payload) == 1 else _length(result_payload))
+        lengths = ((1, frame), (3, result), (4, result_value))
     else:
-        stop = start + _length(call_payload)
-        whole = stop - regs[9][1] == _length(call_value) and stop - regs[6][1] == _length(call)
-        if whole and stop - regs[1][1] == _length(frame) and stop <= end:
-            plain_head = _plain_head(bytes(head))
-            if plain_head is not None:
-                return stop, CallFrame(call_id, plain_head, bytes(chain), bytes(message[start:stop]))
+        stop = start + (call_payload[0] if len(call_payload) == 1 else _length(call_payload))
+        lengths = ((1, frame), (6, call), (9, call_value))
+    if stop > end:
+        return 0, None
+    for group, length in lengths:
+        if stop - regs[group][1] != (length[0] if len(length) == 1 else _length(length)):
+            return 0, None
+    if call is None:
+        return stop, ResultFrame(call_id, bytes(message[start:stop]))
+    plain_head = _plain_head(bytes(head))
+    if plain_head is not None:
+        return stop, CallFrame(call_id, plain_head, bytes(chain), bytes(message[start:stop]))
     return 0, None
 
 

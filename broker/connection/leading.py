@@ -39,15 +39,14 @@ class Splitting(Protocol):
 class Turn:
     """One thread's time as the leader. What it answers while further calls wait goes out together."""
 
-    __slots__ = ("_leading", "group", "held", "held_since", "released", "since")
+    held_since = 0.0
+    released = False  # the watchdog sends them, and nothing is held during this job any more
+    group: Splitting | None = None  # the job that it runs, if that is many calls
 
     def __init__(self, leading: Leading) -> None:
         self._leading = leading
         self.since = time.monotonic()  # when the job that it runs began
         self.held: list[Pushed] = []  # lines with answers that have not been sent
-        self.held_since = 0.0
-        self.released = False  # the watchdog sends them, and nothing is held during this job any more
-        self.group: Splitting | None = None  # the job that it runs, if that is many calls
 
     def begin_group(self, group: Splitting) -> None:
         """The job that runs is many calls: says in `since` when each begins, and holds its answers by itself."""
@@ -60,7 +59,8 @@ class Turn:
     @property
     def has_more(self) -> bool:
         """Whether calls wait for the thread."""
-        return self._leading.has_more
+        leading = self._leading
+        return bool(leading._ready or leading._brought)
 
     def release(self) -> None:
         """Sends what is held. From any thread."""
@@ -222,7 +222,8 @@ class Leading:
                 job = self._next(turn)
         finally:
             _local.jobs = _local.turn = None
-            turn.release()
+            if turn.held:
+                turn.release()
 
     def _next(self, turn: Turn) -> Job | None:
         with self._lock:

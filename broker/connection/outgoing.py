@@ -221,15 +221,20 @@ class Outgoing:
 
     def on_plain_result(self, frame: ResultFrame) -> None:
         """Takes in a result that is nothing but its value."""
-        value = Encoded("json", frame.payload)
-        if self._assemblies.is_too_large(value):
+        call_id, payload = frame
+        line = self._line
+        if len(payload) > line.settings.max_message_size:
             self.on_result(frame.to_frame())
             return
-        with self._line.lock:
-            pending = self._open_locked(frame.id)
-            runnable = self._close_locked(pending)
-        late = _too_late(pending) if pending.deadline is not None else None
-        pending.finish(late or Outcome(value))
+        with line.lock:
+            pending = self._pending.get(call_id)
+            if pending is None or not pending.taken or self._assemblies.has((call_id, True)):
+                raise _not_open(call_id)
+            del self._pending[call_id]
+            runnable = line.use_room_locked() if line.outbox.drop(call_id, False) else None
+        if not pending.abandoned:  # else whoever gave it up says how it ended
+            late = _too_late(pending) if pending.deadline is not None else None
+            pending.finish(late or Outcome(Encoded("json", payload)))
         if runnable:
             run_all(runnable)
 
@@ -288,6 +293,8 @@ class Outgoing:
         kept = result.kept
         if kept and pending.request.on_kept is not None:
             pending.request.on_kept()
+        if pending.abandoned:
+            return  # whoever gave it up says how it ended
         late = _too_late(pending) if pending.deadline is not None else None
         if late is not None:
             pending.finish(late._replace(kept=kept))

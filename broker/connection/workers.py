@@ -84,7 +84,7 @@ class Workers:
     def enter(self) -> bool:
         """A thread of somebody else is going to run jobs in the place of one of ours; False if all places are taken."""
         with self._lock:
-            if self._is_full:
+            if self._threads - len(self._idle) + self._guests >= self.limit:
                 return False
             self._guests += 1
             return True

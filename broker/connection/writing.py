@@ -53,9 +53,10 @@ def write_plain_call(call_id: int, head: bytes, chain: bytes, arguments: Encoded
     if size >= _SHORT or arguments.codec != "json" or arguments.buffers or arguments.references:
         return write_call_frame(call_id, write_call(head, chain, arguments), None)
     number, call_size = varint(call_id), len(head) + size + 28
-    length = varint(call_size)
+    length = ONE_BYTE[call_size] if call_size < 0x80 else varint(call_size)
+    whole = call_size + len(number) + len(length) + 2
     return b"\x0a%b\x08%b\x4a%b%b\x42\x10%b\x2a%c\x0a\x04json\x12%c%b" % (
-        varint(call_size + len(number) + len(length) + 2), number, length, head, chain, size + 8, size, bytes(payload),
+        ONE_BYTE[whole] if whole < 0x80 else varint(whole), number, length, head, chain, size + 8, size, bytes(payload),
     )  # fmt: skip
 
 

@@ -114,7 +114,10 @@ class Express:
         if not self.under_way.add_running(job, 1):
             return False
         self._count()
-        self.enter(job, wire.lane)
+        if wire.lane:
+            self.enter(job, wire.lane)
+        else:
+            self._submit(job)
         return True
 
     def find(self, wire: Call) -> tuple[Registration, Target] | None:
@@ -238,7 +241,13 @@ class PlainCall(QuickJob):
             return False
         if not self.call.reply_small(value):
             return False
-        express.answers.done(self)
+        self.context = None
+        self.stops = ()
+        self.call.over()
+        self.done = True
+        if self.lane is not None:
+            express.scheduler.leave(self)
+        express.under_way.remove(self)
         return True
 
 

@@ -64,7 +64,7 @@ class UnderWay:
     def add_running(self, job: Job, weight: int) -> bool:
         """Takes a job of so many calls that may run at once; False if none may, or limits have to be asked about."""
         with self._lock:
-            if self._held is not None or self.draining or len(self) + weight > self._few:
+            if self._held is not None or self.draining or len(self._jobs) + self._further + weight > self._few:
                 return False
             self._jobs.add(job)
             self._further += weight - 1
