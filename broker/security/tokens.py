@@ -170,7 +170,7 @@ def _public_key(file: Path) -> Any:
 
 _PROOF = struct.Struct(">d16s32s")
 _PREFIX = "same-user."
-_LABEL = b"objectbroker same user\0"
+_LABEL = b"objectbroker same user"
 _AGE_SECONDS = 60.0
 _SECRET_BYTES = 32
 

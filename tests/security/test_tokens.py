@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import os
 import stat
@@ -148,6 +149,16 @@ def test_a_proof_counts_once_here_and_now(
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 61)
     assert mine.identify(late, HERE) is None
+
+
+def test_a_proof_as_the_wire_has_it(tmp_path: Path, mine: broker.SameUser) -> None:
+    """So that programs in other languages can show one: docs/wire.md."""
+    mine.show(HERE)
+    secret = (tmp_path / "config" / "secret").read_bytes()
+    when, nonce = struct.pack(">d", time.time()), b"n" * 16
+    mac = hmac.digest(secret, b"\0".join([b"objectbroker same user", HERE.encode(), when, nonce]), "sha256")
+    token = "same-user." + base64.urlsafe_b64encode(when + nonce + mac).decode()
+    assert mine.identify(token, HERE) == tokens._user_name()
 
 
 def test_forged_proofs(mine: broker.SameUser) -> None:
