@@ -90,6 +90,12 @@ class Credentials:
         if isinstance(self.token, str) or self.token_file is not None:
             self.shown_token("")
 
+    def __repr__(self) -> str:
+        shown = {"cert": self.cert, "ca": self.ca, "token_file": self.token_file, "server_name": self.server_name}
+        given = [f"{name}={str(value)!r}" for name, value in shown.items() if value is not None]
+        given += [f"accept={list(self.accept)!r}"] if self.accept else []
+        return f"Credentials({', '.join(given)})"
+
     @property
     def encrypts(self) -> bool:
         """Whether connections are TLS."""
