@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -98,7 +98,7 @@ class Described:
         return _service_of(self.file)
 
     def _files(self, flat: bool, wanted: str) -> list[FileDescriptorProto]:
-        """Asks for the service under each name, and under the flat ones where these have to be."""
+        """Asks for the service under each name, and takes the form that the daemon lists beside its other services."""
         symbols = [name for each in self.names for name in dict.fromkeys((service_name(each), flat_name(each)))]
         listed, *answers = self._ask(symbols)
         services = {service.name for service in listed.list_services_response.service}
@@ -109,7 +109,7 @@ class Described:
         }
         for name in self.names:
             first, rather = service_name(name), flat_name(name)
-            symbol = rather if flat or _lies_in(first, services) else first
+            symbol = rather if flat or (rather in services and first not in services) else first
             if wanted in (first, rather):
                 symbol = wanted
             if symbol in files:
@@ -137,12 +137,6 @@ class Described:
                 if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                     raise ObjectNotFound(f"{uri.location} has no server reflection: is it a daemon?") from None
                 raise CannotConnect(f"{uri.location}: {error.details()} ({error.code().name})") from None
-
-
-def _lies_in(service: str, others: Collection[str]) -> bool:
-    """Whether the package of a service is another service, or lies in one: no program can have both."""
-    parts = service.split(".")
-    return any(".".join(parts[:count]) in others for count in range(1, len(parts)))
 
 
 def _uri(text: str) -> URI:

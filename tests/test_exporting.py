@@ -137,15 +137,16 @@ def test_each_change_is_named(
 
 
 def test_names_of_which_one_begins_the_other(daemon: broker.Daemon, tmp_path: Path) -> None:
-    for object_id in ("a", "a.b", "a.b.c"):
+    names = ("a", "a.b", "a.b.c", "desk", "desk_types")
+    for object_id in names:
         daemon.register(Warehouse(), object_id)
     pool = descriptor_pool.DescriptorPool()
-    for object_id in ("a", "a.b", "a.b.c"):
+    for object_id in names:
         out = tmp_path / object_id
         assert main([at(daemon, object_id), "--descriptor-set", "-o", str(out)]) == 0
         for file in FileDescriptorSet.FromString(out.read_bytes()).file:
             pool.AddSerializedFile(file.SerializeToString())
-    for service in ("a", flat_name("a.b"), flat_name("a.b.c")):
+    for service in ("a", flat_name("a.b"), flat_name("a.b.c"), "desk", flat_name("desk_types")):
         assert pool.FindServiceByName(service).full_name == service
 
 

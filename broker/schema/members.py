@@ -142,6 +142,8 @@ def read_members(table: MemberTable) -> Members:
                 members.rpcs += _MemberReader(reader, resolver, member, names).rpcs()
         except Inexpressible as error:
             members.problems.append((member.name, str(error)))
+        except RecursionError:
+            members.problems.append((member.name, "a hint is an alias of itself, which wants a dataclass in between"))
         except Exception as error:  # classes in hints may run code of their own when they are looked at
             members.problems.append((member.name, f"its hints cannot be read ({type(error).__name__}: {error})"))
     for message in reader.messages:

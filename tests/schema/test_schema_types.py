@@ -391,6 +391,22 @@ def test_what_cannot_be_expressed_is_named(hint: Any, said: str) -> None:
     assert said in problem.reason
 
 
+class TypeAliasType:
+    """What `type Endless = list[Endless]` makes in Python 3.12, here where it cannot be written."""
+
+    @property
+    def __value__(self) -> Any:
+        return list[self]  # type: ignore[valid-type]
+
+
+def test_an_alias_of_itself_is_a_problem() -> None:
+    def echo(self: Any, value: Any) -> None: ...
+
+    echo.__annotations__ = {"value": list[TypeAliasType()]}  # type: ignore[misc]
+    (problem,) = schema_of_class(type("Echo", (), {"echo": echo})).problems
+    assert str(problem) == "echo: a hint is an alias of itself, which wants a dataclass in between"
+
+
 class Explodes(type):
     def __subclasscheck__(cls, subclass: type) -> bool:
         raise RuntimeError("no questions")
