@@ -20,8 +20,8 @@ def register_replacement(cls: type[T], function: Callable[[T, str], object] | No
 
     `function(value, codec)` gets the name of the codec too, and may return the value as it is. It is asked for values
     that are neither JSON's nor of a type that is kept in any case (`tuple`, `datetime` and so on), nor travel as
-    references. Of several classes the nearest one counts, and `object` is that of all. None takes a function away. It holds for the process. Raises
-    TypeError for what is no class.
+    references. Of several classes the nearest one counts, and `object` is that of all. None takes a function away. It
+    holds for the process. Raises TypeError for what is no class.
     """
     if not isinstance(cls, type):
         raise TypeError(f"register_replacement takes a class, not {cls!r}")

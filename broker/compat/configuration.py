@@ -89,16 +89,22 @@ def server_credentials() -> broker.Credentials | None:
     if not config.SSL:
         return None
     authorities = config.SSL_CACERTS if config.SSL_REQUIRECLIENTCERT else None
-    key = config.SSL_SERVERKEY or config.SSL_SERVERCERT
-    return broker.Credentials(cert=config.SSL_SERVERCERT, key=key, ca=authorities)
+    cert = _file(config.SSL_SERVERCERT, "server cert")
+    return broker.Credentials(cert=cert, key=_file(config.SSL_SERVERKEY or cert, "server key"), ca=authorities)
 
 
 def client_credentials() -> broker.Credentials | None:
     """What the SSL items say of proxies; None without TLS."""
     if not config.SSL:
         return None
-    cert = config.SSL_CLIENTCERT or None
+    cert = _file(config.SSL_CLIENTCERT, "client cert") if config.SSL_CLIENTCERT else None
     return broker.Credentials(cert=cert, key=config.SSL_CLIENTKEY or cert, ca=config.SSL_CACERTS or None)
+
+
+def _file(path: str, what: str) -> str:
+    if not Path(path).is_file():
+        raise OSError(f"{what} file not found: {path!r}")
+    return path
 
 
 if config.LOGLEVEL:  # asked for in the environment: the broker's log, in Pyro's form

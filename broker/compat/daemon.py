@@ -18,7 +18,7 @@ import broker
 from broker.compat import context
 from broker.compat.configuration import config, server_credentials
 from broker.compat.context import SocketConnection
-from broker.compat.errors import DaemonError, NotGreeted, ProtocolError, PyroError
+from broker.compat.errors import DaemonError, NotGreeted, ProtocolError, PyroError, translated
 from broker.compat.exposure import expose, get_exposed_members, stand_in
 from broker.compat.proxy import DAEMON_NAME, DOOR, NAMESERVER_NAME, Proxy
 from broker.compat.serializers import accepted_codecs
@@ -104,7 +104,12 @@ class Daemon:
         self._metadata: dict[str, dict[str, set[str]]] = {}
         self.objectsById: dict[str, Any] = {}
         self.methodcall_error_handler: Any = _log_error
-        self._daemon = self._open((config.HOST if host is None else str(host)) or "0.0.0.0", port, unixsocket)
+        try:
+            self._daemon = self._open((config.HOST if host is None else str(host)) or "0.0.0.0", port, unixsocket)
+        except broker.errors.BrokerError as error:
+            if isinstance(error, OSError):  # the port is in use
+                raise
+            raise translated(error) from None
         place, number = self._daemon.address
         self.locationStr = f"./u:{unixsocket}" if unixsocket else self._daemon.location
         self.natLocationStr = f"{nathost}:{natport or number}" if nathost else None

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+import broker
+from tests.conftest import self_signed
+
 
 class Plain:
     def __init__(self, name: str = "plain") -> None:
@@ -443,3 +446,56 @@ def test_errors_of_methods_are_handed_to_the_handler(pyro: Any, looping: Any) ->
         pyro.errors.ProtocolError, match="result of call is an iterator, but the server is not configured"
     ):
         proxy.items()
+
+
+def test_a_daemon_that_was_started_anew_is_greeted_anew(pyro: Any, looping: Any) -> None:
+    greeted: list[Any] = []
+
+    class Greeting(pyro.Daemon):  # type: ignore[misc]
+        def validateHandshake(self, conn: Any, data: Any) -> Any:
+            greeted.append(data)
+
+    daemon = looping(Greeting())
+    uri = daemon.register(counter(pyro)(), "counter")
+    proxy = pyro.Proxy(uri)
+    assert proxy.add() == 1
+    daemon.shutdown()
+    looping(Greeting(port=uri.port)).register(counter(pyro)(), "counter")
+    while True:  # whether the loss is noticed before the next call or in it
+        try:
+            assert proxy.add() == 1
+            break
+        except pyro.errors.ConnectionClosedError:
+            assert not proxy._pyroConnection
+    assert greeted == ["hello", "hello"]
+
+
+def test_who_has_not_been_greeted_cannot_call(pyro: Any, looping: Any) -> None:
+    class Careful(pyro.Daemon):  # type: ignore[misc]
+        def validateHandshake(self, conn: Any, data: Any) -> Any:
+            raise PermissionError("nobody")
+
+    target = counter(pyro)()
+    uri = looping(Careful()).register(target)
+    for metadata in ({}, {"pyro-connection": "0" * 32}):
+        with pytest.raises(Exception, match="there was no handshake with this daemon"):
+            broker.Proxy(str(uri), metadata=metadata).add()
+    assert target.count == 0
+
+
+@pytest.mark.usefixtures("on_the_wire")
+def test_tls(pyro: Any, looping: Any, tmp_path: Any) -> None:
+    self_signed(tmp_path)
+    config = pyro.config
+    config.SSL, config.SSL_CACERTS = True, str(tmp_path / "certificate")
+    config.SSL_SERVERCERT, config.SSL_SERVERKEY = str(tmp_path / "certificate"), str(tmp_path / "key")
+    uri = looping(pyro.Daemon()).register(counter(pyro)())
+    assert pyro.Proxy(uri).add() == 1
+    config.SSL = False
+    proxy = pyro.Proxy(uri)
+    proxy._pyroTimeout = 2
+    with pytest.raises(pyro.errors.CommunicationError):
+        proxy.add()
+    config.SSL, config.SSL_SERVERCERT = True, str(tmp_path / "nothing")
+    with pytest.raises(OSError, match="server cert file not found"):
+        pyro.Daemon()
