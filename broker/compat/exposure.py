@@ -22,7 +22,8 @@ _NEVER = frozenset({
     "__hash__", "__lt__", "__gt__", "__le__", "__ge__", "__dir__", "__enter__", "__exit__", "__copy__", "__deepcopy__",
     "__sizeof__", "__getattr__", "__setattr__", "__hasattr__", "__getattribute__", "__delattr__", "__instancecheck__",
     "__subclasscheck__", "__subclasshook__", "__getinitargs__", "__getnewargs__", "__getnewargs_ex__", "__getstate__",
-    "__setstate__", "__reduce__", "__reduce_ex__", "__dict__", "__slots__", "__doc__", "__metaclass__",
+    "__setstate__", "__reduce__", "__reduce_ex__", "__dict__", "__slots__", "__doc__", "__metaclass__", "__unicode__",
+    "__long__",
 })  # fmt: skip
 
 

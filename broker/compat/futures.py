@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -36,7 +35,6 @@ class BatchProxy:
         if oneway and asynchronous:
             raise PyroError("async oneway calls make no sense")
         calls, self.__calls = self.__calls, []
-        self.__proxy._pyroClaimOwnership()
         if asynchronous:
             return FutureResult().begin(lambda: self.__results(self.__proxy._pyroInvokeBatch(calls)))
         results = self.__proxy._pyroInvokeBatch(calls, oneway) if calls else []
@@ -72,7 +70,7 @@ class AsyncRemoteMethod:
 
     def __call__(self, *args: object, **kwargs: object) -> FutureResult:
         def call() -> Any:
-            with copy.copy(self._proxy) as proxy:
+            with self._proxy.__copy__() as proxy:
                 return _RemoteMethod(proxy._pyroInvoke, self._name, self._max_retries)(*args, **kwargs)
 
         return FutureResult().begin(call)

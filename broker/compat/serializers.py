@@ -105,7 +105,7 @@ def _travels_as(value: Any, codec: str) -> object:
     return TaggedDict(SerializerBase.class_to_dict(value))
 
 
-class UnknownSerializer(ValueError, KeyError):
+class UnknownSerializer(SerializeError, ValueError, KeyError):
     """A name that is none of Pyro's serializers."""
 
 

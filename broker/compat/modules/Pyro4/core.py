@@ -5,6 +5,7 @@ from broker.compat.daemon import Daemon, DaemonObject
 from broker.compat.exposure import behavior, callback, expose, oneway
 from broker.compat.futures import BatchProxy
 from broker.compat.futures import BatchProxy as _BatchProxyAdapter
+from broker.compat.futures import AsyncRemoteMethod as _AsyncRemoteMethod
 from broker.compat.futures import asyncproxy, batch
 from broker.compat.naming import locate_ns as _locateNS
 from broker.compat.naming import resolve as _resolve
