@@ -91,7 +91,8 @@ def translated(error: BaseException, where: object = "the daemon") -> BaseExcept
         error = _of_unknown_class(error)
     elif isinstance(error, errors.BrokerError):
         becomes, text = next((new, text) for old, new, text in _BECOMES if isinstance(error, old))
-        said, error = str(error), becomes(text.format(error, where=where))
+        said = str(error).partition(": ")[2] if "{where}" in text else str(error)
+        error = becomes(text.format(said, where=where))
         if said not in str(error):
             error.add_note(said)
     if lines:

@@ -342,3 +342,44 @@ def test_blobs(looping: Any) -> None:
     assert proxy.blob(blobs("about", [1, (2, 3)])) == ("about", [1, (2, 3)])
     with pytest.raises(Pyro5.errors.SerializeError, match="it must be the only argument"):
         proxy.blob(blobs("about", 1), 2)
+
+
+# ---- what lies a little deeper
+
+
+def test_the_context_is_there_while_an_instance_is_made(pyro: Any, serve: Any) -> None:
+    class User:
+        def __init__(self) -> None:
+            self._name = bytes(pyro.context.annotations["USER"]).decode()
+
+        @pyro.expose
+        def name(self) -> str:
+            return self._name
+
+    proxy = pyro.Proxy(serve(User))
+    pyro.context.annotations = {"USER": b"janet"}
+    try:
+        assert proxy.name() == "janet"
+    finally:
+        pyro.context.annotations = {}
+
+
+def test_annotations_of_a_proxy_of_the_programs_own(pyro: Any, serve: Any) -> None:
+    class Annotating(pyro.Proxy):  # type: ignore[misc]
+        def _pyroAnnotations(self) -> dict[str, bytes]:
+            return {"MINE": b"of the proxy"}
+
+        def _pyroResponseAnnotations(self, annotations: dict[str, bytes], msgtype: int) -> None:
+            self._pyroSeen = annotations
+
+    proxy = Annotating(serve(calculator(pyro)))
+    assert proxy.annotations() == {"MINE": b"of the proxy"}
+    assert proxy._pyroSeen == {"BACK": b"from the method"}
+
+
+def test_other_objects_of_the_same_daemon_by_their_ids(pyro: Any, serve: Any) -> None:
+    proxy = pyro.Proxy(serve(calculator(pyro), "calculator"))
+    assert proxy._pyroInvoke("registered", [], {}, objectId="Pyro.Daemon") == ["Pyro.Daemon", "calculator"]
+    assert proxy._pyroInvoke("multiply", (6, 7), None) == 42
+    metadata = proxy._pyroInvoke("get_metadata", ("calculator",), {"as_lists": True}, objectId="Pyro.Daemon")
+    assert sorted(metadata["oneway"]) == ["product", "wait"]
