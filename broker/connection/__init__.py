@@ -35,6 +35,8 @@ On gRPC:
     near_server   what serves there
     private_socket  where it lies
     sockets       messages on it, without gRPC
+    inbox         how they are cut out of what arrives
+    watch         threads that wait for sockets
 
 Without it:
 

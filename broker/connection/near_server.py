@@ -12,8 +12,9 @@ from weakref import WeakSet
 from broker.connection.leading import Leading
 from broker.connection.near import Offers
 from broker.connection.private_socket import PrivateSocket, remove_leftovers
-from broker.connection.sockets import READABLE, ServerSocket, Watch, is_available, user_of_peer
+from broker.connection.sockets import ServerSocket, is_available, user_of_peer
 from broker.connection.timers import timers
+from broker.connection.watch import READABLE, Watch
 from broker.connection.workers import run_aside
 
 _THREADS = 2  # while one runs what it has read, the other reads

@@ -22,9 +22,10 @@ from broker.connection.engine import Connection, Handler, Introduce, Settings
 from broker.connection.leading import Leading
 from broker.connection.near_server import NearServer
 from broker.connection.refusals import Reason, Refused
-from broker.connection.sockets import ServerSocket, Watch
+from broker.connection.sockets import ServerSocket
 from broker.connection.statuses import abort
 from broker.connection.timers import timers
+from broker.connection.watch import Watch
 from broker.connection.workers import Workers
 from broker.errors import AccessDenied
 from broker.security import Identification

@@ -12,33 +12,27 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import struct
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from weakref import WeakSet
 
 import grpc
 
+from broker.connection import watch
 from broker.connection.engine import Connection
-from broker.connection.frames import CHUNK_SIZE, MESSAGE_LIMIT
+from broker.connection.inbox import LENGTH, READ_SIZE, Inbox
 from broker.connection.leading import Leading
 from broker.connection.near import IS_POSSIBLE
 from broker.connection.timers import timers
-from broker.connection.workers import run_safely, start_thread
+from broker.connection.watch import READABLE, WRITABLE, Watch
 from broker.errors import ProtocolError
 
-_READ = 32 << 10
-"""Bytes that are read at once; what is bigger goes straight to where it stays."""
-_LENGTH = struct.Struct(">I")
 _TIME = struct.Struct("ll")
 _CREDENTIALS = struct.Struct("3i")
-_SPARE_SIZE = CHUNK_SIZE + (64 << 10)  # bytes; a message with one chunk, and some frames before that
-_SPARE_BUFFERS = 4
 _PIECES = 512  # written at once; systems take 1,024
 _SMALL = 32 << 10  # is copied together, which costs less than to hand over pieces
 _ROOM_SECONDS = 0.005
@@ -53,11 +47,8 @@ _ANSWER_SECONDS = 5.0
 """How long it has for that: no process holds Python up so long, short of being stopped."""
 _NOW = getattr(socket, "MSG_DONTWAIT", 0)
 _SILENT = getattr(socket, "MSG_NOSIGNAL", 0)
-READABLE: int = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLONESHOT", 0)
-"""What a watch waits for, of a descriptor that is read."""
-_WRITABLE = getattr(select, "EPOLLOUT", 0) | getattr(select, "EPOLLONESHOT", 0)
 
-is_available: bool = IS_POSSIBLE and hasattr(select, "epoll") and hasattr(socket, "SO_PEERCRED")
+is_available: bool = IS_POSSIBLE and watch.is_available and hasattr(socket, "SO_PEERCRED")
 """Whether this system has what is used here."""
 
 
@@ -79,164 +70,6 @@ def connect(path: str, timeout: float) -> socket.socket:
         end.close()
         raise
     return end
-
-
-class Inbox:
-    """Cuts what arrives into messages."""
-
-    def __init__(self) -> None:
-        self._rest = b""  # the beginning of a message
-        self._big: bytearray | None = None  # where a big message is taken in
-        self._size = 0
-        self.room: memoryview | None = None
-        """Where the next bytes have to go, if a big message is being taken in."""
-
-    def put(self, data: bytes) -> bytes:
-        """The messages that are complete with these bytes, as one: messages one behind the other are a message.
-
-        Empty if there are none. Raises ProtocolError for one that is too big.
-        """
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        messages: list[bytes] = []
-        start, end = 0, len(data)
-        while end - start >= _LENGTH.size:
-            (size,) = _LENGTH.unpack_from(data, start)
-            stop = start + _LENGTH.size + size
-            if stop > end:
-                if size > _READ:
-                    self._begin(size, data[start + _LENGTH.size :])
-                    start = end
-                break
-            messages.append(data[start + _LENGTH.size : stop])
-            start = stop
-        self._rest = data[start:]
-        return messages[0] if len(messages) == 1 else b"".join(messages)
-
-    def _begin(self, size: int, begun: bytes) -> None:
-        if size > MESSAGE_LIMIT:
-            raise ProtocolError(f"a message of {size} bytes was announced; {MESSAGE_LIMIT} is the limit")
-        big = self._big = _spare.take(size)
-        big[: len(begun)] = begun
-        self._size = size
-        self.room = memoryview(big)[len(begun) : size]
-
-    def filled(self, count: int) -> memoryview | None:
-        """So many bytes went into the room; the message, if it is complete. It is to be read before `done`."""
-        assert self.room is not None and self._big is not None
-        self.room = self.room[count:]
-        if self.room:
-            return None
-        self.room = None
-        return memoryview(self._big)[: self._size]
-
-    def done(self) -> None:
-        """The big message was read, and nothing refers to it any more."""
-        big, self._big = self._big, None
-        if big is not None:
-            _spare.give(big)
-
-
-class _Spare:
-    """Memory for big messages that is used again: to get it from the system each time takes longer than to fill it."""
-
-    def __init__(self) -> None:
-        self._buffers: deque[bytearray] = deque(maxlen=_SPARE_BUFFERS)
-
-    def take(self, size: int) -> bytearray:
-        if size > _SPARE_SIZE:
-            return bytearray(size)
-        try:
-            return self._buffers.pop()
-        except IndexError:
-            return bytearray(_SPARE_SIZE)
-
-    def give(self, buffer: bytearray) -> None:
-        if len(buffer) == _SPARE_SIZE:
-            self._buffers.append(buffer)
-
-
-_spare = _Spare()
-
-
-class Watch:
-    """Threads that wait until file descriptors are ready. Each time one of them is told, once, until it is armed."""
-
-    def __init__(self, name: str, threads: int, more: Callable[[], int] = lambda: 0) -> None:
-        """`more` says how many threads there may be at the moment beyond those that there always are."""
-        self._name = name
-        self._usual = threads
-        self._more = more
-        self._lock = threading.Lock()
-        self._threads = 0
-        self._closed = False
-        self._ready: dict[int, Callable[[], None]] = {}
-        self._epoll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
-        self._epoll.register(self._wake, select.EPOLLIN)  # never read: every thread sees it
-        _watches.add(self)
-
-    def add(self, descriptor: int, events: int, on_ready: Callable[[], None]) -> None:
-        """Calls the function when the descriptor is ready; again only after `arm`."""
-        self._ready[descriptor] = on_ready
-        self._epoll.register(descriptor, events)
-        while self._threads < self._usual and not self._closed:
-            self.begin()
-
-    def arm(self, descriptor: int, events: int) -> None:
-        self._epoll.modify(descriptor, events)
-
-    def remove(self, descriptor: int) -> None:
-        """Before the descriptor is closed."""
-        with self._lock:
-            if self._ready.pop(descriptor, None) is not None and not self._closed:
-                self._epoll.unregister(descriptor)
-
-    def begin(self) -> None:
-        """Starts one thread more. Raises Overloaded."""
-        with self._lock:
-            if self._closed:
-                return
-            self._threads += 1
-        start_thread(self._wait, self._name)
-
-    def close(self) -> None:
-        """Lets the threads end."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            if self._threads:
-                os.eventfd_write(self._wake, 1)
-            else:
-                self.forget()
-
-    def forget(self) -> None:
-        """Lets go of its descriptors; in a child process, or when no thread is left."""
-        self._closed = True
-        self._ready.clear()
-        self._epoll.close()
-        if self._wake >= 0:
-            os.close(self._wake)
-            self._wake = -1
-
-    def _wait(self) -> None:
-        while not self._is_surplus():
-            for descriptor, _ in self._epoll.poll(None, 1):  # one, so that another thread takes the next
-                ready = self._ready.get(descriptor)
-                if ready is not None:
-                    run_safely(ready)
-        with self._lock:
-            self._threads -= 1
-            if self._closed and not self._threads:
-                self.forget()
-
-    def _is_surplus(self) -> bool:
-        return self._closed or self._threads > self._usual + self._more()
-
-
-_watches: WeakSet[Watch] = WeakSet()
 
 
 class MessageSocket:
@@ -261,7 +94,7 @@ class MessageSocket:
 
     def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
         size = sum(map(len, pieces))
-        length = _LENGTH.pack(size)
+        length = LENGTH.pack(size)
         self._rest = (b"".join((length, *pieces)),) if size <= _SMALL else (length, *pieces)
         with self.lock:
             try:
@@ -398,7 +231,7 @@ class ClientSocket(MessageSocket):
 
     def _read(self) -> None:
         read, take_in, inbox = self._socket.recv, self._engine.receive, Inbox()
-        while data := read(_READ):
+        while data := read(READ_SIZE):
             self._heard += 1
             message = inbox.put(data)
             if message:
@@ -459,7 +292,7 @@ class ServerSocket(MessageSocket):
         leading.lead()
 
     def _take_in(self) -> bool:
-        data = self._socket.recv(_READ, _NOW)
+        data = self._socket.recv(READ_SIZE, _NOW)
         message = self._inbox.put(data)
         if message:
             self._engine.receive(message)
@@ -501,9 +334,9 @@ class _Room:
             known = descriptor in self._waiting
             self._waiting.add(descriptor)
         if known:
-            watch.arm(descriptor, _WRITABLE)
+            watch.arm(descriptor, WRITABLE)
         else:
-            watch.add(descriptor, _WRITABLE, go_on)
+            watch.add(descriptor, WRITABLE, go_on)
 
     def forget(self, descriptor: int) -> None:
         """Before the descriptor is closed. The lock of the socket is held."""
@@ -530,10 +363,7 @@ def _after_fork() -> None:
     _room.__init__()  # type: ignore[misc]
     for end in list(_sockets):
         end.forget_after_fork()
-    for watch in list(_watches):
-        watch.forget()
     _sockets.clear()
-    _watches.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.connection.frames import MESSAGE_LIMIT
-from broker.connection.sockets import READABLE, ClientSocket, Inbox, Watch, user_of_peer
+from broker.connection.inbox import Inbox
+from broker.connection.sockets import ClientSocket, user_of_peer
+from broker.connection.watch import READABLE, Watch
 from broker.errors import ProtocolError
 
 SOON = 20.0
