@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from broker.around import Call
     from broker.asynchronous import AsyncProxy
     from broker.batch import Batch
-    from broker.codecs import Record, register_replacement, register_type
+    from broker.codecs import Record, register_type
     from broker.context import current_context
     from broker.daemon import Daemon
     from broker.dispatch import Stats
@@ -64,7 +64,6 @@ __all__ = [
     "locate_ns",
     "oneway",
     "options",
-    "register_replacement",
     "register_type",
     "resolve",
     "send",
@@ -81,7 +80,6 @@ _HOMES = {
     "AsyncProxy": "broker.asynchronous",
     "Batch": "broker.batch",
     "Record": "broker.codecs",
-    "register_replacement": "broker.codecs",
     "register_type": "broker.codecs",
     "current_context": "broker.context",
     "Daemon": "broker.daemon",

@@ -26,7 +26,8 @@ class Proxy(ProxyBase):
     `json` or, where the daemon accepts it, `pickle`; `metadata` travels with every call; `retries` repeats calls that
     may have been executed when their connection was lost: for methods that are idempotent. `around` are functions
     `f(call, next)` that run around every call, the first outermost, on the thread that calls; see `broker.Call`.
-    `proxy_class` is the class of the proxies that arrive in results, made as `proxy_class(uri, credentials=...)`. It,
+    `proxy_class` is the class of the proxies that arrive in results, made as `proxy_class(uri, credentials=...)`; its
+    `_travels_as(value, codec)` may have something else travel in place of values. It,
     `around` and `credentials` are no part of a pickle.
 
     Everything of the proxy itself is under the one reserved name `_broker`.
@@ -113,6 +114,15 @@ class Proxy(ProxyBase):
         return description.not_for_this_caller(name, remote.where()) or missing_member(
             name, remote.where(), description.members
         )
+
+    @staticmethod
+    def _travels_as(value: Any, codec: str) -> Any:
+        """What travels in place of a value where a class derived from this one is the `proxy_class`: to be overridden.
+
+        It is asked for values that are neither JSON's nor of a type that is kept in any case (`tuple`, `datetime` and
+        so on), nor travel as references; `codec` is the name of the codec.
+        """
+        return value
 
     # ---- the life of the proxy
 

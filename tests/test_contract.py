@@ -84,7 +84,6 @@ CONTRACT: dict[str, str | None] = {
     "start_ns": None,
     "start_ns_loop": None,
     # ---- the rest
-    "register_replacement": "(cls, function)",
     "register_type": "(cls=None, *, name=None, to_dict=None, from_dict=None)",
     "current_context.client": None,
     "current_context.object_id": None,

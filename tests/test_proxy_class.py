@@ -14,6 +14,19 @@ class OurProxy(broker.Proxy):
     pass
 
 
+class Celsius:
+    def __init__(self, degrees: float) -> None:
+        self.degrees = degrees
+
+
+class Degrees(broker.Proxy):
+    @staticmethod
+    def _travels_as(value: Any, codec: str) -> Any:
+        if isinstance(value, Celsius):
+            return ("degrees", value.degrees, codec) if value.degrees > -273 else 1 / 0
+        return value
+
+
 class Room:
     def name(self) -> str:
         return "kitchen"
@@ -25,6 +38,12 @@ class House:
 
     def room(self) -> Room:
         return self._room
+
+    def warmth(self) -> Celsius:
+        return Celsius(21.5)
+
+    def same(self, value: Any) -> Any:
+        return value
 
     def class_of(self, guest: Any) -> str:
         return type(guest).__name__
@@ -69,3 +88,15 @@ def test_asynchronous_proxies_have_it() -> None:
     with broker.Daemon() as daemon:
         daemon.register(house._room)
         assert type(asyncio.run(ask(daemon.register(house)))) is OurProxy
+
+
+@pytest.mark.parametrize("codec", ["json", "pickle"])
+def test_it_says_what_travels_in_place_of_values(codec: str) -> None:
+    with broker.Daemon(proxy_class=Degrees, codecs=["json", "pickle"]) as daemon, broker.Daemon() as plain:
+        house = broker.Proxy(daemon.register(House()), proxy_class=Degrees, codec=codec)
+        assert house.same([Celsius(3.0)]) == [("degrees", 3.0, codec)]
+        assert house.warmth() == ("degrees", 21.5, codec)
+        with pytest.raises(broker.errors.CodecError, match=r"_travels_as of the proxy_class raised ZeroDivisionError"):
+            house.same(Celsius(-300))
+        with pytest.raises(broker.errors.CodecError, match="cannot travel"):
+            broker.Proxy(plain.register(House())).same(Celsius(3.0))

@@ -23,7 +23,6 @@ from broker.codecs.interface import (
     view_of,
 )
 from broker.codecs.json import JsonCodec
-from broker.codecs.replacements import register_replacement
 from broker.codecs.types import GLOBAL_TYPES, Record, TypeRegistry, register_type, type_name
 from broker.errors import CodecError
 
@@ -48,7 +47,6 @@ __all__ = [
     "TypeRegistry",
     "bytes_of",
     "codec",
-    "register_replacement",
     "register_type",
     "type_name",
     "view_of",

@@ -28,8 +28,8 @@ from broker.codecs.interface import (
     Reference,
     bytes_of,
     is_iterator,
+    replaced,
 )
-from broker.codecs.replacements import replaced
 from broker.codecs.types import Record, TypeEntry, kind_of, type_name
 from broker.errors import CodecError
 
@@ -124,7 +124,7 @@ class Encoder:
         reference = self.reference(value)
         if reference is not None:
             return {TAG: "reference", "uri": reference} if isinstance(reference, str) else self._beside(reference)
-        replacement = replaced(value, "json")
+        replacement = replaced(value, "json", self._edge)
         return self._instance(value, kind, depth + 1) if replacement is value else self.lower(replacement, depth + 1)
 
     # ---- containers that JSON has

@@ -266,3 +266,14 @@ class Fault(Exception):
         if len(parts) > self._SHOWN:
             parts[self._SHOWN :] = ["…"]
         return CodecError(f"{where}{''.join(parts)}: {self}")
+
+
+def replaced(value: object, codec: str, edge: Edge) -> object:
+    """What travels in place of a value, as the edge may say; mostly the value itself. Raises Fault."""
+    replace = getattr(edge, "replace", None)
+    if replace is None:
+        return value
+    try:
+        return replace(value, codec)
+    except Exception as error:  # a user's function: whatever it raises is why the value cannot travel
+        raise Fault(f"_travels_as of the proxy_class raised {type(error).__name__}: {error}") from error

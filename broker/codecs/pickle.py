@@ -28,8 +28,8 @@ from broker.codecs.interface import (
     Reference,
     bytes_of,
     is_iterator,
+    replaced,
 )
-from broker.codecs.replacements import replaced
 from broker.codecs.types import GLOBAL_TYPES, TypeRegistry
 from broker.errors import CodecError
 
@@ -260,7 +260,7 @@ class _Pickler(pickle.Pickler):
         return len(self.references) - 1
 
     def reducer_override(self, value: Any) -> Any:
-        replacement = replaced(value, "pickle")
+        replacement = replaced(value, "pickle", self._edge)
         if replacement is not value:
             return _as_it_is, (replacement,)
         if isinstance(value, BaseException):

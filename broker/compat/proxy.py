@@ -20,7 +20,7 @@ from broker.compat.configuration import client_credentials, config
 from broker.compat.context import SocketConnection, current_context
 from broker.compat.errors import CommunicationError, ConnectionClosedError, PyroError, translated
 from broker.compat.exposure import FORWARDED, wire_name
-from broker.compat.serializers import SerializedBlob, codec_of
+from broker.compat.serializers import SerializedBlob, codec_of, travels_as
 from broker.compat.uri import URI
 
 DAEMON_NAME, NAMESERVER_NAME = "Pyro.Daemon", "Pyro.NameServer"
@@ -37,6 +37,7 @@ class Proxy(broker.Proxy):
     One that is made for the name server is a `NameServerProxy`.
     """
 
+    _travels_as = staticmethod(travels_as)
     _resolve: Any = None  # set by naming: what a URI leads to
     _name_server: Any = None  # set by naming: the class of proxies for a name server
 

@@ -21,6 +21,7 @@ _KEPT: tuple[type, ...] = (
     types.MethodType, types.ModuleType, types.CoroutineType, type, Iterator, bytes, str, dict, list, tuple, int,
 )  # fmt: skip
 _KEPT_MODULES = ("broker", "numpy", "builtins", "collections", "Pyro4", "Pyro5")
+_replacements: dict[type, Callable[[Any], Any]] = {}
 _to_dict: dict[type, Callable[[Any], dict[str, Any]]] = {}
 
 
@@ -65,7 +66,7 @@ class SerializerBase:
         """Lets instances of a type travel as what the function makes of them. Raises ValueError for what is none."""
         if object_type is type or not isinstance(object_type, type):
             raise ValueError("refusing to register replacement for a non-type or the type 'type' itself")
-        broker.register_replacement(object_type, lambda value, codec: replacement_function(value))
+        _replacements[object_type] = replacement_function
 
     @classmethod
     def class_to_dict(cls, obj: Any) -> dict[str, Any]:
@@ -92,11 +93,14 @@ class SerializerBase:
         return errors.makers[name](name, data)
 
 
-def _travels_as(value: Any, codec: str) -> object:
+def travels_as(value: Any, codec: str) -> object:
     """A registered object as its proxy; in json, an object of a class that the broker cannot take apart as a dict."""
     daemon = None if isinstance(value, _KEPT) else getattr(value, "_pyroDaemon", None)
     if daemon is not None and config.AUTOPROXY and daemon._serves(value):
         return daemon.proxyFor(value)
+    for cls, replace in _replacements.items():
+        if isinstance(value, cls):
+            return replace(value)
     if codec != "json" or isinstance(value, TaggedDict):
         return value
     is_kept = isinstance(value, _KEPT) or type(value).__module__.partition(".")[0] in _KEPT_MODULES
@@ -133,7 +137,6 @@ class SerializedBlob:
         return self._data
 
 
-broker.register_replacement(object, _travels_as)
 broker.register_type(
     TaggedDict,
     name="Pyro.object",

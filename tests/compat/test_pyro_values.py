@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from broker.compat import Pyro4, Pyro5
+from broker.compat import Pyro4, Pyro5, serializers
 
 
 class Thingy:
@@ -154,13 +154,11 @@ def test_a_dataclass_arrives_where_its_name_has_a_hook(pyro: Any, serve: Any) ->
 
 
 def test_replacements_of_types(pyro: Any, serve: Any) -> None:
-    import broker
-
     pyro.hooks.register_type_replacement(Thingy, lambda thingy: ("thingy", thingy.number))
     try:
         assert pyro.Proxy(serve(echo(pyro))).echo(Thingy(3)) == ("thingy", 3)
     finally:
-        broker.register_replacement(Thingy, None)
+        serializers._replacements.clear()
     with pytest.raises(ValueError, match="non-type"):
         pyro.hooks.register_type_replacement("Thingy", print)
 
