@@ -296,9 +296,9 @@ class Daemon:
             daemon._daemon.start()
 
     def requestLoop(self, loopCondition: Callable[[], object] = lambda: True) -> None:
-        self._daemon.start()
         poll = min(config.POLLTIMEOUT or 2.0, config.COMMTIMEOUT or 2.0, 0.25)
         try:
+            self._daemon.start()
             while not self._must_shutdown and loopCondition():
                 if self._loop is not None:
                     self._loop.run(poll)
@@ -382,6 +382,7 @@ def serve(
                 names.register(name, uri)
                 if verbose:
                     print(f"    name = {name}")
-        if verbose:
-            print("Pyro daemon running.", flush=True)
-        daemon.requestLoop()
+        with contextlib.suppress(KeyboardInterrupt):  # before the loop, which ends cleanly by itself
+            if verbose:
+                print("Pyro daemon running.", flush=True)
+            daemon.requestLoop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import random
 import re
@@ -269,8 +270,8 @@ def start_ns_loop(*args: Any, loopCondition: Callable[[], object] = lambda: True
     print(f"NS running on {daemon.locationStr} ({daemon.server.numeric_address})")
     if daemon.natLocationStr:
         print(f"internal URI = {daemon.uriFor(NAMESERVER_NAME, nat=False)}")
-    print(f"{'external ' if daemon.natLocationStr else ''}URI = {uri}", flush=True)
-    with daemon:
+    with contextlib.suppress(KeyboardInterrupt), daemon:  # before the loop, which ends cleanly by itself
+        print(f"{'external ' if daemon.natLocationStr else ''}URI = {uri}", flush=True)
         daemon.requestLoop(loopCondition)
     print("NS shut down.")
 
