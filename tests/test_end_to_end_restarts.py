@@ -223,8 +223,8 @@ def test_ctrl_c_ends_the_waiting_between_attempts(run_program: Run) -> None:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         proxy = broker.Proxy(f"BROKER:ledger@127.0.0.1:{port}", wait=1000)
-        print("waits", flush=True)
         try:
+            print("waits", flush=True)
             proxy.enter("x")
         except KeyboardInterrupt:
             print("ended", flush=True)

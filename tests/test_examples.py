@@ -198,7 +198,7 @@ EXPECTED: dict[str, list[str]] = {
         "the menu: Assam, Sencha, Oolong",
         "a cup costs 4",
         "no time for Pu-erh\npoured away: True\n",
-        "5000 calls at once: True with more threads: False",
+        "5000 calls at once: True with a thread for each: False",
         "for a friend: a pot of Sencha",
     ],
     "futures": [

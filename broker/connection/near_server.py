@@ -56,7 +56,7 @@ class NearServer:
         try:
             private = PrivateSocket()
             listener = _listen(private)
-            watch = Watch("broker-poller", _THREADS, lambda: self._leading.stuck)
+            watch = Watch("broker-near", _THREADS, lambda: self._leading.stuck)
             watch.add(listener.fileno(), READABLE, lambda: self._let_in(listener, watch))
         except Exception as error:  # whatever it is, the client has a connection that works
             self._give_up(error, private)

@@ -41,7 +41,7 @@ def test_scripts_get_their_arguments_and_modules_their_names(tmp_path: Path) -> 
 def test_child_processes_find_pyro_too() -> None:
     code = (
         "import subprocess, sys, pickle, Pyro5.api, Pyro5.errors\n"
-        "print(pickle.loads(pickle.dumps(Pyro5.errors.NamingError('x'))))\n"
+        "print(pickle.loads(pickle.dumps(Pyro5.errors.NamingError('x'))), flush=True)\n"
         "subprocess.run([sys.executable, '-c', 'import Pyro5.core; print(Pyro5.core.URI(\"PYRONAME:x@h\"))'])\n"
     )
     result = run("-c", code)

@@ -9,7 +9,7 @@ from typing import Any
 from broker._pb.broker_pb2 import InvokeRequest, InvokeResponse
 from tests.services.stranger import Stranger
 
-ROUNDS, CALLS = 8, 40
+ROUNDS, CALLS = 40, 12
 
 
 class Desk:
