@@ -25,6 +25,12 @@ from broker.errors import MessageTooLargeError
 _writers = Workers(limit=16, name="broker-writer")
 
 
+def write_aside(job: Job) -> None:
+    """Has another thread send, where to send is quick: who makes the items of a stream makes the next meanwhile, and
+    they go together."""
+    _writers.submit(job)
+
+
 class Transport(Protocol):
     """What a line hands its messages to. Called without the lock, by any thread, one message at a time."""
 

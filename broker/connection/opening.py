@@ -25,6 +25,7 @@ from broker.connection.engine import Connection, Handler, Introduce, Settings
 from broker.connection.forks import forks
 from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.groups import CallGroup
+from broker.connection.line import write_aside
 from broker.connection.local import Entrance, entrances
 from broker.connection.near import Claim, distrust
 from broker.connection.probe import describe_peer
@@ -148,7 +149,7 @@ def _over_grpc(place: Place, engine: Connection) -> Stream:
 def _over_socket(path: str, patience: float, engine: Connection) -> Stream:
     """Raises OSError if there is nobody of this user."""
     stream = sockets.ClientSocket(sockets.connect(path, patience), engine)
-    engine.hand_to(stream)
+    engine.hand_to(stream, write_aside)
     return stream
 
 

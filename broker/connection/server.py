@@ -20,6 +20,7 @@ from broker._pb.broker_pb2 import Hello
 from broker.connection import completion, local
 from broker.connection.engine import Connection, Handler, Introduce, Settings
 from broker.connection.leading import Leading
+from broker.connection.line import write_aside
 from broker.connection.near_server import NearServer
 from broker.connection.refusals import Reason, Refused
 from broker.connection.sockets import ServerSocket
@@ -132,7 +133,7 @@ class ConnectService:
         connection.transport = "unix"
         stream = ServerSocket(end, connection, self._leading, watch)
         connection.on_end = lambda connection: self._ended(connection, stream.cancel)
-        connection.hand_to(stream)
+        connection.hand_to(stream, write_aside)
         return stream
 
     def accept(self, client: Connection) -> None:
