@@ -82,17 +82,17 @@ class Incoming:
     # ---- in
 
     def on_call(self, frame: Frame) -> None:
-        if frame.id <= self._highest or frame.reply:
-            raise ProtocolError(f"call {frame.id} arrived after call {self._highest}: numbers only rise")
+        if frame.reply:
+            raise ProtocolError(f"call {frame.id} is marked as an answer")
+        _check_rises(frame.id, self._highest)
         call = frame.call
         check_chain(call)
         arguments = inline_value(call.arguments, self._exports)
         incoming = IncomingCall(self, frame.id, call, arguments)
         with self._line.lock:
-            self._highest = frame.id
-            if self._line.ended_because is not None or self._last_call is not None:
-                return  # the GoAway that we sent is its answer
-            self._count_locked(call, frame.id)
+            if not self._admit_locked(frame.id, 0 if call.nested else 1):
+                return
+            self._nested += call.nested
             self._calls[frame.id] = incoming
         refused = self._refusal(call, arguments)
         if refused is not None:
@@ -117,20 +117,14 @@ class Incoming:
     def on_plain_call(self, frame: CallFrame) -> None:
         """Takes in a call that is nothing but a member and arguments in json."""
         call_id, head, chain, payload = frame
-        if call_id <= self._highest:
-            raise ProtocolError(f"call {call_id} arrived after call {self._highest}: numbers only rise")
-        line = self._line
-        if len(payload) > line.settings.max_message_size:
+        if len(payload) > self._line.settings.max_message_size:
             self.on_call(frame.to_frame())
             return
+        _check_rises(call_id, self._highest)
         call = IncomingCall(self, call_id, head, Encoded("json", payload), chain)
-        with line.lock:
-            self._highest = call_id
-            if line.ended_because is not None or self._last_call is not None:
-                return  # the GoAway that we sent is its answer
-            self._unstarted += 1
-            if self._unstarted > line.settings.call_credit:
-                raise ProtocolError(f"call {call_id} arrived without credit")
+        with self._line.lock:
+            if not self._admit_locked(call_id, 1):
+                return
             self._calls[call_id] = call
         self._hand_on(call)
 
@@ -138,17 +132,22 @@ class Incoming:
         """False if the GoAway that we sent is the answer."""
         highest = self._highest
         for frame in frames:
-            if frame.id <= highest:
-                raise ProtocolError(f"call {frame.id} arrived after call {highest}: numbers only rise")
+            _check_rises(frame.id, highest)
             highest = frame.id
         with self._line.lock:
-            self._highest = highest
-            if self._line.ended_because is not None or self._last_call is not None:
+            if not self._admit_locked(highest, len(frames)):
                 return False
-            self._unstarted += len(frames)
-            if self._unstarted > self._line.settings.call_credit:
-                raise ProtocolError(f"call {highest} arrived without credit")
             self._calls.update(dict.fromkeys([frame.id for frame in frames], group))
+        return True
+
+    def _admit_locked(self, highest: int, spent: int) -> bool:
+        """Counts calls up to that number, which spent so much credit. False if a GoAway that we sent answers them."""
+        self._highest = highest
+        if self._line.ended_because is not None or self._last_call is not None:
+            return False
+        self._unstarted += spent
+        if self._unstarted > self._line.settings.call_credit:
+            raise ProtocolError(f"call {highest} arrived without credit")
         return True
 
     def replace(self, group: CallGroup, call: IncomingCall) -> str | None:
@@ -157,14 +156,6 @@ class Incoming:
             if self._calls.get(call.id) is group:
                 self._calls[call.id] = call
             return group.why_given_up(call.id)
-
-    def _count_locked(self, call: Call, call_id: int) -> None:
-        if call.nested:
-            self._nested += 1
-            return
-        self._unstarted += 1
-        if self._unstarted > self._line.settings.call_credit:
-            raise ProtocolError(f"call {call_id} arrived without credit")
 
     def _refusal(self, call: Call, arguments: Encoded) -> Refused | None:
         if self._nested > MAX_NESTED:
@@ -230,17 +221,19 @@ class Incoming:
         if call.is_nested:
             return
         with self._line.lock:
-            self._unstarted -= 1
-            self._credit_to_return += 1
-            enough = self._credit_to_return >= self._credit_step
-        if enough:
-            self._return_credit()
+            returned = self._give_back_locked(1)
+        if returned:
+            self._line.push()
 
-    def _return_credit(self) -> None:
-        with self._line:
-            if self._credit_to_return and self._line.ended_because is None:
-                self._line.put_locked(Frame(credit=Credit(calls=self._credit_to_return)))
-                self._credit_to_return = 0
+    def _give_back_locked(self, count: int) -> bool:
+        """So many calls have started; whether there was enough credit to give back by then, which is to be sent."""
+        self._unstarted -= count
+        self._credit_to_return += count
+        if self._credit_to_return < self._credit_step or self._line.ended_because is not None:
+            return False
+        self._line.put_locked(Frame(credit=Credit(calls=self._credit_to_return)))
+        self._credit_to_return = 0
+        return True
 
     def done(self, call: IncomingCall) -> None:
         """Forgets a call that needs no answer."""
@@ -315,17 +308,13 @@ class Incoming:
     def reply_plain(self, results: list[tuple[int, bytes]]) -> None:
         """Answers plain calls, which start with that as far as credit goes, with values in json."""
         frames = b"".join([write_plain_result(call_id, payload) for call_id, payload in results])
-        line, count = self._line, len(results)
+        line = self._line
         with line.lock:
             if line.ended_because is not None:
                 return
             for call_id, _ in results:
                 self._calls.pop(call_id, None)
-            self._unstarted -= count
-            self._credit_to_return += count
-            if self._credit_to_return >= self._credit_step:
-                line.put_locked(Frame(credit=Credit(calls=self._credit_to_return)))
-                self._credit_to_return = 0
+            self._give_back_locked(len(results))
             held = hold(line)
             line.send_locked(ReadyFrame(frames, len(frames)), None)
         if not held:
@@ -392,3 +381,8 @@ class Incoming:
         calls = list(dict.fromkeys(self._calls.values()))
         self._calls.clear()
         return calls
+
+
+def _check_rises(call_id: int, highest: int) -> None:
+    if call_id <= highest:
+        raise ProtocolError(f"call {call_id} arrived after call {highest}: numbers only rise")

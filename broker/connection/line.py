@@ -133,9 +133,7 @@ class Line:
     def send_small(self, transport: Transport, frame: bytes) -> None:
         """Sends one frame over the transport that was seized."""
         if transport.send((frame,)):
-            self._sending = False  # see `sent`
-            if self.outbox.frames or self.outbox.in_turn or self.closing:
-                self.sent()
+            self.sent()
 
     @property
     def will_send_locked(self) -> bool:

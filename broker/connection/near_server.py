@@ -52,21 +52,23 @@ class NearServer:
             return self._private.path if self._private is not None else None
 
     def _start_locked(self) -> None:
-        private = None
+        private = listener = None
         try:
             private = PrivateSocket()
             listener = _listen(private)
             watch = Watch("broker-near", _THREADS, lambda: self._leading.stuck)
             watch.add(listener.fileno(), READABLE, lambda: self._let_in(listener, watch))
         except Exception as error:  # whatever it is, the client has a connection that works
-            self._give_up(error, private)
+            self._give_up(error, private, listener)
             return
         self._private, self._listener, self._watch = private, listener, watch
         self._leading.on_stuck.append(watch.begin)
         run_aside(remove_leftovers)
 
-    def _give_up(self, error: Exception, private: PrivateSocket | None) -> None:
+    def _give_up(self, error: Exception, private: PrivateSocket | None, listener: socket.socket | None) -> None:
         self._closed = True
+        if listener is not None:
+            listener.close()
         if private is not None:
             private.remove()
         run_aside(lambda: _log.debug("there is no Unix socket beside port %d: %s", self.port, error))

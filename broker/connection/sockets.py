@@ -73,15 +73,16 @@ def connect(path: str, timeout: float) -> socket.socket:
 
 
 class MessageSocket:
-    """One end of such a socket: how it sends, and ends. The two kinds below differ in how they read.
+    """One end of such a socket. The two kinds below differ in who reads, and when.
 
-    `lock` is held while the descriptor is in use for sending, so that it is not closed meanwhile.
+    The lock is held while the descriptor is in use for sending, so that it is not closed meanwhile.
     """
 
     def __init__(self, end: socket.socket, engine: Connection) -> None:
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
         self._socket = end
         self._engine = engine
+        self._inbox = Inbox()
         self._rest: Sequence[bytes | memoryview] = ()  # of the message that is being sent
         self._finished = False  # this side sends no more
         self._over = False  # the other side sends no more, or is gone
@@ -96,7 +97,7 @@ class MessageSocket:
         size = sum(map(len, pieces))
         length = LENGTH.pack(size)
         self._rest = (b"".join((length, *pieces)),) if size <= _SMALL else (length, *pieces)
-        with self.lock:
+        with self._lock:
             try:
                 return self._write_locked(_SILENT)
             except BaseException:  # Ctrl-C: what was begun has to be brought to its end
@@ -105,7 +106,7 @@ class MessageSocket:
 
     def _go_on(self) -> None:
         """There is room for more of the message. By the thread that waits for that."""
-        with self.lock:
+        with self._lock:
             taken = self._write_locked(_SILENT | _NOW)
         if taken:
             self._engine.sent()
@@ -145,14 +146,14 @@ class MessageSocket:
             _room.wait_for(self._socket.fileno(), self._go_on)
 
     def finish(self) -> None:
-        with self.lock:
+        with self._lock:
             self._finished = True
             self._shutdown_locked(socket.SHUT_WR)
             self._close_if_done_locked()
 
     def cancel(self) -> None:
         """Ends it at once, in both directions. From any thread."""
-        with self.lock:
+        with self._lock:
             self._finished = True
             self._shutdown_locked(socket.SHUT_RDWR)
             self._close_if_done_locked()
@@ -164,9 +165,31 @@ class MessageSocket:
             except OSError:  # the other side was faster
                 pass
 
+    # ---- what arrives; by one thread at a time
+
+    def _read_some(self, flags: int = 0) -> bool:
+        """Takes in what is there; False at the end. Raises ProtocolError."""
+        data = self._socket.recv(READ_SIZE, flags)
+        self._heard += 1
+        message = self._inbox.put(data)
+        if message:
+            self._engine.receive(message)
+        return bool(data)
+
+    def _read_big(self) -> bool:
+        """Takes in more of a big message, straight to where it stays; False at the end."""
+        assert self._inbox.room is not None
+        count = self._socket.recv_into(self._inbox.room)
+        self._heard += 1
+        message = self._inbox.filled(count) if count else None
+        if message is not None:
+            self._engine.receive(message)
+            self._inbox.done()
+        return count > 0
+
     def _ended(self) -> None:
         """The one who reads has come to the end."""
-        with self.lock:
+        with self._lock:
             self._over = True
             self._close_if_done_locked()
 
@@ -230,21 +253,10 @@ class ClientSocket(MessageSocket):
         self._ended()
 
     def _read(self) -> None:
-        read, take_in, inbox = self._socket.recv, self._engine.receive, Inbox()
-        while data := read(READ_SIZE):
-            self._heard += 1
-            message = inbox.put(data)
-            if message:
-                take_in(message)
-            while inbox.room is not None:
-                count = self._socket.recv_into(inbox.room)
-                self._heard += 1
-                if not count:
+        while self._read_some():
+            while self._inbox.room is not None:
+                if not self._read_big():
                     return
-                big = inbox.filled(count)
-                if big is not None:
-                    take_in(big)
-                    inbox.done()
 
     def close(self) -> None:
         """Lets go of the socket, when nothing more is read."""
@@ -259,7 +271,6 @@ class ServerSocket(MessageSocket):
         self._leading = leading
         self._watch = watch
         self._descriptor = end.fileno()
-        self._inbox = Inbox()
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(0, int(_ARRIVAL_SECONDS / 2 * 1e6)))
         self.on_closed: Callable[[], None] = _nothing
         """Called once as the socket is closed. Must not wait."""
@@ -270,13 +281,9 @@ class ServerSocket(MessageSocket):
 
     def _ready(self) -> None:
         leading = self._leading
-        self._heard += 1
         leading.collect()
         try:
-            if self._inbox.room is None:
-                goes_on = self._take_in()
-            else:
-                goes_on = self._fill()
+            goes_on = self._take_in()
         except BlockingIOError:
             goes_on = True
         except OSError:
@@ -292,22 +299,14 @@ class ServerSocket(MessageSocket):
         leading.lead()
 
     def _take_in(self) -> bool:
-        data = self._socket.recv(READ_SIZE, _NOW)
-        message = self._inbox.put(data)
-        if message:
-            self._engine.receive(message)
-        return bool(data) and (self._inbox.room is None or self._fill())
-
-    def _fill(self) -> bool:
-        give_up = time.monotonic() + _ARRIVAL_SECONDS
-        while self._inbox.room is not None and time.monotonic() < give_up:
-            count = self._socket.recv_into(self._inbox.room)  # waits, but not for long
-            if not count:
+        """Whether there may be more to come."""
+        if self._inbox.room is None and not self._read_some(_NOW):
+            return False
+        give_up = 0.0
+        while self._inbox.room is not None and not (give_up and time.monotonic() > give_up):
+            give_up = give_up or time.monotonic() + _ARRIVAL_SECONDS
+            if not self._read_big():  # waits, but not for long
                 return False
-            message = self._inbox.filled(count)
-            if message is not None:
-                self._engine.receive(message)
-                self._inbox.done()
         return True
 
     def _let_go(self) -> None:
@@ -325,26 +324,17 @@ class _Room:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watch: Watch | None = None
-        self._waiting: set[int] = set()
 
     def wait_for(self, descriptor: int, go_on: Callable[[], None]) -> None:
         """Calls the function when there is room. The lock of the socket is held."""
         with self._lock:
             watch = self._watch = self._watch or Watch("broker-room", 1)
-            known = descriptor in self._waiting
-            self._waiting.add(descriptor)
-        if known:
-            watch.arm(descriptor, WRITABLE)
-        else:
-            watch.add(descriptor, WRITABLE, go_on)
+        watch.add(descriptor, WRITABLE, go_on)
 
     def forget(self, descriptor: int) -> None:
         """Before the descriptor is closed. The lock of the socket is held."""
-        with self._lock:
-            watch = self._watch if descriptor in self._waiting else None
-            self._waiting.discard(descriptor)
-        if watch is not None:
-            watch.remove(descriptor)
+        if self._watch is not None:
+            self._watch.remove(descriptor)
 
 
 _room = _Room()

@@ -36,8 +36,12 @@ class Watch:
 
     def add(self, descriptor: int, events: int, on_ready: Callable[[], None]) -> None:
         """Calls the function when the descriptor is ready; again only after `arm`."""
+        known = descriptor in self._ready
         self._ready[descriptor] = on_ready
-        self._epoll.register(descriptor, events)
+        if known:
+            self.arm(descriptor, events)
+        else:
+            self._epoll.register(descriptor, events)
         while self._threads < self._usual and not self._closed:
             self.begin()
 

@@ -114,10 +114,7 @@ class Express:
         if not self.under_way.add_running(job, 1):
             return False
         self._count()
-        if wire.lane:
-            self.enter(job, wire.lane)
-        else:
-            self._submit(job)
+        self.enter(job, wire.lane)
         return True
 
     def find(self, wire: Call) -> tuple[Registration, Target] | None:
@@ -241,13 +238,7 @@ class PlainCall(QuickJob):
             return False
         if not self.call.reply_small(value):
             return False
-        self.context = None
-        self.stops = ()
-        self.call.over()
-        self.done = True
-        if self.lane is not None:
-            express.scheduler.leave(self)
-        express.under_way.remove(self)
+        express.answers.done(self)
         return True
 
 

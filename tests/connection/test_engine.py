@@ -589,7 +589,7 @@ def protocol_errors() -> dict[str, tuple[list[Frame], str]]:
         "a number twice": ([call, call_frame(1)], "call 1 arrived after call 1: numbers only rise"),
         "a number that falls": ([call_frame(5), call_frame(4)], "call 4 arrived after call 5"),
         "number 0": ([call_frame(0)], "call 0 arrived after call 0"),
-        "a call as a reply": ([Frame(id=1, reply=True, call=call.call)], "numbers only rise"),
+        "a call as a reply": ([Frame(id=1, reply=True, call=call.call)], "call 1 is marked as an answer"),
         "nested and shallow": ([call_frame(1, nested=True)], "claims to be nested and is not"),
         "nested and oneway": ([call_frame(1, nested=True, depth=2, oneway=True)], "claims to be nested and is not"),
         "deep and not nested": ([call_frame(1, depth=2)], "is nested and does not say so"),
