@@ -37,7 +37,7 @@ def _search_path(before: str) -> list[str]:
     """Our packages first; and this one's place last, if it is found only because it is where we were started."""
     here = Path(__file__).resolve().parent
     found_by_chance = sys.path[0] in ("", str(Path.cwd())) and here.parents[1] == Path.cwd()
-    return [str(here / "modules"), *filter(None, [before]), *([str(here.parents[1])] if found_by_chance else [])]
+    return [str(here / "packages"), *filter(None, [before]), *([str(here.parents[1])] if found_by_chance else [])]
 
 
 def _interpreter_options() -> list[str]:

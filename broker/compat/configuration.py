@@ -10,7 +10,7 @@ from typing import Any
 
 import broker
 
-PYRO_VERSION = "5.17"
+PYRO_VERSION, PYRO4_VERSION = "5.17", "4.82"
 _DEFAULTS: dict[str, Any] = {
     "HOST": "localhost", "NS_HOST": "localhost", "NS_PORT": 9090, "NS_BCPORT": 9091, "NS_BCHOST": None,
     "NS_AUTOCLEAN": 0.0, "NS_LOOKUP_DELAY": 0.0, "NATHOST": None, "NATPORT": 0, "COMPRESSION": False,
@@ -82,6 +82,9 @@ config: Any = Configuration()
 
 def dump() -> None:
     print(config.dump())
+
+
+main = dump
 
 
 def server_credentials() -> broker.Credentials | None:

@@ -1,4 +1,4 @@
-"""`current_context`: what travels beside the arguments, for the caller and for the method.
+"""`current_context`, connections, and what programs use of Pyro's socketutil.
 
 Annotations are metadata of the broker under names of their own. A call has a state of its own, and so has each thread.
 """
@@ -6,6 +6,7 @@ Annotations are metadata of the broker under names of their own. A call has a st
 from __future__ import annotations
 
 import contextvars
+import ipaddress
 import socket
 import weakref
 from collections.abc import Mapping
@@ -35,16 +36,9 @@ class SocketConnection:
     def getpeercert(self) -> None:
         """None: who a certificate names is `broker.current_context.client.identity`."""
 
-    def family(self) -> str:
-        return family_str(self.sock)
-
     def close(self) -> None:
         if self.door is not None:
             self.door._broker.close()
-
-    def ping(self) -> None:
-        """Asks the daemon for a sign of life; raises an error of the broker if there is none."""
-        self.door._broker.ping()
 
     def __enter__(self) -> SocketConnection:
         return self
@@ -77,6 +71,9 @@ def family_str(sock: Any) -> str:
     return families.get(getattr(sock, "family", None), "Unix")
 
 
+# ---- the context
+
+
 class _State(SimpleNamespace):
     """What `current_context` shows: of a thread that calls, or of a call."""
 
@@ -92,11 +89,9 @@ _state: contextvars.ContextVar[_State] = contextvars.ContextVar("pyro_context")
 
 def state() -> _State:
     """That of the running thread or call."""
-    found = _state.get(None)
-    if found is None:
-        found = _State()
-        _state.set(found)
-    return found
+    if _state.get(None) is None:
+        _state.set(_State())
+    return _state.get()
 
 
 def begin_call(client: SocketConnection) -> _State:
@@ -145,11 +140,51 @@ class CallContext:
     def untrack_resource(self, resource: Any) -> None:
         self._tracked("untrack").discard(resource)
 
-    def _tracked(self, what: str) -> weakref.WeakSet[Any]:
-        client: SocketConnection | None = state().client
-        if client is None:
+    def _tracked(self, what: str) -> Any:
+        if state().client is None:
             raise PyroError(f"cannot {what} resource on a connectionless call")
-        return client.tracked_resources
+        return state().client.tracked_resources
 
 
 current_context = CallContext()
+
+
+# ---- addresses and ports
+
+
+def get_interface(ip_address: object) -> Any:
+    """The interface of this host over which an address is reached."""
+    with socket.socket(socket.AF_INET6 if ":" in str(ip_address) else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((str(ip_address), 53))
+        return ipaddress.ip_interface(probe.getsockname()[0])
+
+
+def get_ip_address(hostname: str, workaround127: bool = False, version: int | None = None) -> Any:
+    """The address of a host, "" being this one. `workaround127` looks for one that is not loopback."""
+    family = {4: socket.AF_INET, 6: socket.AF_INET6}.get(version or 0, socket.AF_UNSPEC)
+    resolved = socket.getaddrinfo(hostname, 0, family)[0][4][0] if hostname else "127.0.0.1"
+    found = ipaddress.ip_address(str(resolved).partition("%")[0])
+    return get_interface("198.51.100.1").ip if found.is_loopback and workaround127 else found
+
+
+def bind_unused_port(sock: socket.socket, host: object = "localhost") -> Any:
+    sock.bind((str(host), 0))
+    return sock.getsockname()[1]
+
+
+def find_probably_unused_port(family: int = socket.AF_INET, socktype: int = socket.SOCK_STREAM) -> Any:
+    with socket.socket(family, socktype) as probe:
+        return bind_unused_port(probe)
+
+
+# As Pyro4 has them, as text.
+def getIpAddress(hostname: str, workaround127: bool = False, ipVersion: int | None = None) -> str:
+    return str(get_ip_address(hostname, workaround127, ipVersion))
+
+
+def getInterfaceAddress(ip_address: str) -> str:
+    return str(get_interface(ip_address).ip)
+
+
+def getIpVersion(hostnameOrAddress: str) -> Any:
+    return get_ip_address(hostnameOrAddress).version

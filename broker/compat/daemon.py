@@ -25,6 +25,7 @@ from broker.compat.serializers import accepted_codecs
 from broker.compat.uri import URI
 
 _log = logging.getLogger("broker")
+_arriving: Any = Proxy  # it has what the broker asks of such a class
 
 
 @expose
@@ -121,7 +122,7 @@ class Daemon:
     def _open(self, host: str, port: int, unixsocket: str | None) -> broker.Daemon:
         return broker.Daemon(
             host, port, unix_socket=unixsocket, codecs=accepted_codecs(), max_workers=max(1, config.THREADPOOL_SIZE),
-            max_message_size=config.MAX_MESSAGE_SIZE or None, insecure=is_consent(host), proxy_class=Proxy,
+            max_message_size=config.MAX_MESSAGE_SIZE or None, insecure=is_consent(host), proxy_class=_arriving,
             credentials=server_credentials(),
         )  # fmt: skip
 
@@ -155,7 +156,7 @@ class Daemon:
         served: Any = stand_in(cls, self._metadata[object_id], self._run)
         if isinstance(target, type):
             mode, creator = cls._pyroInstancing  # type: ignore[attr-defined]
-            broker.behavior(mode, lambda served: served(_Maker(cls, creator)))(served)
+            broker.behavior(mode, lambda served: served(self._make(cls, creator)))(served)
         else:
             served = served(lambda: self._target(object_id))
         self._daemon.register(served, object_id, replace=True, executor=self._loop)
@@ -216,14 +217,24 @@ class Daemon:
 
     # ---- calls
 
-    def _run(self, find: Any, args: Any, kwargs: Any) -> object:
+    def _make(self, cls: type, creator: Any) -> Callable[[], object]:
+        """Makes an instance of a class; gives what gives it."""
+        self._begin_call()
+        made = creator(cls) if creator else cls()
+        if not isinstance(made, cls):
+            raise TypeError("instance creator returned object of different type")
+        return lambda: made
+
+    def _begin_call(self) -> Any:
         connection = self._connections.get(str(broker.current_context.metadata.get(context.CONNECTION)))
         if connection is None:
             if type(self).validateHandshake is not Daemon.validateHandshake:
                 raise NotGreeted("connection rejected: there was no handshake with this daemon")
             connection = SocketConnection(objectId=broker.current_context.object_id)
-        state = context.begin_call(connection)
-        function = find()
+        return context.begin_call(connection)
+
+    def _run(self, find: Any, args: Any, kwargs: Any) -> object:
+        state, function = self._begin_call(), find()
         if state.msg_flags and self._loop is not None:  # it is not to hold up the loop
             copied = broker.current_context.copy()
             threading.Thread(target=copied.run, args=(self._call, state, function, args, kwargs), daemon=True).start()
@@ -332,28 +343,7 @@ class Daemon:
         where = f"{self.locationStr} - {context.family_str(self.sock)}; {len(self.objectsById)} objects"
         return f"<{type(self).__module__}.{type(self).__name__} at 0x{id(self):x}; {where}>"
 
-    @staticmethod
-    def serveSimple(
-        objects: Any, host: Any = None, port: int = 0, daemon: Any = None, ns: bool = True, verbose: bool = True
-    ) -> None:
-        serve(objects, host, port, daemon, ns, verbose)
-
-
-class _Maker:
-    """Makes an instance of a class, once, in the first call of it."""
-
-    def __init__(self, cls: type, creator: Any) -> None:
-        self._cls, self._creator, self._lock = cls, creator, threading.RLock()
-        self._made: object = None
-
-    def __call__(self) -> Any:
-        with self._lock:
-            if self._made is None:
-                made = self._creator(self._cls) if self._creator else self._cls()
-                if not isinstance(made, self._cls):
-                    raise TypeError("instance creator returned object of different type")
-                self._made = made
-            return self._made
+    serveSimple: Any = None  # set below
 
 
 def is_consent(host: str) -> bool:
@@ -386,3 +376,6 @@ def serve(
             if verbose:
                 print("Pyro daemon running.", flush=True)
             daemon.requestLoop()
+
+
+Daemon.serveSimple = staticmethod(serve)

@@ -12,56 +12,26 @@ from broker import errors, register_type
 from broker.compat.configuration import config
 
 
-class PyroError(Exception):
-    """The base of all errors of Pyro."""
+def _error(name: str, base: type[Exception], means: str) -> Any:
+    error = type(name, (base,), {"__doc__": means, "__module__": __name__})
+    register_type(error, name=f"Pyro.errors.{name}")
+    return error
 
 
-class CommunicationError(PyroError):
-    """The other side could not be reached, or was lost."""
-
-
-class ConnectionClosedError(CommunicationError):
-    """The connection was lost."""
-
-
-class TimeoutError(CommunicationError):  # noqa: A001 - Pyro's name
-    """A call took longer than its timeout."""
-
-
-class ProtocolError(CommunicationError):
-    """The other side sent what it must not send."""
-
-
-class MessageTooLargeError(ProtocolError):
-    """A value is larger than a side accepts."""
-
-
-class NamingError(PyroError):
-    """The name server cannot be found, or cannot do what it was asked to do."""
-
-
-class DaemonError(PyroError):
-    """A daemon cannot do what it was asked to do."""
-
-
-class SecurityError(PyroError):
-    """Somebody may not do this."""
-
-
-class SerializeError(ProtocolError):
-    """A value cannot be serialized, or what arrived cannot be made into one."""
-
-
-class NotGreeted(PyroError):
-    """The daemon validates handshakes, and this connection has not had one: the proxy makes it up."""
-
-
-CLASSES = [cls for cls in vars().values() if isinstance(cls, type) and issubclass(cls, PyroError)]
-for _cls in CLASSES:
-    register_type(_cls, name=f"Pyro.errors.{_cls.__name__}")
+PyroError = _error("PyroError", Exception, "The base of all errors of Pyro.")
+CommunicationError = _error("CommunicationError", PyroError, "The other side could not be reached, or was lost.")
+ConnectionClosedError = _error("ConnectionClosedError", CommunicationError, "The connection was lost.")
+TimeoutError = _error("TimeoutError", CommunicationError, "A call took longer than its timeout.")  # noqa: A001
+ProtocolError = _error("ProtocolError", CommunicationError, "The other side sent what it must not send.")
+MessageTooLargeError = _error("MessageTooLargeError", ProtocolError, "A value is larger than a side accepts.")
+SerializeError = _error("SerializeError", ProtocolError, "A value cannot be serialized, or made of what arrived.")
+NamingError = _error("NamingError", PyroError, "The name server is not there, or cannot do what it was asked to do.")
+DaemonError = _error("DaemonError", PyroError, "A daemon cannot do what it was asked to do.")
+SecurityError = _error("SecurityError", PyroError, "Somebody may not do this.")
+NotGreeted = _error("NotGreeted", PyroError, "The daemon validates handshakes and had none: the proxy makes it up.")
 
 # The nearest base comes first. Programs compare the texts; what the broker says is shown below them.
-_BECOMES: tuple[tuple[type[errors.BrokerError], type[PyroError], str], ...] = (
+_BECOMES: tuple[tuple[type[errors.BrokerError], Any, str], ...] = (
     (errors.CallTimeout, TimeoutError, "receiving: timeout"),
     (errors.CannotConnect, CommunicationError, "cannot connect to {where}: {}"),
     (errors.ConnectionClosedError, ConnectionClosedError, "receiving: not enough data"),
@@ -78,7 +48,7 @@ _BECOMES: tuple[tuple[type[errors.BrokerError], type[PyroError], str], ...] = (
 )
 makers: dict[str, Callable[[str, dict[str, Any]], object]] = {}
 """What `register_dict_to_class` registered, by the names of the classes."""
-_unknown_classes: dict[type, type[SerializeError]] = {}
+_unknown_classes: dict[type, Any] = {}
 
 
 def translated(error: BaseException, where: object = "the daemon") -> BaseException:
@@ -100,10 +70,10 @@ def translated(error: BaseException, where: object = "the daemon") -> BaseExcept
     return error
 
 
-def _of_unknown_class(error: errors.RemoteError) -> BaseException:
+def _of_unknown_class(error: errors.RemoteError) -> Any:
     """What a registered function makes of it; else a SerializeError that still is what the original derives from."""
     make = makers.get(error.type)
-    made = make(error.type, as_dict(error)) if make is not None else None
+    made: Any = make(error.type, as_dict(error)) if make is not None else None
     if not isinstance(made, BaseException):
         kind = type(error)
         if kind not in _unknown_classes:
@@ -111,7 +81,7 @@ def _of_unknown_class(error: errors.RemoteError) -> BaseException:
             _unknown_classes[kind] = type("SerializeError", (SerializeError, kind), namespace)
         made = _unknown_classes[kind].__new__(_unknown_classes[kind])
         made.args = (f"unsupported serialized class: {error.type}: {error}",)
-        made.type = error.type  # type: ignore[attr-defined]
+        made.type = error.type
     made.__cause__ = error.__cause__
     for note in getattr(error, "__notes__", ()):
         made.add_note(note)
@@ -135,8 +105,7 @@ def format_traceback(ex_type: Any = None, ex_value: Any = None, ex_tb: Any = Non
     """The lines of a traceback as Python prints it; `detailed` with the local variables of each frame."""
     if ex_type is None and ex_tb is None:
         ex_type, ex_value, ex_tb = sys.exc_info()
-    kind: Any = ex_type or type(None)
-    formatted = traceback.TracebackException(kind, ex_value, ex_tb, capture_locals=detailed)
+    formatted = traceback.TracebackException(ex_type, ex_value, ex_tb, capture_locals=detailed)
     notes = [note for note in getattr(formatted, "__notes__", None) or () if not str(note).startswith(_REMOTE)]
     formatted.__notes__ = notes or None  # what is shown below is not shown twice
     lines = list(formatted.format())

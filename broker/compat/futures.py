@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -77,87 +79,70 @@ class AsyncRemoteMethod:
 
 
 class FutureResult:
-    """What will come of a call: `value` waits for it, and raises what it raised."""
+    """What will come of a call, and of what is to be done with it `then`: `value` waits for it, or raises."""
 
     def __init__(self) -> None:
-        self._ready, self._lock = threading.Event(), threading.RLock()
-        self._chain: list[Callable[[Any], Any]] = []
-        self._value: Any = None
-        self.exceptionhandler: Callable[[BaseException], object] | None = None
+        self._first: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self._last, self._lock = self._first, threading.Lock()
 
     def begin(self, call: Callable[[], Any]) -> Self:
         """Makes the call on another thread."""
-
-        def run() -> None:
-            try:
-                value = call()
-            except Exception as error:  # who asks for the value gets it
-                value = ExceptionWrapper(error)
-            self.set_value(value)
-
-        threading.Thread(target=run, daemon=True).start()
+        threading.Thread(target=_settle, args=(self._first, call), daemon=True).start()
         return self
 
     def wait(self, timeout: float | None = None) -> bool:
-        return self._ready.wait(timeout)
+        return bool(concurrent.futures.wait([self._last], timeout).done)
 
     @property
     def ready(self) -> bool:
-        return self._ready.is_set()
+        return self._last.done()
 
     def get_value(self) -> Any:
-        self._ready.wait()
-        if isinstance(self._value, ExceptionWrapper):
-            self._value.raiseIt()
-        return self._value
+        return self._last.result()
 
     def set_value(self, value: Any) -> None:
-        with self._lock:
-            self._value = value
-            for call in self._chain:
-                self._apply(call)
-            self._ready.set()
-            if self.exceptionhandler is not None:
-                self.iferror(self.exceptionhandler)
+        _settle(self._first, value.raiseIt if isinstance(value, ExceptionWrapper) else lambda: value)
 
     value = property(get_value, set_value)
-
-    def _apply(self, call: Callable[[Any], Any]) -> None:
-        if not isinstance(self._value, ExceptionWrapper):
-            try:
-                self._value = call(self._value)
-            except Exception as error:  # who asks for the value gets it
-                self._value = ExceptionWrapper(error)
 
     def set_cancelled(self) -> None:
         self.set_value(ExceptionWrapper(RuntimeError("future has been cancelled")))
 
     def then(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Self:
         """Calls the function with the value, and the arguments; what it returns is the value then."""
+        following: concurrent.futures.Future[Any] = concurrent.futures.Future()
         with self._lock:
-            if self.ready:
-                self._apply(lambda value: call(value, *args, **kwargs))
-            else:
-                self._chain.append(lambda value: call(value, *args, **kwargs))
+            before, self._last = self._last, following
+        before.add_done_callback(lambda done: _settle(following, lambda: call(done.result(), *args, **kwargs)))
         return self
 
     def iferror(self, exceptionhandler: Callable[[BaseException], object]) -> Self:
         """Calls the function with the exception, if that is what comes."""
-        with self._lock:
-            self.exceptionhandler = exceptionhandler
-            if self.ready and isinstance(self._value, ExceptionWrapper):
-                exceptionhandler(self._value.exception)
+
+        def look(done: concurrent.futures.Future[Any]) -> None:
+            error = done.exception()
+            if error is not None:
+                exceptionhandler(error)
+
+        self._last.add_done_callback(look)
         return self
 
 
-class Future:
+def _settle(future: concurrent.futures.Future[Any], call: Callable[[], Any]) -> None:
+    try:
+        future.set_result(call())
+    except Exception as error:  # who asks for the value gets it; if it has one already, that stays
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
+            future.set_exception(error)
+
+
+class Future(FutureResult):
     """Makes a call on another thread, once; `then` and `iferror` say what comes after."""
 
     def __init__(self, somecallable: Callable[..., Any]) -> None:
-        self._callable, self._result = somecallable, FutureResult()
-        self._cancel = threading.Event()
-        self._delay = 0.0
-        self.cancelled = self.completed = self._begun = False
+        super().__init__()
+        self._callable, self._cancel, self._delay = somecallable, threading.Event(), 0.0
+        self.completed = self._begun = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> FutureResult:
         if self._begun or self.cancelled:
@@ -170,7 +155,11 @@ class Future:
             self.completed = True
             return self._callable(*args, **kwargs)
 
-        return self._result.begin(call)
+        return self.begin(call)
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancel.is_set()
 
     def delay(self, seconds: float) -> bool:
         self._delay = seconds
@@ -178,14 +167,5 @@ class Future:
 
     def cancel(self) -> bool:
         if not self.completed:
-            self.cancelled = True
             self._cancel.set()
         return not self.completed
-
-    def then(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Self:
-        self._result.then(call, *args, **kwargs)
-        return self
-
-    def iferror(self, exceptionhandler: Callable[[BaseException], object]) -> Self:
-        self._result.iferror(exceptionhandler)
-        return self

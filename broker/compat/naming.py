@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import json
 import random
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,11 +20,207 @@ from broker.compat.daemon import Daemon, is_consent
 from broker.compat.errors import NamingError
 from broker.compat.exposure import expose, get_exposed_members
 from broker.compat.proxy import NAMESERVER_NAME, Metadata, Proxy, refuse_hmac
-from broker.compat.storage import MemoryStorage, StoredNames
 from broker.compat.uri import URI
 
 _OURS = "Broker.NameServer"
 _chance = random.Random()  # that of the module is the program's: drawing from it would change what a seed gives
+_OPTIONS = (  # of the command
+    ("-n", "--host", "hostname to bind server on"), ("-p", "--port", "port to bind server on (0=random)"),
+    ("-u", "--unixsocket", "Unix domain socket name to bind server on"),
+    ("-s", "--storage", "storage to use: memory, or sql:FILE"),
+    ("--bchost", "hostname to bind broadcast server on"), ("--bcport", "port to bind broadcast server on (0=random)"),
+    ("--nathost", "external hostname in case of NAT"), ("--natport", "external port in case of NAT"),
+)  # fmt: skip
+
+
+class MemoryStorage(dict[str, tuple[str, frozenset[str]]]):
+    """URIs and metadata by name, for name servers that serve nobody."""
+
+    def close(self) -> None:
+        pass
+
+
+class SqlStorage(MemoryStorage):
+    """The same, in an sqlite file too, which is opened for each change."""
+
+    def __init__(self, dbfile: str) -> None:
+        if dbfile == ":memory:":
+            raise ValueError("We don't support the sqlite :memory: database type. Just use MemoryStorage instead.")
+        self._dbfile = dbfile
+        self._do("CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, uri TEXT, metadata TEXT)")
+        rows = self._do("SELECT name, uri, metadata FROM names")
+        super().__init__((name, (uri, frozenset(json.loads(metadata)))) for name, uri, metadata in rows)
+
+    def _do(self, statement: str, *values: str) -> list[Any]:
+        try:
+            with contextlib.closing(sqlite3.connect(self._dbfile, isolation_level=None)) as file:
+                return file.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise NamingError(f"sqlite error: {error}") from error
+
+    def __setitem__(self, name: str, value: tuple[str, frozenset[str]]) -> None:
+        self._do("REPLACE INTO names VALUES (?, ?, ?)", name, value[0], json.dumps(sorted(value[1])))
+        super().__setitem__(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self._do("DELETE FROM names WHERE name = ?", name)
+
+    def clear(self) -> None:
+        super().clear()
+        self._do("DELETE FROM names")
+
+
+def _tags(metadata: Any) -> list[str]:
+    if isinstance(metadata, str) or not isinstance(metadata, Iterable):
+        raise TypeError("metadata should not be a str, but another iterable (set, list, etc)")
+    return list(metadata)
+
+
+@expose
+class NameServer:
+    """What a name server can do; this one is on its own, and keeps the names in a mapping."""
+
+    def __init__(self, storageProvider: Any = None) -> None:
+        self.storage = MemoryStorage() if storageProvider is None else storageProvider
+
+    def register(self, name: str, uri: str | URI, safe: bool = False, metadata: Any = None) -> None:
+        if not isinstance(uri, str | URI):
+            raise TypeError("only URIs or strings can be registered")
+        if not isinstance(name, str):
+            raise TypeError("name must be a str")
+        self._enter(name, str(URI(uri)), safe, _tags(metadata or ()))
+
+    def lookup(self, name: str, return_metadata: bool = False) -> Any:
+        uri, metadata = self._find(name)
+        return (URI(uri), set(metadata)) if return_metadata else URI(uri)
+
+    def remove(self, name: str | None = None, prefix: str | None = None, regex: str | None = None) -> int:
+        if name is None and prefix is None and regex is None:
+            return 0
+        found = [name] if name is not None else self.list(prefix, regex)
+        return sum(self._drop(each) for each in found if each != NAMESERVER_NAME)
+
+    def list(
+        self, prefix: str | None = None, regex: str | None = None, return_metadata: bool = False,
+        metadata_all: Any = None, metadata_any: Any = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        if sum(each is not None for each in (prefix, regex, metadata_all, metadata_any)) > 1:
+            raise ValueError("you can only filter on one thing at a time")
+        all_of = frozenset(_tags(metadata_all or ()))
+        any_of = None if metadata_any is None else frozenset(_tags(metadata_any))
+        try:
+            matches = re.compile(regex or "").match
+        except re.error as error:
+            raise NamingError(f"invalid regex: {error}") from None
+        return {
+            name: (str(uri), set(metadata)) if return_metadata else str(uri)
+            for name, (uri, metadata) in sorted(self._entries(all_of, any_of).items())
+            if name.startswith(prefix or "") and matches(name)
+            if all_of.issubset(metadata) and (any_of is None or not any_of.isdisjoint(metadata))
+        }
+
+    def yplookup(self, meta_all: Any = None, meta_any: Any = None, return_metadata: bool = True) -> dict[str, Any]:
+        if meta_all is not None and meta_any is not None:
+            raise ValueError("you can't use meta_all or meta_any at the same time")
+        if meta_all is None and meta_any is None:
+            return {}
+        return self.list(return_metadata=return_metadata, metadata_all=meta_all, metadata_any=meta_any)
+
+    def set_metadata(self, name: str, metadata: Any) -> None:
+        tags = _tags(metadata)
+        self._enter(name, str(self._find(name)[0]), False, tags)
+
+    def count(self) -> int:
+        return len(self._entries(frozenset(), None))
+
+    def ping(self) -> None:
+        pass
+
+    # What a proxy asks of the broker's name server instead.
+
+    def _enter(self, name: str, uri: str, safe: bool, metadata: Iterable[str]) -> None:
+        if safe and name in self.storage:
+            raise NamingError(f"name already registered: {name}")
+        self.storage[name] = uri, frozenset(metadata)
+
+    def _find(self, name: str) -> Any:
+        if name not in self.storage:
+            raise NamingError(f"unknown name: {name}")
+        return self.storage[name]
+
+    def _drop(self, name: str) -> bool:
+        with contextlib.suppress(KeyError):
+            del self.storage[name]
+            return True
+        return False
+
+    def _entries(self, all_of: frozenset[str], any_of: frozenset[str] | None) -> dict[str, Any]:
+        return dict(self.storage)
+
+
+class NameServerProxy(NameServer, Proxy):
+    """A proxy for a name server, which asks as a client of the broker's.
+
+    Names of daemons of this process live as long as these do.
+    """
+
+    _pyro_names: broker.NameServer | None = None
+
+    def __init__(self, uri: str | URI, *args: Any, **options: Any) -> None:
+        Proxy.__init__(self, uri, *args, **options)
+
+    def _pyro_ask(self, question: Callable[[broker.NameServer], Any], name: str = "") -> Any:
+        """Asks the name server, for instance about a name."""
+        if self._pyro_names is None:
+            uri = resolve(self._pyroUri)
+            self._pyro_names = broker.NameServer(str(uri.host), int(uri.port or config.NS_PORT))
+        names = self._pyro_names
+
+        def ask() -> Any:
+            try:
+                return question(names)
+            except broker.errors.NameNotFound:
+                raise NamingError(f"unknown name: {name}") from None
+            except broker.errors.NameTaken:
+                raise NamingError(f"name already registered: {name}") from None
+
+        return self._pyro_call(ask)
+
+    def _enter(self, name: str, uri: str, safe: bool, metadata: Iterable[str]) -> None:
+        self._pyro_ask(lambda names: names.register(_ours(name), uri, replace=not safe, tags=metadata), name)
+
+    def _find(self, name: str) -> Any:
+        uri, metadata = self._pyro_ask(lambda names: names.lookup(_ours(name), with_tags=True), name)
+        return _shown(_ours(name), uri)[1], metadata
+
+    def _drop(self, name: str) -> bool:
+        return bool(self._pyro_ask(lambda names: names.remove(name)))
+
+    def _entries(self, all_of: frozenset[str], any_of: frozenset[str] | None) -> dict[str, Any]:
+        found = self._pyro_ask(lambda names: names.list(tags_all=all_of, tags_any=any_of, with_tags=True))
+        own = {_OURS: _class_tag()}
+        return {
+            _shown(name, uri)[0]: (_shown(name, uri)[1], {*metadata, *own.get(name, ())})
+            for name, (uri, metadata) in found.items()
+        }
+
+    def set_metadata(self, name: str, metadata: Any) -> None:
+        tags = _tags(metadata)
+        self._pyro_ask(lambda names: names.set_tags(_ours(name), tags), name)
+
+    def ping(self) -> None:
+        self._pyro_ask(lambda names: names.ping())
+
+    def _pyro_greet(self, uri: URI) -> tuple[SocketConnection, Metadata, str]:
+        self.ping()
+        return SocketConnection(objectId=uri.object), get_exposed_members(NameServer), ""
+
+    def _pyroRelease(self) -> None:
+        names, self._pyro_names = self._pyro_names, None
+        if names is not None:
+            names.close()
+        super()._pyroRelease()
 
 
 def _class_tag() -> set[str]:
@@ -35,146 +233,27 @@ def _ours(name: str) -> str:
 
 def _shown(name: str, uri: object) -> tuple[str, str]:
     """A name and its URI as Pyro programs see them."""
-    if name == _OURS:
-        name, uri = NAMESERVER_NAME, str(uri).replace(_OURS, NAMESERVER_NAME)
-    return name, re.sub("^BROKER", "PYRO", str(uri))
+    text = re.sub("^BROKER", "PYRO", str(uri))
+    return (NAMESERVER_NAME, text.replace(_OURS, NAMESERVER_NAME)) if name == _OURS else (name, text)
 
 
-def _tags(metadata: Any) -> list[str]:
-    if isinstance(metadata, str) or not isinstance(metadata, Iterable):
-        raise TypeError("metadata should not be a str, but another iterable (set, list, etc)")
-    return list(metadata)
-
-
-@expose
-class NameServer:
-    """What a name server can do; this one is on its own. Names go to a storage with the methods of `MemoryStorage`."""
-
-    def __init__(self, storageProvider: Any = None) -> None:
-        self.storage = MemoryStorage() if storageProvider is None else storageProvider
-
-    def _names(self) -> Any:
-        """What has the methods of the broker's client."""
-        return StoredNames(self.storage)
-
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        return question()
-
-    def register(self, name: str, uri: str | URI, safe: bool = False, metadata: Any = None) -> None:
-        if not isinstance(uri, str | URI):
-            raise TypeError("only URIs or strings can be registered")
-        if not isinstance(name, str):
-            raise TypeError("name must be a str")
-        tags, target = _tags(metadata or ()), str(URI(uri))
-        try:
-            self._names().register(_ours(name), target, replace=not safe, tags=tags)
-        except broker.errors.NameTaken:
-            raise NamingError(f"name already registered: {name}") from None
-
-    def _named(self, name: str, question: Callable[[], Any]) -> Any:
-        try:
-            return question()
-        except broker.errors.NameNotFound:
-            raise NamingError(f"unknown name: {name}") from None
-
-    def lookup(self, name: str, return_metadata: bool = False) -> Any:
-        uri, tags = self._ask(lambda: self._named(name, lambda: self._names().lookup(_ours(name), with_tags=True)))
-        found = URI(_shown(_ours(name), uri)[1])
-        return (found, set(tags)) if return_metadata else found
-
-    def remove(self, name: str | None = None, prefix: str | None = None, regex: str | None = None) -> int:
-        if name is None and prefix is None and regex is None:
-            return 0
-        found = [name] if name is not None else self.list(prefix, regex)
-        return sum(
-            self._ask(functools.partial(self._names().remove, each)) for each in found if each != NAMESERVER_NAME
-        )
-
-    def list(
-        self, prefix: str | None = None, regex: str | None = None, return_metadata: bool = False,
-        metadata_all: Any = None, metadata_any: Any = None,
-    ) -> dict[str, Any]:  # fmt: skip
-        if sum(each is not None for each in (prefix, regex, metadata_all, metadata_any)) > 1:
-            raise ValueError("you can only filter on one thing at a time")
-        tags: Any = {"tags_all": metadata_all, "tags_any": metadata_any}
-        tags = {key: _tags(metadata) for key, metadata in tags.items() if metadata is not None}
-        try:
-            matches = re.compile(regex or "").match
-        except re.error as error:
-            raise NamingError(f"invalid regex: {error}") from None
-        found: dict[str, Any] = {}
-        for name, (uri, metadata) in self._ask(lambda: self._names().list(with_tags=True, **tags)).items():
-            name, uri = _shown(name, uri)
-            if name.startswith(prefix or "") and matches(name):
-                own = _class_tag() if name == NAMESERVER_NAME else set()
-                found[name] = (uri, set(metadata) | own) if return_metadata else uri
-        return dict(sorted(found.items()))
-
-    def yplookup(self, meta_all: Any = None, meta_any: Any = None, return_metadata: bool = True) -> dict[str, Any]:
-        if meta_all is not None and meta_any is not None:
-            raise ValueError("you can't use meta_all or meta_any at the same time")
-        if meta_all is None and meta_any is None:
-            return {}
-        return self.list(return_metadata=return_metadata, metadata_all=meta_all, metadata_any=meta_any)
-
-    def set_metadata(self, name: str, metadata: Any) -> None:
-        tags = _tags(metadata)
-        self._ask(lambda: self._named(name, lambda: self._names().set_tags(_ours(name), tags)))
-
-    def count(self) -> int:
-        count: int = self._ask(lambda: self._names().count())
-        return count
-
-    def ping(self) -> None:
-        self._ask(lambda: self._names().ping())
-
-
-class NameServerProxy(NameServer, Proxy):
-    """A proxy for a name server, which asks as a client of the broker's.
-
-    Names of daemons of this process live as long as these do.
-    """
-
-    def __init__(self, uri: str | URI, *args: Any, **options: Any) -> None:
-        Proxy.__init__(self, uri, *args, **options)
-
-    def _names(self) -> broker.NameServer:
-        names: broker.NameServer | None = vars(self).get("_pyro_client")
-        if names is None:
-            uri = self._pyro_resolved()
-            names = vars(self)["_pyro_client"] = broker.NameServer(str(uri.host), int(uri.port or config.NS_PORT))
-        return names
-
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        return self._pyro_call(question)
-
-    def _pyro_greet(self, uri: URI) -> tuple[SocketConnection, Metadata, str]:
-        self._ask(self._names().ping)
-        return SocketConnection(objectId=uri.object), get_exposed_members(NameServer), ""
-
-    def _pyroRelease(self) -> None:
-        names = vars(self).pop("_pyro_client", None)
-        if names is not None:
-            names.close()
-        super()._pyroRelease()
+# ---- finding things
 
 
 def locate_ns(host: Any = "", port: int | None = None, broadcast: bool = True, hmac_key: object = None) -> Any:
     """A bound proxy for the name server: at a host, else at NS_HOST and NS_PORT. Raises NamingError."""
     refuse_hmac(hmac_key)
-    deadline = time.monotonic() + config.NS_LOOKUP_DELAY
-    while True:
+
+    def locate() -> Any:
         for number in dict.fromkeys([port or config.NS_PORT, *([] if host else [config.NS_PORT])]):
-            try:
+            with contextlib.suppress(broker.errors.BrokerError):  # not there: said below
                 with broker.locate_ns(str(host or config.NS_HOST), number) as names:
                     proxy = NameServerProxy(_shown(_OURS, names.uri)[1])
-                    proxy._pyroBind()
-                    return proxy
-            except broker.errors.BrokerError:
-                pass  # not there: said below
-        if time.monotonic() >= deadline:
-            raise NamingError("Failed to locate the nameserver")
-        time.sleep(0.2)
+                proxy._pyroBind()
+                return proxy
+        raise NamingError("Failed to locate the nameserver")
+
+    return _patiently(locate, config.NS_LOOKUP_DELAY)
 
 
 def resolve(uri: str | URI, delay_time: float = 0.0, hmac_key: object = None) -> URI:
@@ -182,13 +261,17 @@ def resolve(uri: str | URI, delay_time: float = 0.0, hmac_key: object = None) ->
     refuse_hmac(hmac_key)
     if not isinstance(uri, str | URI):
         raise TypeError("can only resolve Pyro URIs")
-    uri = URI(uri)
-    if uri.protocol == "PYRO":
-        return uri
-    deadline = time.monotonic() + (delay_time or config.NS_LOOKUP_DELAY)
+    found = URI(uri)
+    while found.protocol != "PYRO":  # a name may lead to a name
+        found = _patiently(functools.partial(_looked_up, found), delay_time or config.NS_LOOKUP_DELAY)
+    return found
+
+
+def _patiently(look: Callable[[], Any], seconds: float) -> Any:
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            return resolve(_looked_up(uri))  # a name may lead to a name
+            return look()
         except NamingError:
             if time.monotonic() >= deadline:
                 raise
@@ -279,13 +362,7 @@ def start_ns_loop(*args: Any, loopCondition: Callable[[], object] = lambda: True
 def main(args: Any = None) -> None:
     """The name server as a command."""
     parser = argparse.ArgumentParser(description="Pyro name server command line launcher.")
-    parser.add_argument("-n", "--host", help="hostname to bind server on")
-    parser.add_argument("-p", "--port", type=int, help="port to bind server on (0=random)")
-    parser.add_argument("-u", "--unixsocket", help="Unix domain socket name to bind server on")
-    parser.add_argument("-s", "--storage", help="storage to use: memory, or sql:FILE", default="memory")
-    parser.add_argument("--bchost", help="hostname to bind broadcast server on")
-    parser.add_argument("--bcport", type=int, help="port to bind broadcast server on (0=random)")
-    parser.add_argument("--nathost", help="external hostname in case of NAT")
-    parser.add_argument("--natport", type=int, help="external port in case of NAT")
+    for *names, text in _OPTIONS:
+        parser.add_argument(*names, help=text, type=int if names[-1].endswith("port") else str)
     parser.add_argument("-x", "--nobc", dest="enableBroadcast", action="store_false", help="no broadcast server")
     start_ns_loop(**vars(parser.parse_args(args)))

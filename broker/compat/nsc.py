@@ -31,6 +31,11 @@ def handle_command(names: Any, command: str, args: list[str]) -> None:
         raise
 
 
+def handleCommand(nameserver: Any, options: object, args: list[str]) -> None:
+    """As Pyro4 calls it."""
+    handle_command(nameserver, args[0], list(args[1:]))
+
+
 def _carry_out(names: Any, command: str, args: list[str]) -> None:
     if command == "ping":
         names.ping()

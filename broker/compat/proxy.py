@@ -1,4 +1,4 @@
-"""`Proxy` as Pyro has it, over a proxy of the broker, and the streams that its calls may give.
+"""`Proxy` as Pyro has it, before a proxy of the broker, and the streams that its calls may give.
 
 What begins with `_pyro` is Pyro's, and its manual says what it means; what begins with `_pyro_` is ours.
 """
@@ -6,6 +6,7 @@ What begins with `_pyro` is Pyro's, and its manual says what it means; what begi
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import threading
 import time
@@ -27,19 +28,25 @@ DAEMON_NAME, NAMESERVER_NAME = "Pyro.Daemon", "Pyro.NameServer"
 DOOR = "Pyro.Connections"
 """The object of our daemons that proxies greet. Its session is the connection."""
 _RECONNECT_PAUSE = 2.0  # so that programs' numbers of tries mean what they meant
+_COPIED = ("_pyroTimeout", "_pyroMaxRetries", "_pyroRawWireResponse", "_pyro_asynchronous")
 Metadata = dict[str, set[str]]
-_base = broker.Proxy
 
 
-class Proxy(broker.Proxy):
+class Proxy:
     """Stands for a remote object. It is connected by its first use; any thread may use it.
 
     One that is made for the name server is a `NameServerProxy`.
     """
 
-    _travels_as = staticmethod(travels_as)
-    _resolve: Any = None  # set by naming: what a URI leads to
-    _name_server: Any = None  # set by naming: the class of proxies for a name server
+    _name_server: Any = None  # set by naming, like the one below: the class of proxies for a name server
+    _resolve: Any = None  # what a URI leads to
+    _pyroUri: Any
+    _pyroConnection: Any
+    _pyroOneway: Any
+    _pyroMethods: Any
+    _pyroAttrs: Any
+    _pyroTimeout: float | None
+    _pyro_remote: Any
 
     def __new__(cls, uri: object = "", *args: object, **options: object) -> Self:
         name = uri.object if isinstance(uri, URI) else str(uri).partition(":")[2].partition("@")[0]
@@ -47,43 +54,45 @@ class Proxy(broker.Proxy):
         made: Self = super().__new__(cls._name_server if special else cls)
         return made
 
-    def __init__(self, uri: str | URI, connected_socket: object = None, **options: Any) -> None:
-        """`options` are those of `broker.Proxy`. Raises TypeError and PyroError for what is no URI."""
+    def __init__(self, uri: str | URI, connected_socket: object = None, **options: object) -> None:
+        """`options` are for the broker, which makes proxies too. Raises TypeError and PyroError for what is no URI."""
         if connected_socket is not None:
             raise NotImplementedError("connected_socket: the broker connects by itself, to a URI")
         if not isinstance(uri, str | URI):
             raise TypeError("expected Pyro URI")
         codec_of(config.SERIALIZER)
-        vars(self)["_pyro_options"] = options
-        self.__setstate__((str(URI(uri)), (), (), (), "hello", None))
+        self.__setstate__((URI(uri), (), (), (), "hello", None))
         if not context.state().in_call:
             current_context.response_annotations = {}
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         uri, oneway, methods, attrs, handshake, serializer = state
-        vars(self).setdefault("_pyro_options", {})
         vars(self).update(
             _pyroUri=URI(uri), _pyroOneway=set(oneway), _pyroMethods=set(methods), _pyroAttrs=set(attrs),
             _pyroHandshake=handshake, _pyroSerializer=serializer, _pyroConnection=None, _pyroLocalSocket=None,
-            _pyroSeq=0, _pyroRawWireResponse=False, _pyroMaxRetries=config.MAX_RETRIES, _pyro_asynchronous=False,
-            _pyro_timeout=config.COMMTIMEOUT, _pyro_owner=threading.get_ident(), _pyro_connecting=threading.RLock(),
-            _pyro_streams=weakref.WeakSet(),
+            _pyroSeq=0, _pyroRawWireResponse=False, _pyroMaxRetries=config.MAX_RETRIES, _pyroHmacKey=None,
+            _pyroTimeout=config.COMMTIMEOUT, _pyro_owner=threading.get_ident(), _pyro_connecting=threading.RLock(),
+            _pyro_asynchronous=False, _pyro_streams=weakref.WeakSet(), _pyro_remote=None,
         )  # fmt: skip
-        self._pyro_lead_to(self._pyroUri)
 
     def __getstate__(self) -> tuple[Any, ...]:
         known = tuple(self._pyroOneway), tuple(self._pyroMethods or ()), tuple(self._pyroAttrs or ())
         return str(self._pyroUri), *known, self._pyroHandshake, self._pyroSerializer
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made_again, (type(self), self.__getstate__())
+        return object.__new__, (type(self),), self.__getstate__()
 
     def __copy__(self) -> Self:
-        twin: Self = _made_again(type(self), self.__getstate__())
-        for name in ("_pyro_options", "_pyro_timeout", "_pyroMaxRetries", "_pyroRawWireResponse", "_pyro_asynchronous"):
-            vars(twin)[name] = vars(self)[name]
-        twin._pyro_lead_to(twin._pyroUri)
+        twin = object.__new__(type(self))
+        twin.__setstate__(self.__getstate__())
+        vars(twin).update({name: getattr(self, name) for name in _COPIED})
         return twin
+
+    @staticmethod
+    def _travels_as(value: Any, codec: str) -> object:
+        """For the broker: what travels in place of a value."""
+        value = travels_as(value, codec)
+        return value._pyro_before(value._pyroUri) if isinstance(value, Proxy) and codec == "json" else value
 
     # ---- attributes
 
@@ -97,24 +106,29 @@ class Proxy(broker.Proxy):
             return self._pyroInvoke("__getattr__", (name,), None)
         if name not in self._pyroMethods:
             raise self._pyro_missing(name)
+        method = _RemoteMethod(self._pyroInvoke, name, self._pyroMaxRetries)
         if self._pyro_asynchronous:
             from broker.compat.futures import AsyncRemoteMethod
 
             return AsyncRemoteMethod(self, name, self._pyroMaxRetries)
-        return _RemoteMethod(self._pyroInvoke, name, self._pyroMaxRetries)
+        return method
 
     def _pyro_missing(self, name: str) -> AttributeError:
         text = f"remote object '{self._pyroUri}' has no exposed attribute or method '{name}'"
         return MissingSpecial(text) if name in FORWARDED else AttributeError(text)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_pyro") or name == "_broker":
+        if name == "_pyroHmacKey":
+            refuse_hmac(value)
+        elif name.startswith("_pyro"):
             object.__setattr__(self, name, value)
-            return
-        self._pyro_know()
-        if name not in self._pyroAttrs:
-            raise AttributeError(f"remote object '{self._pyroUri}' has no exposed attribute '{name}'")
-        self._pyroInvoke("__setattr__", (name, value), None)
+            if name == "_pyroTimeout" and self._pyroConnection is not None:
+                self._pyroConnection.timeout = value
+        else:
+            self._pyro_know()
+            if name not in self._pyroAttrs:
+                raise AttributeError(f"remote object '{self._pyroUri}' has no exposed attribute '{name}'")
+            self._pyroInvoke("__setattr__", (name, value), None)
 
     def __dir__(self) -> list[str]:
         return sorted({*dir(type(self)), *vars(self), *(self._pyroMethods or ()), *(self._pyroAttrs or ())})
@@ -123,48 +137,29 @@ class Proxy(broker.Proxy):
         if not self._pyroMethods and not self._pyroAttrs:
             self._pyroGetMetadata()
 
-    @property
-    def _pyroTimeout(self) -> float | None:
-        timeout: float | None = vars(self)["_pyro_timeout"]
-        return timeout
-
-    @_pyroTimeout.setter
-    def _pyroTimeout(self, timeout: float | None) -> None:
-        vars(self)["_pyro_timeout"] = timeout
-        if self._pyroConnection is not None:
-            self._pyroConnection.timeout = timeout
-
-    @property
-    def _pyroHmacKey(self) -> None:
-        return None
-
-    @_pyroHmacKey.setter
-    def _pyroHmacKey(self, key: object) -> None:
-        refuse_hmac(key)
-
     # ---- operators
 
-    def _pyro_operator(self, name: str, *args: object, **kwargs: object) -> Any:
+    def _pyro_special(self, name: str, *args: object, **kwargs: object) -> Any:
         self._pyro_know()
         if name not in self._pyroMethods:
             raise self._pyro_missing(name)
         return self._pyroInvoke(name, args, kwargs)
 
     def __len__(self) -> int:
-        length: int = self._pyro_operator("__len__")
+        length: int = self._pyro_special("__len__")
         return length
 
     def __getitem__(self, key: object) -> Any:
-        return self._pyro_operator("__getitem__", key)
+        return self._pyro_special("__getitem__", key)
 
     def __setitem__(self, key: object, value: object) -> None:
-        self._pyro_operator("__setitem__", key, value)
+        self._pyro_special("__setitem__", key, value)
 
     def __delitem__(self, key: object) -> None:
-        self._pyro_operator("__delitem__", key)
+        self._pyro_special("__delitem__", key)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
-        return self._pyro_operator("__call__", *args, **kwargs)
+        return self._pyro_special("__call__", *args, **kwargs)
 
     def __contains__(self, item: object) -> bool:
         self._pyro_know()
@@ -174,7 +169,12 @@ class Proxy(broker.Proxy):
 
     def __iter__(self) -> Iterator[Any]:
         self._pyro_know()
-        return iter(self._pyroInvoke("__iter__", (), None)) if "__iter__" in self._pyroMethods else self._by_index()
+        if "__iter__" in self._pyroMethods:
+            return iter(self._pyroInvoke("__iter__", (), None))
+        return _by_index(self)
+
+    def __bool__(self) -> bool:
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -189,7 +189,8 @@ class Proxy(broker.Proxy):
         return hash(self._pyroUri)
 
     def __repr__(self) -> str:
-        state = f"connected {self._pyroConnection.family()}" if self._pyroConnection else "not connected"
+        connection = self._pyroConnection
+        state = f"connected {context.family_str(connection.sock)}" if connection else "not connected"
         owner = "" if Proxy.__module__.startswith("Pyro4") else f"; owner {self._pyro_owner}"
         return f"<{type(self).__module__}.{type(self).__name__} at 0x{id(self):x}; {state}; for {self._pyroUri}{owner}>"
 
@@ -199,12 +200,12 @@ class Proxy(broker.Proxy):
         return self._pyro_connect(replace_uri=True)
 
     def _pyroRelease(self) -> None:
-        connection, vars(self)["_pyroConnection"] = self._pyroConnection, None
+        connection, self._pyroConnection = self._pyroConnection, None
+        remote, self._pyro_remote = self._pyro_remote, None
         if connection is not None:
             connection.close()
-            if not [stream for stream in self._pyro_streams if stream.linger()]:  # these keep the session
-                self._broker.close()
-            self._pyro_lead_to(self._pyroUri)
+        if remote is not None and not [stream for stream in self._pyro_streams if stream.linger()]:
+            remote._broker.close()
 
     def _pyroReconnect(self, tries: int = 100000000) -> None:
         self._pyroRelease()
@@ -220,7 +221,7 @@ class Proxy(broker.Proxy):
 
     def _pyroClaimOwnership(self) -> None:
         """Any thread may use a proxy; this says in the repr which one does."""
-        vars(self)["_pyro_owner"] = threading.get_ident()
+        self._pyro_owner = threading.get_ident()
 
     def _pyroValidateHandshake(self, response: Any) -> None:
         """To be overridden, like the two below."""
@@ -233,59 +234,45 @@ class Proxy(broker.Proxy):
 
     def _pyroGetMetadata(self, objectId: str | None = None, known_metadata: Any = None) -> None:
         if known_metadata is None and not self._pyro_connect():
-            known_metadata = self._pyro_greet(self._pyro_resolved())[1]
+            known_metadata = self._pyro_greet(Proxy._resolve(self._pyroUri))[1]
         if known_metadata is not None:
-            self._pyro_learn(known_metadata)
+            for name, key in (("_pyroMethods", "methods"), ("_pyroAttrs", "attrs"), ("_pyroOneway", "oneway")):
+                setattr(self, name, set(known_metadata[key]))
 
-    def _pyro_learn(self, metadata: Metadata) -> None:
-        for name, key in (("_pyroMethods", "methods"), ("_pyroAttrs", "attrs"), ("_pyroOneway", "oneway")):
-            vars(self)[name] = set(metadata[key])
-
-    def _pyro_lead_to(self, uri: URI, **options: Any) -> None:
-        """Has the broker's proxy underneath lead to a URI."""
+    def _pyro_before(self, uri: URI, **options: Any) -> broker.Proxy:
+        """A proxy of the broker for a URI."""
         options["codec"] = codec_of(self._pyroSerializer or config.SERIALIZER)
-        options |= {"credentials": client_credentials(), "proxy_class": Proxy}
         if self._pyroTimeout:
             options["connect_timeout"] = self._pyroTimeout
-        options |= {name: value for name, value in self._pyro_options.items() if value is not None}
         try:
-            _base.__init__(self, str(uri), **options)
+            return broker.Proxy(str(uri), credentials=client_credentials(), proxy_class=Proxy, **options)
         except broker.errors.BrokerError as error:
             raise translated(error) from None
-
-    def _pyro_resolved(self) -> URI:
-        uri: URI = Proxy._resolve(self._pyroUri)
-        return uri
 
     def _pyro_connect(self, replace_uri: bool = False) -> bool:
         """Connects if need be; False if it was connected. Raises NamingError, CommunicationError and PyroError."""
         with self._pyro_connecting:
             if self._pyroConnection is not None:
                 return False
-            uri = self._pyro_resolved()
+            uri = Proxy._resolve(self._pyroUri)
             connection, metadata, token = self._pyro_greet(uri)
             if not metadata["methods"] and not metadata["attrs"]:
                 raise PyroError(
                     f"remote object '{uri}' doesn't expose any methods or attributes. "
                     "Did you forget setting @expose on them?"
                 )
-            self._pyro_learn(metadata)
-            self._pyro_lead_to(uri, metadata={context.CONNECTION: token} if token else None)
-            if replace_uri:
-                vars(self)["_pyroUri"] = uri
-            vars(self)["_pyroConnection"] = connection
+            self._pyroGetMetadata(known_metadata=metadata)
+            self._pyro_remote = self._pyro_before(uri, metadata={context.CONNECTION: token} if token else None)
+            self._pyroUri = uri if replace_uri else self._pyroUri
+            self._pyroConnection = connection
             return True
 
     def _pyro_greet(self, uri: URI) -> tuple[SocketConnection, Metadata, str]:
         """The handshake: gives the connection, what the object has, and the token of later calls."""
-        self._pyro_lead_to(uri)
-        shared = ("connect_timeout", "codec", "credentials", "local", "proxy_class")
-        options = {name: getattr(self._broker, name) for name in shared}
-        door = _base(f"BROKER:{DOOR}@{uri.location}", timeout=self._pyroTimeout or None, **options)
         connection = SocketConnection(context.sock_of(uri.address), uri.object)
-        connection.door = door
+        connection.door = self._pyro_before(URI(f"PYRO:{DOOR}@{uri.location}"), timeout=self._pyroTimeout or None)
         try:
-            answer = door.greet(self._pyroHandshake, uri.object, self._pyroAnnotations())
+            answer = connection.door.greet(self._pyroHandshake, uri.object, self._pyroAnnotations())
         except broker.errors.ObjectNotFound:
             return connection, self._pyro_described(uri), ""
         except broker.errors.CommunicationError as error:
@@ -302,7 +289,7 @@ class Proxy(broker.Proxy):
     def _pyro_described(self, uri: URI) -> Metadata:
         """What an object has whose daemon is not of this layer: there is no handshake."""
         try:
-            members = self._broker.description.members.values()
+            members = self._pyro_before(uri)._broker.description.members.values()
         except broker.errors.BrokerError as error:
             reason = "unknown object" if isinstance(error, broker.errors.ObjectNotFound) else translated(error)
             raise CommunicationError(f"connection to {uri.address} rejected: {reason}") from None
@@ -318,22 +305,18 @@ class Proxy(broker.Proxy):
         """Makes a call, oneway if the metadata or the flags say so; to be overridden for what is to happen around."""
         if vargs and isinstance(vargs[0], SerializedBlob) and (len(vargs) > 1 or kwargs):
             raise errors.SerializeError("if SerializedBlob is used, it must be the only argument")
-        codec = codec_of(self._pyroSerializer or config.SERIALIZER)
+        codec_of(self._pyroSerializer or config.SERIALIZER)
         self._pyro_connect()
-        if codec != self._broker.codec:
-            self._broker.set("codec", codec)
         if objectId not in (None, self._pyroConnection.objectId):
-            other = URI(self._pyro_resolved())
+            other = URI(Proxy._resolve(self._pyroUri))
             other.object = objectId
             return type(self)(other)._pyroInvoke(methodname, vargs, kwargs, flags)
         oneway = methodname in self._pyroOneway or bool(flags & context.FLAGS_ONEWAY)
         vars(self)["_pyroSeq"] = (self._pyroSeq + 1) & 0xFFFF
         timeout = self._pyroTimeout or None
-
-        def call() -> Any:
-            return _invoke(self._pyro_engine(oneway), methodname, vargs, kwargs or {}, oneway, timeout)
-
-        return self._pyro_call(call, oneway)
+        return self._pyro_call(
+            lambda: _invoke(self._pyro_ready(oneway), methodname, vargs, kwargs or {}, oneway, timeout), oneway
+        )
 
     def _pyro_call(self, call: Callable[[], Any], oneway: bool = False) -> Any:
         """Makes a call, with its annotations and errors as Pyro has them."""
@@ -362,17 +345,21 @@ class Proxy(broker.Proxy):
                     self._pyroResponseAnnotations(received, 0)
         raise AssertionError("the second time decides")
 
-    def _pyro_engine(self, oneway: bool) -> broker.Proxy:
+    def _pyro_ready(self, oneway: bool) -> broker.Proxy:
         """The broker's proxy for one call: a oneway call is not to hold up those that follow it."""
+        remote: broker.Proxy = self._pyro_remote
+        codec = codec_of(self._pyroSerializer or config.SERIALIZER)
+        if codec != remote._broker.codec:
+            remote._broker.set("codec", codec)
         annotations = {**current_context.annotations, **self._pyroAnnotations()}
         if not annotations and not oneway:
-            return self
-        metadata = {**self._broker.metadata, **context.to_metadata(annotations)}
-        return broker.options(self, metadata=metadata | ({context.ONEWAY: "1"} if oneway else {}))
+            return remote
+        metadata = {**remote._broker.metadata, **context.to_metadata(annotations)}
+        return broker.options(remote, metadata=metadata | ({context.ONEWAY: "1"} if oneway else {}))
 
     def _pyroInvokeBatch(self, calls: Any, oneway: bool = False) -> Any:
         self._pyro_connect()
-        batch = broker.Batch(self._pyro_engine(oneway))
+        batch = broker.Batch(self._pyro_ready(oneway))
         for name, args, kwargs in calls:
             getattr(batch, wire_name(name))(*args, **kwargs)
         if oneway:
@@ -385,7 +372,7 @@ class Proxy(broker.Proxy):
         return BatchProxy(self)
 
     def _pyroAsync(self, asynchronous: bool = True, **kwargs: bool) -> None:
-        vars(self)["_pyro_asynchronous"] = kwargs.get("async", asynchronous)
+        self._pyro_asynchronous = kwargs.get("async", asynchronous)
 
 
 class MissingSpecial(AttributeError, TypeError):
@@ -472,18 +459,17 @@ def refuse_hmac(key: object) -> None:
         raise NotImplementedError("HMAC keys are not supported: use TLS (config.SSL) with client certificates")
 
 
-def _made_again(cls: type[Any], state: tuple[Any, ...]) -> Any:
-    proxy = object.__new__(cls)
-    proxy.__setstate__(state)
-    return proxy
+def _by_index(proxy: Any) -> Iterator[Any]:
+    with contextlib.suppress(IndexError):
+        for index in itertools.count():
+            yield proxy[index]
 
 
-def _invoke(engine: broker.Proxy, name: str, args: Any, kwargs: Any, oneway: bool, timeout: float | None) -> Any:
+def _invoke(remote: broker.Proxy, name: str, args: Any, kwargs: Any, oneway: bool, timeout: float | None) -> Any:
     if name in ("__getattr__", "__setattr__") or name in FORWARDED:
-        return getattr(_base, name)(
-            engine if timeout is None else broker.options(engine, timeout=timeout), *args, **kwargs
-        )
-    method = _base.__getattr__(engine, wire_name(name))
+        special = getattr(broker.Proxy, name)
+        return special(remote if timeout is None else broker.options(remote, timeout=timeout), *args, **kwargs)
+    method = getattr(remote, wire_name(name))
     if oneway:
         return method.oneway(*args, **kwargs)
     return method(*args, **kwargs) if timeout is None else _in_time(method.future(*args, **kwargs), timeout)

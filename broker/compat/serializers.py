@@ -109,8 +109,7 @@ def travels_as(value: Any, codec: str) -> object:
     return TaggedDict(SerializerBase.class_to_dict(value))
 
 
-class UnknownSerializer(SerializeError, ValueError, KeyError):
-    """A name that is none of Pyro's serializers."""
+UnknownSerializer = type("UnknownSerializer", (SerializeError, ValueError, KeyError), {"__module__": __name__})
 
 
 def codec_of(serializer: str) -> str:
@@ -150,3 +149,17 @@ broker.register_type(
     from_dict=lambda fields: SerializedBlob(fields["info"], fields["data"]),
 )
 serializers = {name: SerializerBase() for name in _CODECS}
+
+
+def get_serializer(name: str) -> SerializerBase:
+    return serializers[name]
+
+
+register_class_to_dict, unregister_class_to_dict = (
+    SerializerBase.register_class_to_dict,
+    SerializerBase.unregister_class_to_dict,
+)
+register_dict_to_class, unregister_dict_to_class = (
+    SerializerBase.register_dict_to_class,
+    SerializerBase.unregister_dict_to_class,
+)

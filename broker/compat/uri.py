@@ -10,7 +10,14 @@ from broker.compat.configuration import config
 from broker.compat.errors import PyroError
 
 _FORM = re.compile(r"(?:PYRO|BROKER)(?P<kind>|NAME|META):(?P<object>\S+?)(?:@(?P<location>.+))?", re.IGNORECASE)
-_BRACKETS = re.compile(r"\[([0-9a-fA-F:%]+)](?::(.+))?")
+_PLACE = re.compile(
+    r"\./u:(?P<sock>[^:]+)|(?:\[(?P<ipv6>[0-9a-fA-F:%]+)\]|(?P<host>[^\[:]+))(?::(?P<port>.*))?", re.IGNORECASE
+)
+_NO_PLACE = {
+    "[[": "invalid ipv6 address: enclosed in too many brackets",
+    "[": "invalid ipv6 address: the part between brackets must be a numeric ipv6 address",
+    "": "invalid uri (location)",
+}
 _UNIX = "./u:"
 
 
@@ -28,7 +35,7 @@ class URI:
         if not isinstance(uri, str):
             raise TypeError("uri parameter object is of wrong type")
         match = _FORM.fullmatch(uri)
-        if match is None or (not match["kind"] and not match["location"]):
+        if match is None or not (match["kind"] or match["location"]):
             raise PyroError("invalid uri")
         self.protocol = f"PYRO{match['kind'].upper()}"
         self.object: Any = match["object"]
@@ -38,25 +45,15 @@ class URI:
             self._locate(match["location"])
 
     def _locate(self, location: str) -> None:
-        if location.startswith(_UNIX):
-            self.sockname = location.removeprefix(_UNIX)
-            if not self.sockname or ":" in self.sockname:
-                raise PyroError("invalid uri (location)")
-            return
-        if location.startswith("[["):
-            raise PyroError("invalid ipv6 address: enclosed in too many brackets")
-        self.host, _, port = location.partition(":")
-        if location.startswith("["):
-            match = _BRACKETS.fullmatch(location)
-            if match is None:
-                raise PyroError("invalid ipv6 address: the part between brackets must be a numeric ipv6 address")
-            self.host, port = match[1], match[2]
-        if not self.host:
-            raise PyroError("invalid uri (location)")
+        match = _PLACE.fullmatch(location)
+        if match is None:
+            raise PyroError(next(text for start, text in _NO_PLACE.items() if location.startswith(start)))
+        self.sockname, self.host = match["sock"], match["ipv6"] or match["host"]
         try:
-            self.port = int(port or ("" if self.protocol == "PYRO" else config.NS_PORT))
+            if self.host:
+                self.port = int(match["port"] or ("" if self.protocol == "PYRO" else config.NS_PORT))
         except ValueError:
-            raise PyroError(f"invalid port in uri, port={port}") from None
+            raise PyroError(f"invalid port in uri, port={match['port'] or ''}") from None
 
     @staticmethod
     def isUnixsockLocation(location: str) -> bool:

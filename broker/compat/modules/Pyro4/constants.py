@@ -1,4 +1,0 @@
-from broker.compat.proxy import DAEMON_NAME, NAMESERVER_NAME
-
-VERSION = "4.82"
-PROTOCOL_VERSION = 48

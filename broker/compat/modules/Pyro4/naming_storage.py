@@ -1,1 +1,0 @@
-from broker.compat.storage import SqlStorage

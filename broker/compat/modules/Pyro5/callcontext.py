@@ -1,2 +1,0 @@
-from broker.compat.context import CallContext as _CallContext
-from broker.compat.context import current_context

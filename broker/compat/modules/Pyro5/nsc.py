@@ -1,4 +1,0 @@
-from broker.compat.nsc import handle_command, main
-
-if __name__ == "__main__":
-    main()

@@ -1,1 +1,0 @@
-from broker.compat.serializers import SerializerBase, serializers

@@ -1,0 +1,6 @@
+"""Pyro4, of which `broker.compat.modules` says what is in it."""
+
+from broker.compat.modules import INSIDE, fill
+
+__path__ = [INSIDE]
+fill(globals())
