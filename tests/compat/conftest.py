@@ -34,9 +34,15 @@ def _pyro5() -> SimpleNamespace:
     )  # fmt: skip
 
 
-@pytest.fixture(params=["Pyro4", "Pyro5"])
+@pytest.fixture
+def both() -> tuple[SimpleNamespace, SimpleNamespace]:
+    return _pyro4(), _pyro5()
+
+
+@pytest.fixture
 def pyro(request: pytest.FixtureRequest) -> SimpleNamespace:
-    return _pyro4() if request.param == "Pyro4" else _pyro5()
+    """Pyro4 or Pyro5, by the file of the test: what is behind the names of the two is the same, as a test holds."""
+    return _pyro4() if request.module.__name__.endswith(("daemons", "names", "bugs")) else _pyro5()
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
 import sys
 import threading
 import time
@@ -141,23 +139,15 @@ def test_8_a_falsy_instance_is_made_once(pyro: Any, serve: Any) -> None:
     assert [proxy.count(), proxy.count()] == [1, 2]
 
 
-def test_9_classes_of_the_main_program_travel() -> None:
-    code = """
-import threading, Pyro5.api as api
-class Thing:
-    def __init__(self, n): self.n = n
-class Echo:
-    @api.expose
-    def echo(self, value): return value
-api.register_class_to_dict(Thing, lambda thing: {"__class__": "__main__.Thing", "n": thing.n})
-api.register_dict_to_class("__main__.Thing", lambda name, fields: Thing(fields["n"]))
-daemon = api.Daemon()
-uri = daemon.register(Echo())
-threading.Thread(target=daemon.requestLoop, daemon=True).start()
-print(api.Proxy(uri).echo(Thing(7)).n)
-"""
-    command = [sys.executable, "-m", "broker.compat", "-c", code]
-    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == "7\n"
+def test_9_classes_of_the_main_program_travel(pyro: Any, serve: Any) -> None:
+    thing = type("Thing", (), {"__module__": "__main__", "__init__": lambda self, n: setattr(self, "n", n)})
+    pyro.hooks.register_class_to_dict(thing, lambda thing: {"__class__": "__main__.Thing", "n": thing.n})
+    pyro.hooks.register_dict_to_class("__main__.Thing", lambda name, fields: thing(fields["n"]))
+    try:
+        assert pyro.Proxy(serve(worker(pyro)())).echo(thing(7)).n == 7
+    finally:
+        pyro.hooks.unregister_class_to_dict(thing)
+        pyro.hooks.unregister_dict_to_class("__main__.Thing")
 
 
 @pytest.mark.usefixtures("on_the_wire")
@@ -237,17 +227,17 @@ def test_16_resolve_waits_and_gives_a_uri(pyro: Any, names: Any) -> None:
     assert time.monotonic() - began > 0.25
 
 
-def test_17_the_control_tool_exits_with_1_where_nobody_is() -> None:
-    command = [sys.executable, "-m", "broker.compat", "-m", "Pyro4.nsc", "-n", "localhost", "-p", "1", "list"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (result.returncode, result.stdout, result.stderr) == (1, "Error: Failed to locate the nameserver\n", "")
+def test_17_the_control_tool_exits_with_1_where_nobody_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        Pyro4.nsc.main(["-n", "localhost", "-p", "1", "list"])
+    assert (ended.value.code, capsys.readouterr()) == (1, ("Error: Failed to locate the nameserver\n", ""))
 
 
-def test_18_foreign_variables_do_no_harm() -> None:
-    environment = {**os.environ, "PYRO_ONEWAY_THREADED": "1", "PYRO_TRACE_DIR": "x"}
-    command = [sys.executable, "-m", "broker.compat", "-c", "import Pyro5.api, Pyro4; print(Pyro5.config.NS_PORT)"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
-    assert result.stdout == "9090\n"
+def test_18_foreign_variables_do_no_harm(pyro: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYRO_ONEWAY_THREADED", "1")
+    monkeypatch.setenv("PYRO_TRACE_DIR", "x")
+    pyro.config.reset()
+    assert pyro.config.NS_PORT == 9090
 
 
 def test_19_aliases_in_the_name_server_are_followed(pyro: Any, names: Any, looping: Looping) -> None:

@@ -71,6 +71,16 @@ def thing(pyro: Any) -> Any:
     return Thing()
 
 
+def test_pyro4_and_pyro5_are_the_same_by_other_names(both: Any) -> None:
+    four, five = map(vars, both)
+    different = {name for name in four if four[name] is not five[name]}
+    assert different == {"package", "name", "naming", "errors", "batch"}
+    for package, other in ((four["errors"], five["errors"]), (four["naming"], five["naming"])):
+        shared = {name for name in vars(package) if not name.startswith("_")} & set(vars(other))
+        assert len(shared) >= 5
+        assert all(getattr(package, name) is getattr(other, name) for name in shared)
+
+
 def test_metadata_comes_with_the_connection(pyro: Any, serve: Any) -> None:
     proxy = pyro.Proxy(serve(thing(pyro)))
     assert (proxy._pyroMethods, proxy._pyroAttrs, proxy._pyroOneway) == (set(), set(), set())

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from broker.compat import Pyro4
+from tests.conftest import Program
+
 PROGRAMS = Path(__file__).parent / "programs"
 CONTENTS = "['chair', 'bike', 'flashlight', 'laptop', 'couch']"
 
@@ -24,10 +27,10 @@ def compat(run_program: Run, *arguments: str | Path, ns_port: int = 0) -> Any:
     return run_program(None, "-m", "broker.compat", *map(str, arguments), environment=environment)
 
 
-@pytest.fixture
-def ns_port(run_program: Run) -> Iterator[int]:
+@pytest.fixture(scope="module")
+def ns_port() -> Iterator[int]:
     """The port of a name server that was started as Pyro4's manual says."""
-    server = compat(run_program, "-m", "Pyro4.naming", "-p", "0")
+    server = Program(["-m", "broker.compat", "-m", "Pyro4.naming", "-p", "0"], {})
     uri = server.line("URI = ")
     port = int(uri.removeprefix("PYRO:Pyro.NameServer@localhost:"))
     assert server.output[:2] == [
@@ -38,6 +41,7 @@ def ns_port(run_program: Run) -> Iterator[int]:
     server.send_signal(signal.SIGINT)
     assert server.wait() == 0
     assert server.output[-1] == "NS shut down.\n"
+    server.close()
 
 
 def nsc(ns_port: int, *arguments: str) -> str:
@@ -114,7 +118,7 @@ def test_stock_quotes_phase_3(run_program: Run, ns_port: int) -> None:
     assert viewer.output[2].startswith("Shown quotes: {")
     for line in viewer.output[3:]:
         assert re.fullmatch(r"(NASDAQ\.(AAPL|MSFT)|NYSE\.IBM): [\d.]+\n", line), line
-    assert nsc(ns_port, "list", "example.stockmarket.").count(" --> PYRO:obj_") == 2
+    assert len(Pyro4.locateNS("localhost", ns_port).list("example.stockmarket.")) == 2
     assert viewer.process.poll() is None
     viewer.send_signal(signal.SIGINT)
     market.send_signal(signal.SIGINT)
