@@ -22,7 +22,7 @@ Or name another Python, 3.11 or later: make setup PYTHON=/path/to/python3
 endef
 export VENV_FAILED
 
-.PHONY: help setup node proto demo stockmarket ns test test-oldest check check-proto bench stress clean
+.PHONY: help setup node proto demo stockmarket ns test test-oldest check check-proto bench stress fuzz clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,17 @@ STRESS := --seconds 60
 
 stress: setup ## Calls of every kind at once for a minute, with processes that are killed; looks for what is lost or left
 	@$(BIN)/python -m benchmarks.stress $(STRESS)
+
+# What `python -m tests.fuzz` is told: make fuzz SECONDS=60 (--help lists what there is).
+SECONDS := 600
+FUZZ := --seconds $(SECONDS)
+
+fuzz: .venv/.fuzz ## Throws hostile input at whatever reads what others send, for ten minutes (Linux)
+	@$(BIN)/python -m tests.fuzz $(FUZZ)
+
+.venv/.fuzz: .venv/.done
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	@touch $@
 
 clean: ## Removes what was made: environments, caches, builds
 	rm -rf .venv .venv-proto .venv-oldest .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from inspect import Parameter, Signature
 from types import MappingProxyType
 
+from google.protobuf.message import DecodeError
+
 from broker import exposure
 from broker._pb import broker_pb2 as wire
 from broker.codecs import GLOBAL_TYPES, Encoded, PlainEdge, TypeRegistry, codec, type_name
-from broker.errors import AccessDenied, CodecError
+from broker.errors import AccessDenied, CodecError, ProtocolError
 from broker.signatures import describe_signature, rebuild_signature, signature_text
 
 _KINDS = {"method": wire.Member.METHOD, "property": wire.Member.PROPERTY}
@@ -99,7 +101,10 @@ class RemoteMember:
         if not self._parameters:
             return None
         edge = PlainEdge(types)
-        data = codec("json").decode(Encoded("json", self._parameters), edge)
+        try:
+            data = codec("json").decode(Encoded("json", self._parameters), edge)
+        except CodecError as error:
+            raise ValueError(f"this is no described signature: {error}") from None
         return rebuild_signature(data, lambda name: _known(name, types))
 
 
@@ -136,7 +141,11 @@ class RemoteDescription:
 
     @classmethod
     def from_wire(cls, data: bytes) -> RemoteDescription:
-        description = wire.Description.FromString(data)
+        """Raises ProtocolError for what is no description."""
+        try:
+            description = wire.Description.FromString(data)
+        except DecodeError as error:
+            raise ProtocolError(f"a description arrived that cannot be read: {error}") from None
         members = {
             member.name: RemoteMember(
                 name=member.name,

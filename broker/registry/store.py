@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ __all__ = ["Entry", "MemoryStore", "Selection", "SqliteStore", "Store", "StoreEr
 _SPECS = "write memory, or sqlite:FILE"
 _APPLICATION_ID = 0x62726B72
 _SCHEMA_VERSION = 2
+_REGEX_SECONDS = 0.5
 _SCHEMA = """
 CREATE TABLE names (
     name TEXT PRIMARY KEY, uri TEXT NOT NULL, registration INTEGER NOT NULL,
@@ -55,12 +57,42 @@ class Entry:
     """The identity that registered it; empty: nobody was asked who he is, and anybody may change it."""
 
 
+class Regex:
+    """A regular expression of somebody else's, in Python's syntax, for one question.
+
+    `re` holds up the whole process for as long as it takes, and some take for ever; `regex` can be told when to stop.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Raises NamingError for what is no regular expression."""
+        import regex
+
+        try:
+            re.compile(text)  # what `regex` knows beyond that is not for the wire
+            self._pattern = regex.compile(text)
+        except (re.error, regex.error, RecursionError, OverflowError, FutureWarning) as error:
+            raise NamingError(f"invalid regex {text!r}: {error}") from None
+        self._text = text
+        self._give_up = time.monotonic() + _REGEX_SECONDS
+
+    def matches(self, name: str) -> bool:
+        """From the start of the name. Raises NamingError once it has taken too long, for all names together."""
+        try:
+            left = max(0.001, self._give_up - time.monotonic())
+            return self._pattern.match(name, timeout=left, concurrent=True) is not None
+        except TimeoutError:
+            raise NamingError(
+                f"the regex {self._text!r} takes longer than {_REGEX_SECONDS:g} s: write it without a repeat inside a "
+                "repeat, or ask by a prefix"
+            ) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which entries are meant: all conditions that are given must hold."""
 
     prefix: str = ""
-    regex: re.Pattern[str] | None = None
+    regex: Regex | None = None
     tags_all: frozenset[str] = frozenset()
     tags_any: frozenset[str] = frozenset()
 
@@ -75,17 +107,17 @@ class Selection:
         """Raises NamingError for a bad regular expression, and for a prefix and a regular expression together."""
         if prefix is not None and regex is not None:
             raise NamingError("ask by a prefix or by a regular expression, not by both")
-        try:
-            pattern = None if regex is None else re.compile(regex)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise NamingError(f"invalid regex {regex!r}: {error}") from None
+        pattern = None if regex is None else Regex(regex)
         return cls(prefix or "", pattern, frozenset(tags_all), frozenset(tags_any))
 
     def matches(self, entry: Entry) -> bool:
-        """A prefix is literal and case-sensitive; a regular expression matches from the start of the name."""
+        """A prefix is literal and case-sensitive; a regular expression matches from the start of the name.
+
+        Raises NamingError where the regular expression has taken too long.
+        """
         return (
             entry.name.startswith(self.prefix)
-            and (self.regex is None or self.regex.match(entry.name) is not None)
+            and (self.regex is None or self.regex.matches(entry.name))
             and self.tags_all <= entry.tags
             and (not self.tags_any or not self.tags_any.isdisjoint(entry.tags))
         )

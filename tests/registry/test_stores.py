@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +99,26 @@ class TestContract:
 def test_a_bad_regex_is_a_naming_error(regex: str) -> None:
     with pytest.raises(NamingError, match=r"^invalid regex"):
         Selection.of(regex=regex)
+
+
+@pytest.mark.parametrize("regex", ["(a|a)*$", "((a{1,500}){1,500}){1,500}!$"])
+def test_a_regex_that_would_take_for_ever_is_stopped_and_holds_nobody_up(store: Store, regex: str) -> None:
+    store.put(entry("a" * 1000 + "?"))
+    others, over = [0], threading.Event()
+
+    def count() -> None:
+        while not over.is_set():
+            others[0] += 1
+
+    counting = threading.Thread(target=count)
+    counting.start()
+    try:
+        with pytest.raises(NamingError, match=r"takes longer than 0\.5 s: write it without a repeat inside"):
+            store.select(Selection.of(regex=regex))
+    finally:
+        over.set()
+        counting.join()
+    assert others[0] > 10_000, "another thread hardly ran meanwhile"
 
 
 def test_prefix_and_regex_together_are_refused() -> None:
