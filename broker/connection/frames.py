@@ -113,11 +113,12 @@ def decode_frames(message: bytes | memoryview) -> Iterable[Received]:
     """
     if len(message) >= _BY_HAND or _PLAIN.match(message) is not None:
         return _by_hand(message)
+    data = bytes(message)
     try:
-        frames = Frames.FromString(bytes(message)).frames
+        frames = Frames.FromString(data).frames
     except DecodeError:
         raise _no_frames(message) from None
-    return frames if _FRAME_CHUNK not in message else map(_received, frames)
+    return frames if _FRAME_CHUNK not in data else map(_received, frames)
 
 
 def in_groups(frames: Iterable[Received]) -> Iterator[Frame | ChunkFrame | ResultFrame | list[CallFrame]]:
