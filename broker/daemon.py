@@ -51,7 +51,6 @@ from broker.signals import SIGNAL_SECONDS, sigterm_as_ctrl_c
 from broker.uri import URI
 
 SERVICE = CONNECT_METHOD.split("/")[1]
-_SERVES = "that serves objects"
 _SETTLE_SECONDS = 1.0  # for the last messages of connections that end
 
 _log = logging.getLogger("broker")
@@ -148,9 +147,7 @@ class Daemon:
         self._services.add_object_broker(SERVICE, self._connects.method())
         self._leases.on_change = self._services.objects_changed
         self._server.add_generic_rpc_handlers((self._services,))
-        forks.hinder(_SERVES)
-        self._server.start()
-        self._connects.started(self._server)
+        self._connects.start(self._server)
         leases.announce(self.location, self._leases)
         self._entrance = self._open_entrance()
 
@@ -374,7 +371,7 @@ class Daemon:
             ended = [self._server.stop(_SETTLE_SECONDS), self._connects.stop_near(_SETTLE_SECONDS)]
             in_time = [server_ended.wait(_SETTLE_SECONDS) for server_ended in ended]
             if all(in_time):
-                forks.hinder_no_more(_SERVES)
+                self._connects.stopped()
             self._threads.shutdown()
             self._workers.close()
             self._loop_thread.stop()

@@ -231,19 +231,112 @@ def test_multiprocessing_by_fork(run: Run) -> None:
     """)
 
 
-def test_a_child_of_a_daemon_says_that_it_cannot_call(run_program: Run) -> None:
-    program = run_program(
-        FORK.replace("sys.argv[1]", "str(uri)").replace(
-            "workshop = ",
-            """
+DAEMON = FORK.replace("sys.argv[1]", "str(uri)").replace(
+    "    workshop = ",
+    """
     class Workshop:
         def add(self, a, b):
             return a + b
+        def add_in_a_child(self, a, b):
+            child = os.fork()
+            if not child:
+                signal.alarm(20)
+                os._exit(workshop.add(a, b))
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        def numbers(self):
+            yield from range(1_000_000)
+
     daemon = broker.Daemon()
     uri = daemon.register(Workshop(), "workshop")
     daemon.start()
-    workshop = """.lstrip(),
-        )
+    workshop = """,
+)
+
+
+def test_a_child_of_a_daemon_goes_on(run_program: Run) -> None:
+    """Without its parent's daemon, which it can call, and with one of its own."""
+    program = run_program(
+        DAEMON
+        + """
+    def calls(number):
+        assert workshop.add(number, 2) == number + 2
+        assert next(workshop.numbers()) == 0
+        try:
+            daemon.register(object())
+        except errors.DaemonError as error:
+            assert "forked" in str(error), error
+        else:
+            raise AssertionError("the daemon is its parent's")
+        daemon.shutdown()
+        with broker.Daemon() as own:
+            assert broker.Proxy(own.register(Workshop()), local=False).add(3, number) == number + 3
+            assert forked(lambda: workshop.add(3, 4)) == 0  # a grandchild, of two daemons
+        assert workshop.add(number, 2) == number + 2
+
+    for number in range(3):
+        assert forked(calls, number) == 0, number
+        assert workshop.add(1, 2) == 3
+    assert workshop.add_in_a_child(1, 2) == 3  # by the thread that carries out the call
+    daemon.shutdown()
+    """
+    )
+    assert program.wait(60) == 0, program.errors + str(program.output)
+    assert "child failed" not in "".join(program.output)
+    assert program.errors == ""  # gRPC prints where a thread was inside it
+
+
+def test_forks_of_a_daemon_that_is_called_without_a_pause(run_program: Run) -> None:
+    program = run_program(
+        DAEMON
+        + """
+    over = threading.Event()
+
+    def hammer():
+        here = broker.Proxy(uri, local=False)
+        while not over.is_set():
+            assert here.add(1, 2) == 3
+            assert here.add.future(1, 3).result(10) == 4
+
+    threads = [threading.Thread(target=hammer) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    codes = [forked(lambda: workshop.add(1, 2)) for _ in range(20)]
+    over.set()
+    for thread in threads:
+        thread.join()
+    daemon.shutdown()
+    assert codes == [0] * 20, codes
+    """
+    )
+    assert program.wait(60) == 0, program.errors + str(program.output)
+
+
+def test_no_thread_of_a_daemon_is_left(run_program: Run) -> None:
+    program = run_program("""
+    import broker, threading, time
+
+    class Room:
+        def echo(self, value):
+            return value
+
+    for _ in range(10):
+        with broker.Daemon() as daemon:
+            assert broker.Proxy(daemon.register(Room()), local=False).echo(1) == 1
+    give_up = time.monotonic() + 10
+    while time.monotonic() < give_up:
+        names = [thread.name for thread in threading.enumerate()]
+        left = [name for name in names if "poller" in name or "serve" in name]
+        if not left:
+            break
+        time.sleep(0.01)
+    print("left", left, flush=True)
+    """)
+    assert program.line("left") == "[]"
+
+
+def test_where_grpc_is_told_to_leave_forks_alone_the_child_says_so(run_program: Run) -> None:
+    program = run_program(
+        DAEMON
         + """
     def refused():
         for attempt in (
@@ -269,7 +362,8 @@ def test_a_child_of_a_daemon_says_that_it_cannot_call(run_program: Run) -> None:
         assert workshop.add(1, 2) == 3
     daemon.shutdown()
     print("over", flush=True)
-    """
+    """,
+        environment={"GRPC_ENABLE_FORK_SUPPORT": "0"},
     )
     program.line("over")
     assert program.wait() == 0

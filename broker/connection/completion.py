@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -17,13 +17,14 @@ from grpc import _server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from broker.connection.engine import Connection
-from broker.connection.forks import forks
+from broker.connection.forks import Lock, forks
 from broker.connection.leading import Leading
 
 _NO_FLAGS = 0
 _SENT = "broker sent"  # our operations that are due, beside gRPC's own
 _RECEIVED = "broker received"
 _GOES_ON: tuple[None, tuple[()]] = (None, ())  # what a poller does about a call that has not ended
+_POLLERS = 2
 _POLL_SECONDS = 1.0
 
 
@@ -34,12 +35,14 @@ def _has_all() -> bool:
             cygrpc.SegregatedCall.operate, cygrpc.SegregatedCall.next_event, cygrpc.SegregatedCall.cancel,
             cygrpc.Channel.segregated_call, cygrpc.CompletionQueue.poll, cygrpc.Call.start_server_batch,
             _server._process_event_and_continue, _server._possibly_finish_call, _server._is_rpc_state_active,
-            _server._get_initial_metadata_operation, _server._ServerStage.STOPPED,
+            _server._get_initial_metadata_operation, _server._request_call, _server._begin_shutdown_once,
+            cygrpc.Server.register_completion_queue, cygrpc.Server.shutdown, cygrpc.Server.destroy,
+            _server._ServerStage.STARTED, _server._ServerStage.STOPPED,
         )  # fmt: skip
         state: Any = _server._RPCState()  # type: ignore[no-untyped-call]
         state.due.add("token")
         state.client, state.callbacks, state.initial_metadata_allowed  # noqa: B018
-        return all(map(callable, names[:-1])) and _server._possibly_finish_call(state, "token") == (None, ())
+        return all(map(callable, names[:-2])) and _server._possibly_finish_call(state, "token") == (None, ())
     except (AttributeError, TypeError):
         return False
 
@@ -60,9 +63,10 @@ class ClientStream:
     ) -> None:
         self.code: grpc.StatusCode | None = None
         self.details = ""
+        self.inside = False
         self._engine = engine
         self._channel = channel
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
         self._over = False  # no further operation may begin; under the lock
         self._due: set[str] = {"sent metadata", "metadata", "status"}
         operations = (
@@ -85,7 +89,7 @@ class ClientStream:
         self._begin(cygrpc.SendCloseFromClientOperation(_NO_FLAGS), "finished")
 
     def cancel(self) -> None:
-        with self.lock:
+        with self._lock:
             if not self._over:
                 self._call.cancel(cygrpc.StatusCode.cancelled, "cancelled")
 
@@ -94,12 +98,21 @@ class ClientStream:
         with forks.under_way():
             self._channel.close()
 
-    def wake(self) -> None:
-        if "woken" not in self._due:
-            self._begin_locked((), "woken")  # nothing to do is done at once, and no peer is needed for that
+    def wake(self, timeout: float) -> bool:
+        if not self._lock.acquire(timeout=timeout):
+            return False
+        try:
+            if "woken" not in self._due:
+                self._begin_locked((), "woken")  # nothing to do is done at once, and no peer is needed for that
+        finally:
+            self._lock.release()
+        return True
+
+    def locks(self) -> Iterable[Lock]:
+        yield self._lock
 
     def _begin(self, operation: Any, tag: str) -> None:
-        with self.lock:
+        with self._lock:
             self._begin_locked((operation,), tag)
 
     def _begin_locked(self, operations: tuple[Any, ...], tag: str) -> None:
@@ -116,7 +129,11 @@ class ClientStream:
     def read(self) -> None:
         """Takes in what arrives, until the stream has ended; then `code` and `details` say how."""
         with forks.reading(self):
-            self._read()
+            self.inside = True
+            try:
+                self._read()
+            finally:
+                self.inside = False
 
     def _read(self) -> None:
         receive = (cygrpc.ReceiveMessageOperation(_NO_FLAGS),)
@@ -125,7 +142,9 @@ class ClientStream:
         call.operate(receive, "received")
         while due:
             if forks.forking:
+                self.inside = False
                 forks.park()
+                self.inside = True
             event = call.next_event()
             tag = event.tag
             if tag == "received":
@@ -136,7 +155,7 @@ class ClientStream:
                     call.operate(receive, tag)
                     engine.receive(message)
             elif tag == "status":
-                with self.lock:
+                with self._lock:
                     self._over = True
                     due.discard(tag)
                 status = event.batch_operations[0]
@@ -212,34 +231,107 @@ class ServerStream:
 
 
 class Pollers:
-    """Threads that poll for a server beside the one that gRPC has: while one runs a call, another reads."""
+    """The threads that poll for a server, which they start: while one runs a call, another reads.
+
+    gRPC's own thread for that is left out: a fork cannot bring it out of gRPC, and it outlives its server where another
+    one sees the end of that.
+    """
 
     def __init__(self, server: grpc.Server, leading: Leading) -> None:
         self._state = server._state  # type: ignore[attr-defined]
         self._leading = leading
         self._lock = threading.Lock()
-        self._threads = 0
+        self._pollers: set[_Poller] = set()
+        forks.begin_reading(self)
+        with forks.under_way():
+            self._start_server()
         leading.on_stuck.append(self.add)
-        self.add()
+        for _ in range(_POLLERS):
+            self.add()
+
+    def _start_server(self) -> None:
+        state = self._state
+        with state.lock:
+            state.server.start()
+            state.stage = _server._ServerStage.STARTED
+            _server._request_call(state)
 
     def add(self) -> None:
+        poller = _Poller()
         with self._lock:
-            self._threads += 1
-        threading.Thread(target=self._poll, name="broker-poller", daemon=True).start()
+            self._pollers.add(poller)
+        threading.Thread(target=self._poll, args=(poller,), name="broker-poller", daemon=True).start()
 
-    def _poll(self) -> None:
-        while not self._is_surplus():
-            event = self._state.completion_queue.poll(time.time() + _POLL_SECONDS)
+    def _poll(self, poller: _Poller) -> None:
+        state, queue = self._state, self._state.completion_queue
+        while not self._is_surplus(poller):
+            poller.inside = True
+            if forks.forking:
+                poller.inside = False
+                forks.park()
+                continue
+            event = queue.poll(time.time() + _POLL_SECONDS)
+            poller.inside = False
             if event.completion_type == cygrpc.CompletionType.queue_timeout:
-                if self._state.stage is _server._ServerStage.STOPPED:
-                    return
-            elif not _server._process_event_and_continue(self._state, event):
-                return
+                if state.server_deallocated:
+                    _server._begin_shutdown_once(state)
+            elif type(event.tag) is _Waker:
+                event.tag.is_done()
+            else:
+                _server._process_event_and_continue(state, event)
             del event  # a reference to a call that has ended would keep it
 
-    def _is_surplus(self) -> bool:
+    def _is_surplus(self, poller: _Poller) -> bool:
         """Whether this thread is one more than there have to be, and may end."""
+        stopped = self._state.stage is _server._ServerStage.STOPPED
         with self._lock:
-            surplus = self._threads > 1 + self._leading.stuck
-            self._threads -= surplus
-            return surplus
+            surplus = stopped or len(self._pollers) > _POLLERS + self._leading.stuck
+            if surplus:
+                self._pollers.discard(poller)
+            left = len(self._pollers)
+        if not left:
+            forks.end_reading(self)
+        elif stopped:
+            self.wake(0)
+        return surplus
+
+    # ---- a fork
+
+    @property
+    def inside(self) -> bool:
+        with self._lock:
+            return any(poller.inside for poller in self._pollers)
+
+    def wake(self, timeout: float) -> bool:
+        with self._lock:
+            waiting = sum(poller.inside for poller in self._pollers)
+        for _ in range(waiting):
+            _Waker(self._state.completion_queue)
+        return True
+
+    def locks(self) -> Iterable[Lock]:
+        state = self._state
+        yield state.lock
+        for call in list(state.rpc_states):
+            yield call.condition
+
+
+class _Poller:
+    """One of the threads."""
+
+    inside = False
+    """Whether it is in the completion queue, or about to be."""
+
+
+class _Waker:
+    """Makes a thread come out of a completion queue: the end of a server that never had a port is an event there."""
+
+    def __init__(self, queue: Any) -> None:
+        self._server = cygrpc.Server((), False)
+        self._server.register_completion_queue(queue)
+        self._server.start(backup_queue=False)
+        self._server.shutdown(queue, self)
+
+    def is_done(self) -> None:
+        """The event was taken."""
+        self._server.destroy()

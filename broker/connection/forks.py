@@ -1,10 +1,11 @@
 """Forks: a child goes on with connections of its own, where gRPC lets it.
 
-gRPC repairs itself in a child only if no thread is inside it at the moment of the fork; otherwise the child hangs or
-crashes, sooner or later. So a fork waits until our threads have come out: those that read are woken, and wait here on
-an ordinary lock; what takes a moment (opening and closing connections, questions to name servers) is waited for; who
-sends is held up by the lock of its stream. Where that does not succeed, and beside threads that are gRPC's own, the
-child is told with every call that it cannot make any.
+gRPC repairs itself in a child only if no thread is inside it at the moment of the fork. Otherwise threads that it
+starts in the child come upon the stacks of those that are not there, and the child crashes now and then, whatever it
+does. So a fork waits until our threads have come out: those that read are woken, and wait here on an ordinary lock;
+what takes a moment (opening and closing connections, questions to name servers) is waited for; who sends is held up by
+the lock of its stream. Where that does not succeed, and beside threads that are gRPC's own, the child is told with
+every call that it cannot make any.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -24,18 +25,31 @@ __all__ = ["Reader", "forks"]
 
 PATIENCE = 0.2
 """Seconds that a fork is held up at most."""
+_LOOK_SECONDS = 0.001  # who comes out of gRPC does not always say so
 _SETTLE_SECONDS = 0.003  # until gRPC's own threads are through with what has just arrived
+_SWITCH = "GRPC_ENABLE_FORK_SUPPORT"
+_OFF = ("0", "false", "f", "no", "n")  # as gRPC reads it
 _ADVICE = "fork before the first use, or start processes with the spawn or forkserver method of multiprocessing"
 
 
+class Lock(Protocol):
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+
+    def release(self) -> None: ...
+
+
 class Reader(Protocol):
-    """A stream with a thread that reads it, and waits inside gRPC."""
+    """A stream, or all those of a server: one with threads that read, and wait inside gRPC."""
 
-    lock: threading.Lock
-    """Held by who begins something in gRPC for the stream."""
+    @property
+    def inside(self) -> bool:
+        """Whether a thread may be waiting inside gRPC. Before it goes there, it has to `park` while `forking`."""
 
-    def wake(self) -> None:
-        """Has the thread look up from its waiting. The lock is held."""
+    def wake(self, timeout: float) -> bool:
+        """Has the threads look up from their waiting. False if that could not be begun in time."""
+
+    def locks(self) -> Iterable[Lock]:
+        """Those that are held by who begins something in gRPC, each to be taken before the next is asked for."""
 
 
 @dataclass(slots=True)
@@ -44,7 +58,7 @@ class _Fork:
 
     announced: bool = False
     quiet: bool = False
-    held: list[threading.Lock] = field(default_factory=list)
+    held: list[Lock] = field(default_factory=list)
 
 
 class Forks:
@@ -57,9 +71,9 @@ class Forks:
         """Whether a fork waits for who reads: how many do. Only changed under the lock."""
         self._changed = threading.Condition()
         self._readers: set[Reader] = set()
-        self._parked = 0
         self._under_way = 0
         self._hindrances: Counter[str] = Counter()
+        self._used = False  # whether this process has been inside gRPC
         self._unusable = unusable
         self._begun: dict[int, _Fork] = {}  # by the thread that forks
 
@@ -79,6 +93,7 @@ class Forks:
         with self._changed:
             self._changed.wait_for(lambda: not self.forking)
             self._under_way += 1
+            self._used = True
         try:
             yield
         finally:
@@ -88,24 +103,30 @@ class Forks:
 
     @contextmanager
     def reading(self, reader: Reader) -> Iterator[None]:
-        """Surrounds the reading of a stream. Its thread has to `park` whenever it is not inside gRPC and `forking`."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self.forking)
-            self._readers.add(reader)
+        """Surrounds the reading of a stream."""
+        self.begin_reading(reader)
         try:
             yield
         finally:
-            with self._changed:
-                self._readers.discard(reader)
-                self._changed.notify_all()
+            self.end_reading(reader)
+
+    def begin_reading(self, reader: Reader) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self.forking)
+            self._readers.add(reader)
+            self._used = True
+
+    def end_reading(self, reader: Reader) -> None:
+        """Nothing of what it read is there any more."""
+        with self._changed:
+            self._readers.discard(reader)
+            self._changed.notify_all()
 
     def park(self) -> None:
-        """Waits until the fork is over."""
+        """Waits until the fork is over. The thread is not `inside`, and says so first."""
         with self._changed:
-            self._parked += 1
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self.forking)
-            self._parked -= 1
 
     def hinder(self, what: str) -> None:
         """From now on a child cannot use gRPC, because its parent is one `what`; until `hinder_no_more`."""
@@ -130,26 +151,27 @@ class Forks:
             self._changed.release()
             fork.quiet = self._come_out(fork.held, give_up)
 
-    def _come_out(self, held: list[threading.Lock], give_up: float) -> bool:
+    def _come_out(self, held: list[Lock], give_up: float) -> bool:
         for reader in list(self._readers):
-            if not reader.lock.acquire(timeout=_left(give_up)):
+            if not reader.wake(_left(give_up)):
                 return False
-            reader.wake()
-            reader.lock.release()
         with self._changed:
-            if not self._changed.wait_for(self._all_parked, _left(give_up)):
-                return False
+            while not self._all_outside():
+                if not _left(give_up):
+                    return False
+                self._changed.wait(_LOOK_SECONDS)
             readers = list(self._readers)
         if readers:
             time.sleep(_SETTLE_SECONDS)
         for reader in readers:
-            if not reader.lock.acquire(timeout=_left(give_up)):
-                return False
-            held.append(reader.lock)
+            for lock in reader.locks():
+                if not lock.acquire(timeout=_left(give_up)):
+                    return False
+                held.append(lock)
         return True
 
-    def _all_parked(self) -> bool:
-        return not self._under_way and self._parked >= len(self._readers)
+    def _all_outside(self) -> bool:
+        return not self._under_way and not any(reader.inside for reader in self._readers)
 
     def after_in_parent(self) -> None:
         fork = self._begun.pop(threading.get_ident())
@@ -161,10 +183,18 @@ class Forks:
 
     def after_in_child(self) -> None:
         quiet = self._begun[threading.get_ident()].quiet
-        why = self._unusable or next((what for what, count in self._hindrances.items() if count), None)
-        if why is None and not quiet:
-            why = "while its parent was busy in gRPC, with a name server or a connection that did not answer"
-        self.__init__(self.generation + 1, why)  # type: ignore[misc]
+        self.__init__(self.generation + 1, self._unusable or self._hindrance(quiet))  # type: ignore[misc]
+
+    def _hindrance(self, quiet: bool) -> str | None:
+        """Why gRPC does not go on in this child; None if it does."""
+        for what, count in self._hindrances.items():
+            if count:
+                return what
+        if not quiet:
+            return "that was busy in gRPC, with a name server or a connection that did not answer"
+        if self._used and os.environ.get(_SWITCH, "").lower() in _OFF:
+            return f"with {_SWITCH}={os.environ[_SWITCH]} in its environment"
+        return None
 
 
 def _left(until: float) -> float:

@@ -19,6 +19,7 @@ import grpc
 from broker._pb.broker_pb2 import Hello
 from broker.connection import completion, local
 from broker.connection.engine import Connection, Handler, Introduce, Settings
+from broker.connection.forks import forks
 from broker.connection.leading import Leading
 from broker.connection.line import write_aside
 from broker.connection.near_server import NearServer
@@ -32,6 +33,7 @@ from broker.errors import AccessDenied
 from broker.security import Identification
 
 _LAST_WORDS_SECONDS = 1.0
+_SERVES = "that serves objects (on a release of grpcio whose threads cannot be held up meanwhile)"
 
 
 class DaemonThreads(futures.Executor):
@@ -80,11 +82,21 @@ class ConnectService:
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
         self._closing: str | None = None
+        self._hinders_forks = False
 
-    def started(self, server: grpc.Server) -> None:
-        """The server that the stream is a method of has started."""
+    def start(self, server: grpc.Server) -> None:
+        """Starts the server that the stream is a method of."""
         if completion.is_available:
             completion.Pollers(server, self._leading)
+        else:
+            self._hinders_forks = True
+            forks.hinder(_SERVES)
+            server.start()
+
+    def stopped(self) -> None:
+        """The server has stopped, and no thread is inside it."""
+        if self._hinders_forks:
+            forks.hinder_no_more(_SERVES)
 
     def method(self) -> grpc.RpcMethodHandler[bytes, bytes]:
         """The streaming method of the gRPC service."""
