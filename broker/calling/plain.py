@@ -14,7 +14,7 @@ from broker.calling.futures import PENDING, CallFuture
 from broker.calling.invocation import Invocation
 from broker.codecs import Encoded, codec
 from broker.connection import chains
-from broker.connection.calls import CallRequest, MadeCall, Outcome
+from broker.connection.calls import NO_METADATA, CallRequest, MadeCall, Outcome
 from broker.connection.chains import Waiter
 from broker.connection.client import Route
 from broker.connection.outbox import FRAME_COST
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _LARGEST = 4096  # bytes of arguments
 _COST = FRAME_COST + 100
+_READ = Outcome()
+"""The outcome of a call whose result was read with others."""
 
 
 class _Plain(MadeCall):
@@ -34,7 +36,7 @@ class _Plain(MadeCall):
 
     waiter: Waiter | None = None
     oneway = is_nested = False
-    is_small = True
+    is_small = takes_value = True
     deadline = None
     id = 0
     taken = abandoned = False
@@ -47,6 +49,7 @@ class _Plain(MadeCall):
     _lane_number: int
     _member: str
     _route: Route
+    _value: object  # the result, where the outcome is _READ
 
     def _prepare(self, remote: Remote, member: str, arguments: Encoded, *, waits: bool) -> bool:
         """Makes it the call of a member; False if there is more to that than is plain. Raises CodecError."""
@@ -105,6 +108,12 @@ class PlainCall(_Plain):
             self.outcome = outcome
             self.waiter.finish()
 
+    def finish_with(self, value: object) -> None:
+        if self.outcome is None:
+            self._value = value
+            self.outcome = _READ
+            self.waiter.finish()
+
     def result(self) -> Any:
         """Waits for the result. Raises what the method raised, and BrokerErrors."""
         try:
@@ -114,6 +123,9 @@ class PlainCall(_Plain):
             raise
         outcome, remote = self.outcome, self.remote
         assert outcome is not None
+        if outcome is _READ:
+            received_metadata(NO_METADATA)
+            return self._value
         value = outcome.value
         if value is None or outcome.raised or value.codec != self.arguments.codec:
             call = Invocation(remote, self._member, self.arguments, Call.METHOD)
@@ -159,6 +171,16 @@ class PlainFuture(CallFuture, _Plain):
         assert route is not None
         if route.room.is_awaited:
             route.room.answered()
+
+    def finish_with(self, value: object) -> None:
+        self._value = value
+        self._end(_READ)
+
+    def _decode(self) -> tuple[Any, BaseException | None]:
+        if self.ending is not _READ:
+            return super()._decode()
+        received_metadata(NO_METADATA)
+        return self._value, None
 
     # ---- what it makes itself where it is not so plain
 

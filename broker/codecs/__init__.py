@@ -22,7 +22,7 @@ from broker.codecs.interface import (
     bytes_of,
     view_of,
 )
-from broker.codecs.json import JsonCodec
+from broker.codecs.json import JsonCodec, plain_values
 from broker.codecs.types import GLOBAL_TYPES, Record, TypeRegistry, register_type, type_name
 from broker.errors import CodecError
 
@@ -47,6 +47,7 @@ __all__ = [
     "TypeRegistry",
     "bytes_of",
     "codec",
+    "plain_values",
     "register_type",
     "type_name",
     "view_of",

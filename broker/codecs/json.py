@@ -23,7 +23,7 @@ from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, Edge, Encoded, Fault
 from broker.codecs.untagged import untagged
 from broker.errors import CodecError
 
-__all__ = ["JsonCodec", "from_json", "to_json"]
+__all__ = ["JsonCodec", "from_json", "plain_values", "to_json"]
 
 _MARK = b'"$type"'
 _TEXT = frozenset({str})
@@ -301,6 +301,18 @@ def _flat(value: Any) -> object:
     if kind is tuple and PLAIN.issuperset(map(type, value)):
         return {TAG: "tuple", "items": value}
     return None
+
+
+def plain_values(payloads: list[bytes]) -> list[Any] | None:
+    """What these texts say, read in one go; None if one has a tag, or is none that can be read so."""
+    text = b"[" + b",".join(payloads) + b"]"
+    if _MARK in text or (text.count(b"[") + text.count(b"{") > MAX_DEPTH and not _is_flat(text, MAX_DEPTH + 1)):
+        return None
+    try:
+        values = _read(text)
+    except (ValueError, RecursionError):
+        return None
+    return values if len(values) == len(payloads) else None
 
 
 class _paths_from:  # noqa: N801 - reads as a statement

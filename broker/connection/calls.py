@@ -204,6 +204,8 @@ class MadeCall:
     """Whether the transport has got it."""
     abandoned: bool
     outcome: Outcome | None
+    takes_value = False
+    """Whether it is plain: then a result may come as `finish_with`, and it has no deadline."""
 
     def to_bytes(self) -> bytes | None:
         """The frame; None if the call was given up."""
@@ -211,6 +213,10 @@ class MadeCall:
 
     def finish(self, outcome: Outcome) -> None:
         """Sets the outcome, once. From any thread."""
+        raise NotImplementedError
+
+    def finish_with(self, value: object) -> None:
+        """Sets the result, of a call that takes it so. From any thread."""
         raise NotImplementedError
 
 

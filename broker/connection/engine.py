@@ -365,16 +365,9 @@ class Connection:
 
     # ---- frames that arrive
 
-    def _take(self, frame: Frame | ChunkFrame | ResultFrame | list[CallFrame]) -> None:
+    def _take(self, frame: Frame | ChunkFrame | list[ResultFrame] | list[CallFrame]) -> None:
         if type(frame) is list:
-            if self._line.peer is None:
-                raise ProtocolError("the first frame was call, not the introduction")
-            self._incoming.on_plain_calls(frame)
-            return
-        if type(frame) is ResultFrame:
-            if self._line.peer is None:
-                raise ProtocolError("the first frame was result, not the introduction")
-            self._outgoing.on_plain_result(frame)
+            self._take_group(frame)
             return
         if type(frame) is ChunkFrame:
             if self._line.peer is None:
@@ -395,6 +388,17 @@ class Connection:
             self._line.put(Frame(id=frame.id, reply=True, refused=refused.to_wire()))
         else:
             raise ProtocolError(f"a frame arrived that this version does not know ({kind or 'of an unknown kind'})")
+
+    def _take_group(self, group: list[ResultFrame] | list[CallFrame]) -> None:
+        is_calls = type(group[0]) is CallFrame
+        if self._line.peer is None:
+            raise ProtocolError(f"the first frame was {'call' if is_calls else 'result'}, not the introduction")
+        if is_calls:
+            self._incoming.on_plain_calls(group)  # type: ignore[arg-type]
+            return
+        self._outgoing.on_plain_results(group)  # type: ignore[arg-type]
+        if self.room.is_awaited:
+            self.room.answered()
 
     def _on_chunk(self, chunk: ChunkFrame) -> None:
         if not self._assemblies.add(chunk):  # else it may be of a value that was given up while it travelled

@@ -8,9 +8,10 @@ wire-compatible with protos/broker.proto: concatenated `Frames` messages are one
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Generator, Iterable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -32,6 +33,7 @@ _FRAME_CHUNK = b"\x82\x01"
 _CHUNK_DATA = 0x0A
 _BY_HAND = 32 << 10
 _SINGLE = 4 << 10  # bytes; of a bigger message it is not worth while to ask whether it is one frame
+_CHAIN = 16  # bytes of the id of a chain
 _MAX_UINT64 = (1 << 64) - 1
 ONE_BYTE = [bytes((number,)) for number in range(0x80)]
 
@@ -121,13 +123,16 @@ def decode_frames(message: bytes | memoryview) -> Iterable[Received]:
     return frames if _FRAME_CHUNK not in data else map(_received, frames)
 
 
-def in_groups(frames: Iterable[Received]) -> Iterator[Frame | ChunkFrame | ResultFrame | list[CallFrame]]:
-    """The frames in order, plain calls of one head that follow each other as one list."""
-    group: list[CallFrame] = []
+def in_groups(frames: Iterable[Received]) -> Iterator[Frame | ChunkFrame | list[ResultFrame] | list[CallFrame]]:
+    """The frames in order; plain results that follow each other, and plain calls of one head, are one list."""
+    group: list[Any] = []
+    head: Call | None = None  # of the calls in the group
     try:
         for frame in frames:
-            if type(frame) is CallFrame:
-                if group and group[0].head is not frame.head:
+            kind = type(frame)
+            if kind is ResultFrame or kind is CallFrame:
+                before, head = head, frame.head if kind is CallFrame else None  # type: ignore[union-attr]
+                if group and before is not head:
                     yield group
                     group = []
                 group.append(frame)
@@ -135,7 +140,7 @@ def in_groups(frames: Iterable[Received]) -> Iterator[Frame | ChunkFrame | Resul
             if group:
                 yield group
                 group = []
-            yield frame  # type: ignore[misc]  # it is no CallFrame
+            yield frame  # type: ignore[misc]  # it is neither of them
     except ProtocolError:
         if group:
             yield group
@@ -169,7 +174,7 @@ def _walk(message: bytes | memoryview) -> Iterator[Received]:
             stop, plain = _plain(message, found, end)
             if plain is not None:
                 yield plain
-                position = stop
+                position = yield from _alike(view, position, found, plain, stop)
                 continue
         if view[position] != _FRAMES_FRAME:  # a field that we do not know: let protobuf skip it
             yield from map(_received, Frames.FromString(bytes(view[position:])).frames)
@@ -217,6 +222,62 @@ def _plain(message: bytes | memoryview, found: re.Match[bytes], end: int) -> tup
     if plain_head is not None:
         return stop, CallFrame(call_id, plain_head, bytes(chain), bytes(message[start:stop]))
     return 0, None
+
+
+def _alike(
+    view: memoryview, start: int, found: re.Match[bytes], plain: CallFrame | ResultFrame, stop: int
+) -> Generator[CallFrame | ResultFrame, None, int]:
+    """The frames behind a plain one that differ from it in number, chain and payload alone, whose lengths are the same.
+
+    They are cut in one go. Returns where the next one begins, which may be alike but for a longer number.
+    """
+    size = stop - start
+    count = (len(view) - stop) // size
+    if not count:
+        return stop
+    number, end = found.span(2), found.end()
+    numbers = number[1] - number[0]
+    if type(plain) is ResultFrame:
+        before, between = bytes(view[start : number[0]]), bytes(view[number[1] : end])
+        cut = _layout(len(before), numbers, len(between), size)
+        for first, raw, second, payload in cut.iter_unpack(view[stop : stop + count * size]):
+            call_id = _number(raw)
+            if first != before or second != between or call_id is None:
+                break
+            yield ResultFrame(call_id, payload)
+            stop += size
+        return stop
+    assert type(plain) is CallFrame
+    chain, head = found.span(8), plain.head
+    parts = ((start, number[0]), (number[1], chain[0]), (chain[1], end))
+    before, between, after = (bytes(view[begin:until]) for begin, until in parts)
+    cut = _layout(len(before), numbers, len(between), size, _CHAIN, len(after))
+    for first, raw, second, call_chain, third, payload in cut.iter_unpack(view[stop : stop + count * size]):
+        call_id = _number(raw)
+        if first != before or second != between or third != after or call_id is None:
+            break
+        yield CallFrame(call_id, head, call_chain, payload)
+        stop += size
+    return stop
+
+
+@lru_cache(maxsize=256)
+def _layout(before: int, number: int, between: int, size: int, *more: int) -> struct.Struct:
+    """Frames of that size, in parts: all but the last as long as said."""
+    parts = (before, number, between, *more)
+    return struct.Struct("".join(f"{part}s" for part in (*parts, size - sum(parts))))
+
+
+def _number(raw: bytes) -> int | None:
+    """The number that is written in these bytes; None if they are something else."""
+    if len(raw) == 2:
+        low, high = raw
+        return low & 0x7F | high << 7 if low & 0x80 and not high & 0x80 else None
+    try:
+        number, end = _read_varint(raw, 0)
+    except (IndexError, ValueError):
+        return None
+    return number if end == len(raw) else None
 
 
 @lru_cache(maxsize=1024)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from functools import partial
+from typing import Any
 
 from broker._pb.broker_pb2 import Cancel, Frame, Result
-from broker.codecs import Encoded
+from broker.codecs import Encoded, plain_values
 from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import NO_METADATA, CallRequest, MadeCall, Outcome, PendingCall, metadata_from_wire
 from broker.connection.chains import Job
@@ -26,6 +27,7 @@ from broker.connection.streams import Streams
 from broker.connection.workers import run_all, run_nested_late
 from broker.errors import ProtocolError
 
+_LONGEST = 4096  # bytes of a result that is read with others
 _BURST = 0.0002
 """Seconds between two calls of one burst."""
 
@@ -238,6 +240,29 @@ class Outgoing:
         if runnable:
             run_all(runnable)
 
+    def on_plain_results(self, frames: list[ResultFrame]) -> None:
+        """Takes in results that arrived together and are nothing but their values."""
+        limit = self._line.settings.max_message_size
+        if len(frames) == 1 or self._assemblies or max([len(frame.payload) for frame in frames]) > min(limit, _LONGEST):
+            for frame in frames:
+                self.on_plain_result(frame)
+            return
+        answered: list[tuple[MadeCall, bytes]] = []
+        stranger = None
+        with self._line.lock:
+            for call_id, payload in frames:
+                pending = self._pending.pop(call_id, None)
+                if pending is None or not pending.taken:
+                    stranger = call_id
+                    break
+                self._line.outbox.drop(call_id, False)
+                answered.append((pending, payload))
+            runnable = self._line.use_room_locked()
+        _finish_all(answered)
+        run_all(runnable)
+        if stranger is not None:
+            raise _not_open(stranger)
+
     def _on_rare_result(self, frame: Frame, result: Result) -> None:
         if result.stream and not result.HasField("failed"):
             self._begin_stream(frame)
@@ -359,6 +384,21 @@ class Outgoing:
         self._parked.clear()
         self._pending.clear()
         return calls
+
+
+def _finish_all(answered: list[tuple[MadeCall, bytes]]) -> None:
+    """Gives calls their results, read in one go where that can be done."""
+    values: list[Any] | None = None
+    if all(call.takes_value for call, _ in answered):
+        values = plain_values([payload for _, payload in answered])
+    for place, (call, payload) in enumerate(answered):
+        if call.abandoned:  # whoever gave it up says how it ended
+            continue
+        if values is not None:
+            call.finish_with(values[place])
+        else:
+            late = _too_late(call) if call.deadline is not None else None
+            call.finish(late or Outcome(Encoded("json", payload)))
 
 
 def _too_late(call: MadeCall) -> Outcome | None:
