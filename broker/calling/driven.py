@@ -5,6 +5,10 @@ Whatever ends such a call (its answer, its time, whoever gave it up) ends it onc
 
 from __future__ import annotations
 
+import os
+import threading
+from typing import TypeVar
+
 from broker.calling.invocation import Invocation
 from broker.codecs import Encoded
 from broker.connection import chains
@@ -15,6 +19,12 @@ from broker.context import CallContext
 from broker.errors import CodecError, MessageTooLargeError
 from broker.uri import URI
 
+T = TypeVar("T")
+
+# Guards what is set once in a call, for moments: one for all calls. Reentrant, because what a signal or the garbage
+# collector runs in between may end calls too. `__dict__.setdefault` needs no lock and was here before, but CPython 3.11
+# crashes where two threads ask for the `__dict__` of one object, and the garbage is collected in between.
+_lock = threading.RLock()
 _LARGE = 4096  # bytes of arguments; fewer are let go of with the call itself
 
 
@@ -132,9 +142,26 @@ class DrivenCall(Invocation):
         if not self.is_too_late():
             self.give_up("the call that it belongs to was cancelled", self.given_up(self._pending))
 
+    def _settle(self, ending: Outcome | BaseException) -> bool:
+        """Says what ended the call; False if something else did."""
+        with _lock:
+            if self.ending is not None:
+                return False
+            self.ending = ending
+            return True
+
+    def _set_once(self, name: str, value: T) -> T:
+        """Sets an attribute if it is None; returns what it is then."""
+        with _lock:
+            known: T | None = getattr(self, name)
+            if known is None:
+                setattr(self, name, value)
+                return value
+            return known
+
     def _end(self, ending: Outcome | BaseException) -> bool:
         """False if something else ended the call."""
-        if self.__dict__.setdefault("ending", ending) is not ending:  # atomic, without a lock for each call
+        if not self._settle(ending):
             return False
         request = self.request
         if self._expected:
@@ -150,3 +177,12 @@ class DrivenCall(Invocation):
                 request.arguments = Encoded(arguments.codec, b"")
         self.completed()
         return True
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

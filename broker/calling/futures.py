@@ -147,7 +147,7 @@ class CallFuture(DrivenCall, Future[Any]):
             raise CancelledError
         known = self._known
         if known is None:
-            known = self.__dict__.setdefault("_known", self._decode())  # one result for all who ask
+            known = self._set_once("_known", self._decode())  # one result for all who ask
             self.ending = _DECODED  # lets go of the bytes
         return known
 
@@ -202,7 +202,7 @@ class CallFuture(DrivenCall, Future[Any]):
     def _who_waits(self) -> _Waiting:
         waiting = self._waiting
         if waiting is None:
-            waiting = self.__dict__.setdefault("_waiting", _Waiting())
+            waiting = self._set_once("_waiting", _Waiting())
         return waiting
 
     @property

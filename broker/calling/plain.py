@@ -143,6 +143,8 @@ class PlainCall(_Plain):
 class PlainFuture(CallFuture, _Plain):
     """The future of a plain call, and the call. Every method may be called from any thread."""
 
+    _request: CallRequest | None = None
+
     def __init__(self) -> None:
         self._state = PENDING
 
@@ -187,12 +189,12 @@ class PlainFuture(CallFuture, _Plain):
     @property
     def request(self) -> CallRequest:  # type: ignore[override]
         """The call as a request: to be sent again, or to be waited for in its chain."""
-        request: CallRequest | None = self.__dict__.get("_request")
+        request = self._request
         if request is None:
             self._again, self._retries, self._losses = 1, 0, 0
             request = self._as_request()
             request.on_outcome = self._answered
-            request = self.__dict__.setdefault("_request", request)
+            request = self._set_once("_request", request)
         return request
 
     def is_to_be_repeated(self, outcome: Outcome) -> bool:
@@ -200,10 +202,10 @@ class PlainFuture(CallFuture, _Plain):
         return super().is_to_be_repeated(outcome)
 
     def _end(self, ending: Outcome | BaseException) -> bool:
-        if self.__dict__.setdefault("ending", ending) is not ending:
+        if not self._settle(ending):
             return False
         chains.no_longer_expect(self._chain, alone=True)
-        request = self.__dict__.get("_request")
+        request = self._request
         if request is not None and isinstance(ending, Outcome):
             request.on_outcome = None
         self.completed()

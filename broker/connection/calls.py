@@ -335,7 +335,7 @@ class ItemSink(Protocol):
         """Ends the stream before its end."""
 
 
-_lock = threading.Lock()  # of what is cancelled: one for all calls, since it is held for moments
+_lock = threading.Lock()  # of what happens once to a call: one for all calls, since it is held for moments
 
 
 class IncomingCall:
@@ -350,6 +350,7 @@ class IncomingCall:
     items: ItemSender | None = None
     """Where they go, if the answer is a stream."""
     _request: CallRequest | None = None
+    _started = _replied = False  # this and the next two under _lock
     _cancelled: str | None = None
     _on_cancel: Callable[[str], None] | None = None
 
@@ -411,7 +412,9 @@ class IncomingCall:
         return self._cancelled is not None
 
     def started(self) -> None:
-        if self._first("_started"):
+        with _lock:
+            first, self._started = not self._started, True
+        if first:
             self._incoming.started(self)
 
     def arguments(self, edge: Edge) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -442,7 +445,7 @@ class IncomingCall:
         if raised or kept or metadata:
             rest = Result(raised=raised, kept=kept)
             cost += _add_metadata(rest, metadata)
-        if self._first("_replied"):
+        if self._replies():
             self._incoming.reply(self, value, rest, cost)
 
     def reply_small(self, value: Encoded) -> bool:
@@ -453,7 +456,7 @@ class IncomingCall:
         self._incoming.check_takes_streams()
         result = Result(stream=True, kept=kept)
         cost = FRAME_COST + _add_metadata(result, metadata)
-        if not self._first("_replied"):
+        if not self._replies():
             raise ProtocolError(f"call {self.id} is answered already")
         return self._incoming.begin_stream(self, Frame(id=self.id, reply=True, result=result), cost)
 
@@ -463,7 +466,7 @@ class IncomingCall:
             self._incoming.done(self)
         elif self.items is not None:
             self.items.fail(refused)
-        elif self._first("_replied"):
+        elif self._replies():
             frame = Frame(id=self.id, reply=True)
             if ran:
                 frame.result.CopyFrom(Result(failed=refused.to_wire(), kept=kept))
@@ -495,8 +498,11 @@ class IncomingCall:
         if function is not None:
             function(reason)
 
-    def _first(self, flag: str) -> bool:
-        return self.__dict__.setdefault(flag, mark := object()) is mark  # in one piece, without a lock
+    def _replies(self) -> bool:
+        """Whether the call has no reply yet; from now on it has."""
+        with _lock:
+            first, self._replied = not self._replied, True
+            return first
 
 
 def _add_metadata(result: Result, metadata: Metadata) -> int:

@@ -48,6 +48,7 @@ class Outgoing:
         self.streams = Streams(line, assemblies, exports)
         self._last_id = 0
         self._last_unawaited = 0.0  # when the last call was made that nobody waits for
+        self._company = 0  # threads that were woken together, and have not called again
         self._granted = 0  # what the other side gave at first
         self._credit = 0  # what is left of it
         line.admit_locked = self._admit_locked
@@ -103,7 +104,7 @@ class Outgoing:
                 free = self._credit > 0 and not self._parked
             if not (free and line.takes_calls):
                 return False
-            in_burst = pending.waiter is None and self._is_in_burst()
+            in_burst = self._is_in_burst() if pending.waiter is None else self._is_in_company()
             transport = line.seize_locked(pending.cost) if not in_burst else None
             if transport is None and not (in_burst or line.will_send_locked):
                 return False
@@ -126,6 +127,17 @@ class Outgoing:
         """
         before, self._last_unawaited = self._last_unawaited, time.perf_counter()
         return self._last_unawaited - before < _BURST
+
+    def _is_in_company(self) -> bool:
+        """Whether other threads were woken together with this one: then their next calls go out together too.
+
+        The last of them sends, or who finds the time first.
+        """
+        if self._company > 1:
+            self._company -= 1
+            return True
+        self._company = 0
+        return False
 
     def _queue(self, pending: MadeCall) -> None:
         with self._line:
@@ -258,6 +270,7 @@ class Outgoing:
                 self._line.outbox.drop(call_id, False)
                 answered.append((pending, payload))
             runnable = self._line.use_room_locked()
+            self._company = sum(pending.waiter is not None for pending, _ in answered)
         _finish_all(answered)
         run_all(runnable)
         if stranger is not None:
