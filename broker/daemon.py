@@ -23,10 +23,10 @@ from broker.connection.forks import forks
 from broker.connection.frames import MESSAGE_LIMIT
 from broker.connection.local import Entrance, entrances
 from broker.connection.opening import CONNECT_METHOD
-from broker.connection.server import ConnectService, DaemonThreads
+from broker.connection.server import ConnectionLimits, ConnectService, DaemonThreads
 from broker.connection.workers import Workers, start_thread
 from broker.context import CallContext
-from broker.dispatch import Arrivals, Dispatcher, Stats
+from broker.dispatch import Dispatcher, Stats, arrivals_at
 from broker.errors import DaemonError
 from broker.exports import EXPORTED_TYPES
 from broker.listening import check_bind, listen, listen_unix, published_address, resolve_host, server_side
@@ -51,6 +51,8 @@ from broker.signals import SIGNAL_SECONDS, sigterm_as_ctrl_c
 from broker.uri import URI
 
 SERVICE = CONNECT_METHOD.split("/")[1]
+_UNCOUNTED = 100
+"""Connections of gRPC beyond those that may be there: those who are refused with a reason, and other clients."""
 _SETTLE_SECONDS = 1.0  # for the last messages of connections that end
 
 _log = logging.getLogger("broker")
@@ -106,7 +108,9 @@ class Daemon:
         self._loop_thread = LoopThread()
         self._unix_path = Config.unix_socket.pick(unix_socket)
         self._server = self._listen(Config.host.pick(host), Config.port.pick(port), Config.advertise.pick(advertise))
-        self._identification = Identification(self._own_credentials, self.location, self._audience)
+        self._identification = Identification(
+            self._own_credentials, self.location, self._audience, Config.max_wrong_tokens.pick(None)
+        )
         self._leases = LeaseHolder(self.location)
         self._sessions = Sessions()
         self._workers = Workers(Config.max_workers.pick(max_workers), "broker-worker")
@@ -128,13 +132,15 @@ class Daemon:
             around=around_functions,
             max_calls=Config.max_calls.pick(None),
             max_calls_per_connection=Config.max_calls_per_connection.pick(None),
+            max_call_rate=Config.max_call_rate.pick(Config.max_call_rate.unset),
             loop=lambda: self._loop or self._loop_thread.get(),
         )
         self._connects = ConnectService(
             self._settings,
-            Arrivals(self._dispatcher),
+            arrivals_at(self._dispatcher),
             self._dispatcher.leading,
             self._identification,
+            self._connection_limits(),
             self._bound[1] if self._unix_path is None else None,
         )
         self._services = Services(
@@ -143,6 +149,7 @@ class Daemon:
             self._identification,
             names=self._leases.names,
             max_message_size=self._settings.max_message_size,
+            max_unary_calls=Config.max_unary_calls.pick(None),
         )
         self._services.add_object_broker(SERVICE, self._connects.method())
         self._leases.on_change = self._services.objects_changed
@@ -198,7 +205,25 @@ class Daemon:
 
     def _make_server(self) -> grpc.Server:
         size = max(MAX_REQUEST_SIZE, MESSAGE_LIMIT) + (1 << 20)
-        return grpc.server(self._threads, options=server_options(size))  # type: ignore[arg-type]  # any executor will do
+        most = Config.max_connections.pick(None)
+        options = server_options(
+            size,
+            handshake_timeout=Config.handshake_timeout.pick(None),
+            idle_timeout=Config.idle_timeout.pick(Config.idle_timeout.unset),
+            max_connections=most + max(_UNCOUNTED, most // 8),
+        )
+        return grpc.server(self._threads, options=options)  # type: ignore[arg-type]  # any executor will do
+
+    def _connection_limits(self) -> ConnectionLimits:
+        return ConnectionLimits(
+            place=self.location,
+            max_connections=Config.max_connections.pick(None),
+            max_connections_per_identity=Config.max_connections_per_identity.pick(None),
+            handshake_timeout=Config.handshake_timeout.pick(None),
+            idle_timeout=Config.idle_timeout.pick(Config.idle_timeout.unset),
+            in_use=self._sessions.are_there,
+            on_limit=self._dispatcher.limit_met,
+        )
 
     @property
     def identification(self) -> Identification:

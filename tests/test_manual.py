@@ -27,7 +27,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROGRAMS = [
     "tutorial-threads.md", "calls.md", "callbacks.md", "operation.md", "names.md", "values.md", "errors.md",
-    "inspection.md", "pyro.md", "reliability.md", "security.md", "typed-services.md",
+    "inspection.md", "limits.md", "pyro.md", "reliability.md", "security.md", "typed-services.md",
 ]  # fmt: skip
 PAGES = ["tutorial.md", *PROGRAMS]
 WITH_WAREHOUSE = {"inspection.md", "typed-services.md"}

@@ -139,7 +139,26 @@ class Config:
     max_workers = Item(256, kinds.whole(1), "How many methods of a daemon run at the same time.")
     max_calls = Item(65_536, kinds.whole(1), "How many calls a daemon has under way before it refuses further ones.")
     max_calls_per_connection = Item(16_384, kinds.whole(1), "The same for the calls of one connection.")
+    max_unary_calls = Item(1_024, kinds.whole(1), "The same for the calls of gRPC clients that are no proxies.")
+    max_call_rate = Item(
+        None,
+        kinds.optional(kinds.whole(1)),
+        "How many calls a second a daemon takes from one identity; None: any number.",
+    )
     max_message_size = Item(1 << 30, kinds.whole(1), "The largest value that is accepted or sent, in bytes.")
+    max_connections = Item(16_384, kinds.whole(1), "How many connections a daemon has before it refuses further ones.")
+    max_connections_per_identity = Item(
+        4_096, kinds.whole(1), "The same for those of one identity, or of one address where no identity is known."
+    )
+    handshake_timeout = Item(10, kinds.seconds(), "Seconds within which who connects has to say who he is.")
+    idle_timeout = Item(
+        600, kinds.optional(kinds.seconds()), "Seconds until a daemon closes a connection that nothing is done on."
+    )
+    max_wrong_tokens = Item(
+        20,
+        kinds.whole(1),
+        "How many wrong tokens a minute may come from one address before all from there are refused.",
+    )
     tracebacks = Item(True, kinds.flag(), "Whether exceptions travel with the daemon's traceback.")
     insecure = Item(False, kinds.flag(), "Whether a daemon may serve other machines without TLS.")
 

@@ -94,7 +94,8 @@ class Assemblies:
         limit = self._line.settings.max_message_size
         if size <= limit:
             return None
-        return Refused(Reason.MESSAGE_TOO_LARGE, f"{what} {size} bytes and this side accepts at most {limit}")
+        text = f"{what} {size} bytes and this side accepts at most {limit} (max_message_size): send less at a time"
+        return Refused(Reason.MESSAGE_TOO_LARGE, text, "max_message_size")
 
     def is_too_large(self, value: Encoded) -> bool:
         """Whether a value that arrived in its frame is more than this side takes."""

@@ -7,6 +7,7 @@ were measured on grpcio 1.85.1.
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import socket
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ _PING_TIMEOUT_MS = 2_000  # with the keepalive above, a stopped peer is found af
 # server 300 ms away is never reached, and a refused attempt is repeated no later with 10 s.
 _CONNECT_ATTEMPT_MS = 10_000
 _UNLIMITED = -1
+_MOST = 2**31 - 1  # as the options of gRPC have numbers; as a time, for ever
+_STREAMS = 4_096  # of one HTTP/2 connection; a client of gRPC waits with further calls
 
 Options = Sequence[tuple[str, int | str]]
 ChannelSecurity = grpc.ChannelCredentials | Credentials
@@ -91,10 +94,22 @@ def _client_options(max_message_size: int | None) -> Options:
     ]
 
 
-def server_options(max_message_size: int | None = None) -> Options:
-    """The options of a gRPC server that our channels talk to. Two servers never share a port."""
-    return [
+def server_options(
+    max_message_size: int | None = None,
+    *,
+    handshake_timeout: float = 10.0,
+    idle_timeout: float | None = None,
+    max_connections: int | None = None,
+) -> Options:
+    """The options of a gRPC server that our channels talk to. Two servers never share a port.
+
+    `max_connections` counts what has connected, half-open connections included: who comes then is cut off in silence.
+    """
+    options = [
         ("grpc.so_reuseport", 0),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(handshake_timeout)),
+        ("grpc.max_connection_idle_ms", _milliseconds(math.inf if idle_timeout is None else idle_timeout)),
+        ("grpc.max_concurrent_streams", _STREAMS),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
         ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),
@@ -102,6 +117,13 @@ def server_options(max_message_size: int | None = None) -> Options:
         ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),  # else GOAWAY too_many_pings
         *_message_options(max_message_size),
     ]
+    if max_connections is not None and max_connections < _MOST:  # gRPC aborts the process at a greater number
+        options.append(("grpc.max_allowed_incoming_connections", max_connections))
+    return options
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(max(1, min(seconds * 1e3, _MOST)))
 
 
 def _message_options(max_message_size: int | None) -> Options:

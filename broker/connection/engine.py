@@ -112,7 +112,7 @@ class Connection:
         """What the side that serves knows of this connection; it alone uses it."""
         self._handler = handler
         self._accepts = accepts
-        self._line = Line(settings, peer_name, self._end)
+        self._line = Line(settings, peer_name, self.end)
         self._assemblies = Assemblies(self._line)
         self.exports = Exports(self, self._line)
         """The exported objects that passed here, in both directions."""
@@ -168,6 +168,11 @@ class Connection:
     def busy(self) -> bool:
         """Whether calls of either side are under way, or either side holds an exported object of the other."""
         return self._outgoing.busy or self._incoming.busy or bool(self.exports.given or self.exports.held)
+
+    @property
+    def activity(self) -> int:
+        """A number that is another one once a call has been made or has arrived."""
+        return self._outgoing.made + self._incoming.highest
 
     def unanswered(self) -> int:
         """How many calls of this side have no outcome yet."""
@@ -281,7 +286,7 @@ class Connection:
             self.violated(str(error))
         except Exception as error:  # a fault of ours must not look like an open connection
             run_aside(lambda error=error: _log.error("a frame could not be handled", exc_info=error))  # type: ignore[misc]
-            self._end(f"an internal error ended the connection ({type(error).__name__})")
+            self.end(f"an internal error ended the connection ({type(error).__name__})")
         finally:
             line.taken_in()
 
@@ -343,8 +348,8 @@ class Connection:
         last_words = self._incoming.last_words(reason, protocol_error=True)
         self.lost(f"{self.peer_name} broke the protocol: {reason}", last_words)
 
-    def _end(self, reason: str) -> None:
-        """Ends the connection, and tells the other side why."""
+    def end(self, reason: str) -> None:
+        """Ends the connection at once, and tells the other side why, if that can be done."""
         self.lost(reason, self._incoming.last_words(reason))
 
     def forget_after_fork(self) -> None:

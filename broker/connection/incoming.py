@@ -75,6 +75,11 @@ class Incoming:
         """How many calls are under way, without nested ones."""
         return len(self._calls) - self._nested
 
+    @property
+    def highest(self) -> int:
+        """The number of the last call that arrived."""
+        return self._highest
+
     def has_got(self, call_id: int) -> bool:
         """Whether the number was ever given to a call."""
         return 0 < call_id <= self._highest

@@ -31,7 +31,7 @@ from broker.connection.near import Claim, distrust
 from broker.connection.probe import describe_peer
 from broker.connection.refusals import Reason, Refused
 from broker.connection.timers import timers
-from broker.errors import AccessDenied, CannotConnect, CommunicationError
+from broker.errors import AccessDenied, CannotConnect, CommunicationError, Overloaded
 from broker.security import Credentials
 from broker.uri import URI, join_host_port
 
@@ -239,6 +239,8 @@ class Opening:
             give_up()
             if self._failure is grpc.StatusCode.UNAUTHENTICATED:
                 raise AccessDenied(f"{self._place} does not let this process in: {self._details}")
+            if self._failure is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise Overloaded(f"{self._place} does not let this process in: {self._details}")
             raise CannotConnect(f"cannot connect to {self._place}: {self._explain(reason or 'no answer', opened)}")
 
     # ---- from TCP to the Unix socket beside it

@@ -63,6 +63,11 @@ class Outgoing:
         return len(self._pending) + len(self._parked)
 
     @property
+    def made(self) -> int:
+        """How many calls were made so far."""
+        return self._last_id
+
+    @property
     def closed_because(self) -> str | None:
         """Why no further call can be made, if so."""
         reason = self._line.ended_because or self.draining_because

@@ -71,6 +71,8 @@ class Refused:
 
     reason: str
     message: str
+    limit: str = ""
+    """The setting that was met, for the statistics of who refuses: the other side does not get it."""
 
     def __post_init__(self) -> None:
         # It goes into a frame and into a gRPC status whatever an exception or a name put into it.

@@ -11,8 +11,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
@@ -20,17 +21,19 @@ from broker._pb.broker_pb2 import Hello
 from broker.connection import completion, local
 from broker.connection.engine import Connection, Handler, Introduce, Settings
 from broker.connection.forks import forks
+from broker.connection.idling import Idling, OnLimit, expect_introduction
 from broker.connection.leading import Leading
 from broker.connection.line import write_aside
 from broker.connection.near_server import NearServer
+from broker.connection.occupancy import Occupancy
 from broker.connection.refusals import Reason, Refused
 from broker.connection.sockets import ServerSocket
-from broker.connection.statuses import abort
+from broker.connection.statuses import refuse
 from broker.connection.timers import timers
 from broker.connection.watch import Watch
-from broker.connection.workers import Workers
-from broker.errors import AccessDenied
-from broker.security import Identification
+from broker.connection.workers import Workers, run_aside
+from broker.context import Client
+from broker.security import Identification, Unidentified, log_refusal, wants_refusal
 
 _LAST_WORDS_SECONDS = 1.0
 _SERVES = "that serves objects (on a release of grpcio whose threads cannot be held up meanwhile)"
@@ -62,6 +65,21 @@ def _run(future: futures.Future[Any], fn: Callable[..., Any], args: Any, kwargs:
         future.set_result(result)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """How many connections a daemon has, and how long each may do nothing. The settings of these names."""
+
+    place: str
+    """What messages call the daemon."""
+    max_connections: int
+    max_connections_per_identity: int
+    handshake_timeout: float
+    idle_timeout: float | None
+    in_use: Callable[[Connection], bool]
+    """Whether something is kept for a connection that does nothing."""
+    on_limit: OnLimit
+
+
 class ConnectService:
     """Serves the Connect stream: an engine for each connection."""
 
@@ -71,18 +89,23 @@ class ConnectService:
         handler: Handler,
         leading: Leading,
         identification: Identification,
+        limits: ConnectionLimits,
         near_port: int | None = None,
     ) -> None:
         """`near_port` is the TCP port beside which there may be a Unix socket."""
         self._settings = settings
+        self._limits = limits
+        self._occupancy = Occupancy(limits.max_connections, limits.max_connections_per_identity)
         self._handler = handler
         self._leading = leading
         self._identification = identification
         self._near = NearServer(near_port, leading, self._accept_near) if near_port is not None else None
         self._lock = threading.Lock()
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, str | None] = {}  # with the account that each is counted under
         self._closing: str | None = None
         self._hinders_forks = False
+        if limits.idle_timeout is not None:
+            self._idling = Idling(limits.idle_timeout, lambda: self.connections, limits.in_use, limits.on_limit)
 
     def start(self, server: grpc.Server) -> None:
         """Starts the server that the stream is a method of."""
@@ -124,7 +147,10 @@ class ConnectService:
 
     def _connected(self, context: grpc.ServicerContext) -> Connection:
         identity = self._identity(context)
-        connection = self._new_connection(context.peer(), self._welcome)
+        account = self._occupancy.enter(self._limits.place, context.peer(), identity)
+        if isinstance(account, Refused):
+            self._turn_away(context, account, identity)
+        connection = self._new_connection(context.peer(), self._welcome, account)
         connection.identity = identity
         connection.transport = "unix" if connection.peer_name.startswith("unix:") else "tcp"
         connection.on_end = lambda connection: self._ended(connection, partial(_cancel, context))
@@ -135,10 +161,17 @@ class ConnectService:
         """Who connects; ends the call of who is not let in."""
         try:
             return self._identification.of(context)
-        except AccessDenied as error:
-            refused = Refused(Reason.UNAUTHENTICATED, str(error))
+        except Unidentified as error:
+            refused = Refused(Reason.UNAUTHENTICATED, str(error), error.limit)
             self._handler.turned_away(refused)
-            abort(context, refused.code, refused.reason, refused.message)
+            refuse(context, refused)
+
+    def _turn_away(self, context: grpc.ServicerContext, refused: Refused, identity: str | None) -> NoReturn:
+        self._handler.turned_away(refused)
+        client = Client(context.peer(), identity=identity)
+        if wants_refusal(refused.reason):
+            run_aside(lambda: log_refusal(client, "", "", refused.reason))
+        refuse(context, refused)
 
     def _accept_near(self, end: socket.socket, watch: Watch) -> ServerSocket:
         connection = self._new_connection("unix:", self._prove)
@@ -155,11 +188,13 @@ class ConnectService:
         connection.on_end = self._forget
         local.join(client, connection, self._leading)
 
-    def _new_connection(self, peer_name: str, introduce: Introduce | None) -> Connection:
+    def _new_connection(self, peer_name: str, introduce: Introduce | None, account: str | None = None) -> Connection:
         connection = Connection(self._settings, self._handler, accepts=True, peer_name=peer_name, introduce=introduce)
         with self._lock:
-            self._connections.add(connection)
+            self._connections[connection] = account
             closing = self._closing
+        if introduce is not None:
+            expect_introduction(connection, self._limits.handshake_timeout, self._limits.on_limit)
         if closing is not None:
             connection.close(closing)
         return connection
@@ -181,6 +216,9 @@ class ConnectService:
         welcome = self._settings.to_wire()
         earlier, proof = self._near.offers.take_up(hello.proof)
         connection.take_over(earlier)
+        with self._lock:  # it counts once; the earlier one ends soon
+            if connection in self._connections and earlier in self._connections:
+                self._connections[connection], self._connections[earlier] = self._connections[earlier], None
         welcome.proof.CopyFrom(proof)
         return welcome
 
@@ -216,7 +254,9 @@ class ConnectService:
 
     def _forget(self, connection: Connection) -> None:
         with self._lock:
-            self._connections.discard(connection)
+            account = self._connections.pop(connection, None)
+        if account is not None:
+            self._occupancy.leave(account)
         if self._near is not None:
             self._near.offers.withdraw(connection)
 

@@ -13,14 +13,15 @@ Every kind of call passes here: frames of a connection, and unary calls of any g
     execution   decode, invoke
     batches     the same for each call of a batch
     around      the functions around it
+    rates       how many calls a second each caller may make
     statistics  what came of them, in numbers
     dispatcher  puts these together
     arrivals    what connections bring, on its way there
 """
 
 from broker.dispatch.admission import TYPED
-from broker.dispatch.arrivals import Arrivals
+from broker.dispatch.arrivals import Arrivals, arrivals_at
 from broker.dispatch.dispatcher import MAX_CALLS, MAX_CALLS_PER_CONNECTION, Dispatcher
 from broker.dispatch.statistics import Stats
 
-__all__ = ["MAX_CALLS", "MAX_CALLS_PER_CONNECTION", "TYPED", "Arrivals", "Dispatcher", "Stats"]
+__all__ = ["MAX_CALLS", "MAX_CALLS_PER_CONNECTION", "TYPED", "Arrivals", "Dispatcher", "Stats", "arrivals_at"]

@@ -94,7 +94,7 @@ class Answers:
         self.done(job)
 
     def _refuse(self, job: Job, refused: Refused, *, ran: bool, kept: bool = False) -> None:
-        self._tally.refused(refused.reason)
+        self._tally.refused(refused)
         if refused.reason != Reason.CANCELLED:
             audit(job, job.call.request.member, refused.reason)
         job.call.refuse(refused, ran=ran, kept=kept)

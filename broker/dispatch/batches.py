@@ -253,7 +253,7 @@ class BatchRun:
     def _refuse(self, target: _Target, refused: Refused, *, ran: bool = False) -> bool:
         """This call was not made, or has no result."""
         self.results.values.append(None)
-        self._tally.refused(refused.reason)
+        self._tally.refused(refused)
         audit(self._job, target.name, refused.reason)
         is_oneway = self._job.call.request.oneway
         if is_oneway or (target.member is not None and target.member.oneway):
@@ -273,6 +273,6 @@ class BatchRun:
         reason, why = Reason.CANCELLED, self._job.cancelled
         if deadline is not None and time.monotonic() >= deadline:
             reason, why = Reason.DEADLINE_EXCEEDED, "the time of the batch is over"
-        self._tally.refused(reason)
+        self._tally.refused(Refused(reason, ""))
         self.results.values.append(None)
         self.failures.append((place, str(reason), f"call {place} of the batch was not made: {why}", False))

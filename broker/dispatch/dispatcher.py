@@ -26,11 +26,12 @@ from broker.dispatch.around import AroundCalls
 from broker.dispatch.execution import Execution
 from broker.dispatch.express import Express
 from broker.dispatch.job import Job
+from broker.dispatch.rates import Rates
 from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.statistics import Stats, Tally
 from broker.dispatch.under_way import UnderWay
 from broker.objects import ObjectTable, Sessions
-from broker.security import Authorize
+from broker.security import Authorize, account_of
 
 MAX_CALLS = 65_536
 MAX_CALLS_PER_CONNECTION = 16_384
@@ -60,7 +61,10 @@ class Dispatcher:
         loop: Callable[[], asyncio.AbstractEventLoop],
         max_calls: int = MAX_CALLS,
         max_calls_per_connection: int = MAX_CALLS_PER_CONNECTION,
+        max_call_rate: int | None = None,
     ) -> None:
+        self.rates = Rates(max_call_rate) if max_call_rate is not None else None
+        """What each caller may still make, where that is limited."""
         self._max_calls = max_calls
         self._max_calls_per_connection = max_calls_per_connection
         self._location = objects.location
@@ -118,9 +122,14 @@ class Dispatcher:
         """Whether a caller may call a member of an object; None where everybody may. Runs user code."""
         return self._admission.allows if self._admission.asks else None
 
+    @property
+    def limit_met(self) -> Callable[[str], None]:
+        """Counts that something had to be refused, or ended, because of the setting of that name."""
+        return self._tally.limit_met
+
     def turned_away(self, refused: Refused) -> None:
         """A call was refused before it came here."""
-        self._tally.refused(refused.reason)
+        self._tally.refused(refused)
 
     def session_closed(self, connection: Connection, number: int) -> None:
         """A session is over: what is kept for it goes, and what its calls under way still leave behind."""
@@ -137,6 +146,8 @@ class Dispatcher:
         job = Job(call, client, caller)
         self._tally.arrived(call.request, unary=caller is None)
         refused = None if call.request.is_nested else self._over_limit(caller)
+        if caller is None and self.rates is not None and refused is None:
+            refused = self.over_rate(self.rates, client, 1)
         if refused is not None:
             self._refuse(job, refused)
             return
@@ -152,11 +163,29 @@ class Dispatcher:
         if caller is not None and caller.calls_to_answer > self._max_calls_per_connection:
             limit = self._max_calls_per_connection
             what = f"{limit} calls of one connection are under way at {self._location}, which takes no more at a time "
-            return Refused(Reason.OVERLOADED, what + "(max_calls_per_connection): wait for some of them")
+            return Refused(
+                Reason.OVERLOADED,
+                what + "(max_calls_per_connection): wait for some of them",
+                "max_calls_per_connection",
+            )
         if len(self._under_way) >= self._max_calls:
             what = f"{self._max_calls} calls are under way at {self._location}, which takes no more at a time "
-            return Refused(Reason.OVERLOADED, what + "(max_calls): call again later")
+            return Refused(Reason.OVERLOADED, what + "(max_calls): call again later", "max_calls")
         return None
+
+    def over_rate(self, rates: Rates, client: Client, count: int) -> Refused | None:
+        """Why so many calls of a caller are too many by now; else they are counted."""
+        account = account_of(client.address, client.identity)
+        rest = rates.take(account, count)
+        if not rest:
+            return None
+        what = f"{account} makes more than {rates.per_second} calls a second at {self._location}, which takes no more "
+        return Refused(Reason.OVERLOADED, f"{what}(max_call_rate): wait {rest:.3f} s", "max_call_rate")
+
+    def refuse(self, call: ServedCall, client: Client, caller: Connection, refused: Refused) -> None:
+        """Answers a call that is not taken."""
+        self._tally.arrived(call.request, unary=False)
+        self._refuse(Job(call, client, caller), refused)
 
     def _enter(self, job: Job) -> None:
         request = job.call.request

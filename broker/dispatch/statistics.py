@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from broker._pb.broker_pb2 import Call
 from broker.connection.calls import CallRequest
+from broker.connection.refusals import Refused
 
 MOST_NAMES = 256
 """Classes of errors that are counted each by itself; further ones are counted together."""
@@ -37,6 +38,8 @@ class Stats:
     refused: Mapping[str, int]
     """The calls that were not carried out, and those whose result could not be sent, by reason: "OBJECT_NOT_FOUND",
     "OVERLOADED" and the others of docs/wire.md."""
+    limits: Mapping[str, int]
+    """How often something was refused or ended because of a limit, by the name of the setting: "max_calls"."""
     under_way: int
     """Calls that are not answered now."""
     waiting: int
@@ -100,6 +103,9 @@ class Tally:
         self._unary = Counter()
         self._errors = NamedCounters()
         self._refused = NamedCounters()
+        self._limits = NamedCounters()
+        self.limit_met: Callable[[str], None] = self._limits.add
+        """Counts that something had to be refused, or ended, because of the setting of that name."""
 
     @property
     def count_method(self) -> Callable[[], int]:
@@ -127,8 +133,12 @@ class Tally:
         name = cls.__qualname__
         self._errors.add(name if cls.__module__ == "builtins" else f"{cls.__module__}.{name}")
 
-    def refused(self, reason: str) -> None:
-        self._refused.add(str(reason))  # no member of an enumeration: whoever asks from afar does not know its class
+    def refused(self, refused: Refused) -> None:
+        self._refused.add(
+            str(refused.reason)
+        )  # no member of an enumeration: who asks from afar does not know its class
+        if refused.limit:
+            self._limits.add(refused.limit)
 
     def stats(
         self, *, under_way: int, waiting: int, streams: int, connections: int, sessions: int, exports: int
@@ -142,6 +152,7 @@ class Tally:
             unary=self._unary.value,
             errors=self._errors.values,
             refused=self._refused.values,
+            limits=self._limits.values,
             under_way=under_way,
             waiting=waiting,
             streams=streams,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 
 import grpc
 
 from broker.context import Client
 from broker.errors import AccessDenied
+from broker.security.accounts import address_of
 from broker.security.audit import log_refusal
 from broker.security.credentials import Acceptor, Credentials
+from broker.security.guesses import Guesses
 
 __all__ = ["Identification", "Unidentified", "bearer_metadata"]
 
+MAX_WRONG_TOKENS = 20
 _log = logging.getLogger("broker")
 _HEADER = "authorization"
 _SCHEME = "Bearer "
@@ -29,12 +33,28 @@ def bearer_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
 class Unidentified(AccessDenied):
     """It is not known who calls."""
 
+    limit = ""
+    """The setting that was met, if that is why."""
+
+
+class Barred(Unidentified):
+    """Too many wrong tokens came from there: this one was not looked at."""
+
+    limit = "max_wrong_tokens"
+
 
 class Identification:
     """How one server knows its callers. Every method may be called from any thread; none waits."""
 
-    def __init__(self, credentials: Credentials | None = None, place: str = "", audience: str = "") -> None:
+    def __init__(
+        self,
+        credentials: Credentials | None = None,
+        place: str = "",
+        audience: str = "",
+        max_wrong_tokens: int = MAX_WRONG_TOKENS,
+    ) -> None:
         """`place` is what messages call the server, `audience` what tokens do that are for it alone."""
+        self._guesses = Guesses(max_wrong_tokens)
         self._acceptors: tuple[Acceptor, ...] = tuple(credentials.accept) if credentials is not None else ()
         self._place = place
         self._audience = audience
@@ -45,6 +65,8 @@ class Identification:
         """The identity of who calls; None for a caller who needs none. Raises Unidentified, and logs that."""
         try:
             return self._find(context)
+        except Barred:  # that was said when it began: what comes now is to cost nothing
+            raise
         except Unidentified:
             log_refusal(Client(context.peer()), "", "", "UNAUTHENTICATED")
             raise
@@ -65,10 +87,17 @@ class Identification:
         token = _token(context.invocation_metadata() or ())
         if token is None:
             return None
+        rest = self._guesses.barred_for(context.peer())
+        if rest:
+            what = (
+                f"too many wrong tokens came from {address_of(context.peer())}, and {self._place} looks at none from "
+            )
+            raise Barred(what + f"there for {math.ceil(rest)} s (max_wrong_tokens): try again then, with the right one")
         for acceptor in self._acceptors:
             identity = self._whose(token, acceptor)
             if identity:
                 return identity
+        self._guesses.wrong(context.peer())
         raise Unidentified(f"the token of {context.peer()} is not one that {self._place} accepts, or not any more")
 
     def _whose(self, token: str, acceptor: Acceptor) -> str | None:

@@ -24,12 +24,12 @@ from broker.connection.refusals import Reason, Refused
 from broker.connection.statuses import RpcStatus, refuse
 from broker.context import Client
 from broker.dispatch import Dispatcher
-from broker.errors import AccessDenied, ProtocolError
-from broker.security import Identification
+from broker.errors import ProtocolError
+from broker.security import Identification, Unidentified
 
 MAX_REQUEST_SIZE = 64 << 20
 """gRPC holds a whole unary message before we see it, so its limit is lower than that of a connection."""
-MAX_UNDER_WAY = 1_024
+MAX_UNARY_CALLS = 1_024
 """Each call holds a thread until it is answered; beyond this many they are refused."""
 MAX_RESPONSES = 16
 """Items of one stream that gRPC has not taken: the generator waits then."""
@@ -223,12 +223,19 @@ class ResponseStream(Generic[R]):
 class Calls:
     """Takes the calls of gRPC's threads to the dispatcher of one daemon. Every method may be called from any thread."""
 
-    def __init__(self, dispatcher: Dispatcher, identification: Identification, max_message_size: int) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        identification: Identification,
+        max_message_size: int,
+        max_unary_calls: int = MAX_UNARY_CALLS,
+    ) -> None:
         self.max_size = min(MAX_REQUEST_SIZE, max_message_size)
         """Bytes of a request."""
         self._dispatcher = dispatcher
         self._identification = identification
-        self._places = threading.Semaphore(MAX_UNDER_WAY)
+        self._max_unary_calls = max_unary_calls
+        self._places = threading.Semaphore(max_unary_calls)
 
     def unary(self, make: Callable[[], GrpcCall[R]], context: grpc.ServicerContext) -> R:
         """Makes a call and waits for its response; else ends it with its status."""
@@ -263,7 +270,7 @@ class Calls:
         """Ends a call whose request is too large."""
         if size > self.max_size:
             what = f"the request takes {size} bytes and a unary call holds {self.max_size}"
-            self.turn_away(context, Refused(Reason.MESSAGE_TOO_LARGE, what))
+            self.turn_away(context, Refused(Reason.MESSAGE_TOO_LARGE, what, "max_message_size"))
 
     def turn_away(self, context: grpc.ServicerContext, refused: Refused) -> NoReturn:
         """Ends a call that never came to the dispatcher."""
@@ -274,16 +281,16 @@ class Calls:
         """Who calls; ends the call of a caller whom the daemon has to know and does not."""
         try:
             identity = self._identification.of(context)
-        except AccessDenied as error:
-            self.turn_away(context, Refused(Reason.UNAUTHENTICATED, str(error)))
+        except Unidentified as error:
+            self.turn_away(context, Refused(Reason.UNAUTHENTICATED, str(error), error.limit))
         return Client(context.peer(), codec=codec, identity=identity)
 
     @contextmanager
     def _place(self, context: grpc.ServicerContext) -> Iterator[None]:
         """One of the calls that may be under way."""
         if not self._places.acquire(blocking=False):
-            what = f"{MAX_UNDER_WAY} unary calls are under way: call again later"
-            self.turn_away(context, Refused(Reason.OVERLOADED, what))
+            what = f"{self._max_unary_calls} unary calls are under way (max_unary_calls): call again later"
+            self.turn_away(context, Refused(Reason.OVERLOADED, what, "max_unary_calls"))
         try:
             yield
         finally:

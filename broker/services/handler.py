@@ -42,6 +42,7 @@ class Services(grpc.GenericRpcHandler):
         *,
         names: Callable[[], Mapping[str, URI]],
         max_message_size: int,
+        max_unary_calls: int,
     ) -> None:
         """`names` has what this daemon has entered in name servers."""
         self._table = objects
@@ -49,7 +50,7 @@ class Services(grpc.GenericRpcHandler):
         self._own: set[str] = set()
         self._others: list[grpc.GenericRpcHandler] = []
         self._files = Files()
-        self._calls = Calls(dispatcher, identification, max_message_size)
+        self._calls = Calls(dispatcher, identification, max_message_size, max_unary_calls)
         self._objects = TypedObjects(objects, names, dispatcher.allows, self._own)
         self._typed = TypedServices(self._objects, self._calls)
         self._health = Health(self._knows, self._check_may_ask, objects.location)

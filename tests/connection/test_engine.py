@@ -1063,7 +1063,10 @@ def test_a_result_that_is_too_large_is_refused_where_it_arrives(make_pair: MakeP
     pair.client.receive(message(Frame(id=1, reply=True, result=Result(value=value))))
     found = outcome(call)
     assert found.refused is not None
-    assert found.refused.message == "the result takes 1001 bytes and this side accepts at most 1000"
+    assert (
+        found.refused.message
+        == "the result takes 1001 bytes and this side accepts at most 1000 (max_message_size): send less at a time"
+    )
     assert found.may_have_run
     # Who sends it in chunks is told to stop.
     assert kinds_of(pair.client) == (["cancel"] if value.sizes else [])

@@ -123,7 +123,7 @@ def proxy(daemon: broker.Daemon) -> Any:
 
 def test_calls_are_counted_by_kind(daemon: broker.Daemon, proxy: Any) -> None:
     assert dataclasses.asdict(daemon.stats()) == {
-        "calls": {}, "errors": {}, "refused": {}, "uptime": pytest.approx(0, abs=SOON),
+        "calls": {}, "errors": {}, "limits": {}, "refused": {}, "uptime": pytest.approx(0, abs=SOON),
         "oneway": 0, "unary": 0, "under_way": 0, "waiting": 0, "streams": 0,
         "connections": 0, "sessions": 0, "exports": 0,
     }  # fmt: skip

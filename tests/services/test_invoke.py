@@ -180,10 +180,8 @@ def test_the_limit_of_the_daemon_holds(connect: Callable[..., Caller]) -> None:
     assert "MESSAGE_TOO_LARGE" in reason
 
 
-def test_too_many_at_a_time_are_refused(
-    connect: Callable[..., Caller], shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("broker.services.calls.MAX_UNDER_WAY", 2)
+def test_too_many_at_a_time_are_refused(connect: Callable[..., Caller], shop: Shop) -> None:
+    broker.config.max_unary_calls = 2
     call = connect()
     with ThreadPoolExecutor(2) as threads:
         waiting = [threads.submit(call, "wait") for _ in range(2)]

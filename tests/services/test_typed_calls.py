@@ -579,10 +579,8 @@ def test_limits(serve: Serve, desk: Desk) -> None:
     assert (caught.value.code, caught.value.info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
 
 
-def test_streams_that_never_begin_hold_no_worker_and_are_counted(
-    serve: Serve, desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("broker.services.calls.MAX_UNDER_WAY", 3)
+def test_streams_that_never_begin_hold_no_worker_and_are_counted(serve: Serve, desk: Desk) -> None:
+    broker.config.max_unary_calls = 3
     stranger = serve({"desk": desk}, max_workers=1)
     total, double = stranger.method("desk/total"), stranger.method("desk/double")
     silent = [_Said(), _Said()]
