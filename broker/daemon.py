@@ -97,7 +97,11 @@ class Daemon:
         self._insecure = Config.insecure.pick(insecure)
         accepted = _checked_codecs(Config.codecs.pick(codecs))
         around_functions = AroundFunctions(around)
-        self._settings = Settings(codecs=accepted, max_message_size=Config.max_message_size.pick(max_message_size))
+        self._settings = Settings(
+            codecs=accepted,
+            max_message_size=Config.max_message_size.pick(max_message_size),
+            max_exports=Config.max_exports_per_connection.pick(None),
+        )
         self._types = TypeRegistry(EXPORTED_TYPES)
         self._threads = DaemonThreads("broker-rpc")
         self._state = threading.Condition()
@@ -125,7 +129,7 @@ class Daemon:
             self._objects,
             self._sessions,
             self._workers,
-            ServingEdge(self._types, Config.tracebacks.pick(tracebacks), self._own_credentials, proxy_class),
+            self._edge(Config.tracebacks.pick(tracebacks), proxy_class),
             codecs=accepted,
             authorize=authorize if authorize is not None else default_policy(),
             knows_callers=self._identification.is_required,
@@ -133,6 +137,7 @@ class Daemon:
             max_calls=Config.max_calls.pick(None),
             max_calls_per_connection=Config.max_calls_per_connection.pick(None),
             max_call_rate=Config.max_call_rate.pick(Config.max_call_rate.unset),
+            max_streams_per_connection=Config.max_streams_per_connection.pick(None),
             loop=lambda: self._loop or self._loop_thread.get(),
         )
         self._connects = ConnectService(
@@ -213,6 +218,13 @@ class Daemon:
             max_connections=most + max(_UNCOUNTED, most // 8),
         )
         return grpc.server(self._threads, options=options)  # type: ignore[arg-type]  # any executor will do
+
+    def _edge(self, tracebacks: bool, proxy_class: type[Proxy] | None) -> ServingEdge:
+        edge = ServingEdge(self._types, tracebacks, self._own_credentials, proxy_class)
+        edge.max_nesting = Config.max_nesting.pick(None)
+        edge.max_buffers = Config.max_buffers.pick(None)
+        edge.max_decoded_size = Config.max_decoded_size.pick(None)
+        return edge
 
     def _connection_limits(self) -> ConnectionLimits:
         return ConnectionLimits(
@@ -296,6 +308,10 @@ class Daemon:
         connections = self._connects.connections
         exports = sum(connection.exports.given + connection.exports.held for connection in connections)
         return self._dispatcher.stats(connections=len(connections), sessions=len(self._sessions), exports=exports)
+
+    def _limit_met(self, setting: str) -> None:
+        """Counts that a service which was added to the daemon refused something because of a setting."""
+        self._dispatcher.limit_met(setting)
 
     def publish(self, obj: object, name: str, *, tags: Iterable[str] = ()) -> URI:
         """Registers the object if need be, and enters it in the name server for as long as this daemon lives.

@@ -28,11 +28,25 @@ class Desk:
     """Answers at once, or when it is opened."""
 
     def __init__(self) -> None:
+        self.kept: list[Any] = []
         self.entered = threading.Semaphore(0)
         self.open = threading.Event()
 
     def echo(self, value: object = None) -> object:
         return value
+
+    def take(self, *values: object) -> int:
+        return len(values)
+
+    def keep(self, *visitors: Any) -> int:
+        self.kept += visitors
+        return len(self.kept)
+
+    def use(self) -> list[int]:
+        return [visitor.echo(7) for visitor in self.kept]
+
+    def give(self) -> object:
+        return broker.export(Desk())
 
     def wait(self) -> str:
         self.entered.release()
@@ -272,6 +286,134 @@ def test_unary_calls(desk: Desk) -> None:
     waiting.join()
     invoke(daemon)
     daemon.shutdown()
+
+
+# ---- what values are made of
+
+
+def nested(levels: int) -> object:
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+def test_values_inside_values(desk: Desk, every_way: None, tagged: bool) -> None:
+    daemon = serve(desk, max_nesting=10)
+    proxy: Any = broker.Proxy(daemon.uri_for("desk"))
+    beside = (b"",) if tagged else ()  # which the text speaks of with a tag
+    assert proxy.take(nested(10), *beside) == 1 + len(beside)
+    with pytest.raises(errors.CodecError, match=r"nested more than 10 deep \(max_nesting\): send it flatter"):
+        proxy.take(nested(11), *beside)
+    assert daemon.stats().limits == {"max_nesting": 1}
+    with pytest.raises(errors.CodecError, match="max_nesting"):
+        gathered(proxy, nested(11))
+    assert proxy.echo(1) == 1
+    daemon.shutdown()
+
+
+def gathered(proxy: Any, value: object) -> list[Any]:
+    batch = broker.Batch(proxy)
+    batch.take(value)
+    return list(batch())
+
+
+@pytest.mark.parametrize("codec", ["json", "pickle"])
+def test_buffers_of_one_value(desk: Desk, codec: str) -> None:
+    daemon = serve(desk, max_buffers=3, codecs=("json", "pickle"))
+    proxy: Any = broker.Proxy(daemon.uri_for("desk"), local=False, codec=codec)
+    value = [bytearray(b"x") for _ in range(4)] if codec == "json" else [pickle_buffer(b"x") for _ in range(4)]
+    assert proxy.take(*value[:3]) == 3
+    with pytest.raises(errors.CodecError, match=r"4 buffers arrived, and 3 is the most \(max_buffers\): put small"):
+        proxy.take(*value)
+    assert daemon.stats().limits == {"max_buffers": 1}
+    assert proxy.take() == 0
+    daemon.shutdown()
+
+
+def pickle_buffer(data: bytes) -> Any:
+    import numpy
+
+    return numpy.frombuffer(data, dtype=numpy.uint8)
+
+
+def test_memory_of_one_value(desk: Desk, every_way: None) -> None:
+    daemon = serve(desk, max_decoded_size=1 << 20)
+    proxy: Any = broker.Proxy(daemon.uri_for("desk"))
+    small: list[object] = [[]] * 3_000
+    big: list[object] = [[]] * 30_000  # 90,000 bytes of text
+    assert proxy.take(small) == 1
+    for send in (proxy.take, lambda value: gathered(proxy, value), lambda value: proxy.take.future(value).result(5)):
+        with pytest.raises(
+            errors.CodecError, match=r"bytes of text .* at most 1048576 \(max_decoded_size\): send less"
+        ):
+            send(big)
+    assert proxy.take("[" * 500_000) == 1  # a text is what it is
+    assert daemon.stats().limits == {"max_decoded_size": 3}
+    daemon.shutdown()
+
+
+# ---- what is open, and what is held
+
+
+def test_streams_of_one_connection(desk: Desk, every_way: None) -> None:
+    daemon = serve(desk, max_streams_per_connection=2)
+    proxy: Any = broker.Proxy(daemon.uri_for("desk"))
+    first, second = proxy.count(1000), proxy.count(1000)
+    with pytest.raises(errors.Overloaded, match=r"2 streams open, .* \(max_streams_per_connection\): take one to its"):
+        proxy.count(3)
+    assert daemon.stats().limits == {"max_streams_per_connection": 1}
+    assert [next(first), next(second)] == [0, 0]
+    first.close()
+    wait_for(lambda: daemon.stats().streams == 1)
+    assert list(proxy.count(3)) == [0, 1, 2]
+    wait_for(lambda: daemon.stats().streams == 1)
+    assert list(second) == list(range(1, 1000))
+    daemon.shutdown()
+
+
+def test_exported_objects_of_a_caller(desk: Desk, every_way: None) -> None:
+    daemon = serve(desk, max_exports_per_connection=3)
+    proxy: Any = broker.Proxy(daemon.uri_for("desk"))
+    things = [broker.export(Desk()) for _ in range(4)]
+    assert proxy.keep(*things[:3]) == 3
+    with pytest.raises(errors.Overloaded, match=r"which are 3 \(max_exports_per_connection\): pass one object"):
+        proxy.keep(things[3])
+    assert daemon.stats().limits == {"max_exports_per_connection": 1}
+    assert proxy.keep(things[0]) == 4  # it is there already
+    assert proxy.use() == [7, 7, 7, 7]
+    daemon.shutdown()
+
+
+def test_exported_objects_that_callers_hold(desk: Desk, every_way: None) -> None:
+    daemon = serve(desk, max_exports_per_connection=3)
+    proxy: Any = broker.Proxy(daemon.uri_for("desk"))
+    held = [proxy.give() for _ in range(3)]
+    with pytest.raises(errors.Overloaded, match=r"3 exported objects .* \(max_exports_per_connection\): it has to let"):
+        proxy.give()
+    assert daemon.stats().limits == {"max_exports_per_connection": 1}
+    assert held.pop().echo(2) == 2
+    wait_for(lambda: daemon.stats().exports == 2)
+    assert proxy.give().echo(3) == 3
+    daemon.shutdown()
+
+
+def test_names_of_one_identity() -> None:
+    tokens = {"janet": TOKEN, "henry": TOKEN + "-of-henry"}
+    with broker.config.override(max_names_per_identity=2):
+        server = broker.start_ns(port=0, credentials=broker.Credentials(accept=[broker.Tokens(tokens)]))
+    host, port = server.address
+    janet, henry = (broker.locate_ns(host, port, credentials=broker.Credentials(token=t)) for t in tokens.values())
+    for name in ("one", "two", "two"):
+        janet.register(name, "BROKER:a@localhost:1")
+    with pytest.raises(errors.Overloaded, match=r"'janet' has 2 names here, .*\(max_names_per_identity\): remove some"):
+        janet.register("three", "BROKER:a@localhost:1")
+    henry.register("three", "BROKER:a@localhost:1")
+    assert server.daemon.stats().limits == {"max_names_per_identity": 1}
+    janet.remove("one")
+    janet.register("four", "BROKER:a@localhost:1")
+    server.close()
 
 
 def wait_for(holds: Any, seconds: float = 5.0) -> None:

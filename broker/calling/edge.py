@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker.codecs import GLOBAL_TYPES, Reference, TypeRegistry
+from broker.codecs import GLOBAL_TYPES, MAX_BUFFERS, MAX_DECODED_SIZE, MAX_DEPTH, Reference, TypeRegistry
 from broker.connection.channels import ChannelSecurity
 from broker.connection.exports import Held
 from broker.errors import CodecError, format_remote_traceback
@@ -22,6 +22,9 @@ class Edge:
     proxy: Any = None  # set by broker.proxy: the class of those that arrive
     replace: Any = None  # what travels in place of values, if a class of proxies says so
     iterator: Any = None  # set by broker.calling.passed: the class of iterators that arrive
+    max_nesting = MAX_DEPTH
+    max_buffers = MAX_BUFFERS
+    max_decoded_size = MAX_DECODED_SIZE
 
     def __init__(
         self,

@@ -6,7 +6,9 @@ A codec knows no gRPC, no proxy and no daemon: what travels as a reference is de
 from __future__ import annotations
 
 from broker.codecs.interface import (
+    LEAST_DECODED_SIZE,
     MAX_BUFFERS,
+    MAX_DECODED_SIZE,
     MAX_DEPTH,
     MAX_REFERENCES,
     SCALARS,
@@ -16,6 +18,7 @@ from broker.codecs.interface import (
     Codec,
     Edge,
     Encoded,
+    OverLimit,
     PlainEdge,
     Reference,
     ResultWriter,
@@ -29,7 +32,9 @@ from broker.errors import CodecError
 __all__ = [
     "CODECS",
     "GLOBAL_TYPES",
+    "LEAST_DECODED_SIZE",
     "MAX_BUFFERS",
+    "MAX_DECODED_SIZE",
     "MAX_DEPTH",
     "MAX_REFERENCES",
     "SCALARS",
@@ -40,6 +45,7 @@ __all__ = [
     "Edge",
     "Encoded",
     "JsonCodec",
+    "OverLimit",
     "PlainEdge",
     "Record",
     "Reference",

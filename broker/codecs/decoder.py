@@ -13,8 +13,8 @@ from enum import Enum, Flag
 from typing import Any
 
 from broker.codecs import arrays, exceptions, kept
-from broker.codecs.encoder import TAG, TOO_DEEP
-from broker.codecs.interface import MAX_DEPTH, Buffer, Edge, Fault, Reference, bytes_of, view_of
+from broker.codecs.encoder import MAX_NESTING, TAG, too_deep
+from broker.codecs.interface import Buffer, Edge, Fault, Reference, bytes_of, view_of
 from broker.codecs.types import Kind, Record, TypeEntry
 from broker.errors import CodecError
 
@@ -31,10 +31,11 @@ Types = tuple[type, ...]
 class Decoder:
     """Rebuilds one value, or the arguments of one call."""
 
-    __slots__ = ("_buffers", "_edge", "_references")
+    __slots__ = ("_buffers", "_edge", "_levels", "_references")
 
     def __init__(self, edge: Edge, buffers: tuple[Buffer, ...] = (), references: tuple[Reference, ...] = ()) -> None:
         self._edge = edge
+        self._levels = edge.max_nesting
         self._buffers: list[Buffer | None] = list(buffers)
         self._references = references
 
@@ -45,8 +46,8 @@ class Decoder:
             return value
         if kind is dict and TAG in value:
             return self._tagged(value, depth)
-        if depth >= MAX_DEPTH:
-            raise Fault(TOO_DEEP)
+        if depth >= self._levels:
+            raise Fault(too_deep(self._levels), MAX_NESTING)
         return self._items(value, depth + 1) if kind is list else self._named(value, depth + 1, "[{!r}]")
 
     def _items(self, values: list[Any], depth: int) -> list[Any]:
@@ -77,8 +78,8 @@ class Decoder:
         tag = value[TAG]
         if not isinstance(tag, str):
             raise Fault(f"the {TAG} of a tagged object is a text, not {type(tag).__name__}")
-        if depth >= MAX_DEPTH and tag not in _LEAVES:
-            raise Fault(TOO_DEEP)
+        if depth >= self._levels and tag not in _LEAVES:
+            raise Fault(too_deep(self._levels), MAX_NESTING)
         if tag == "tuple" and len(value) == 2 and type(value.get("items")) is list:  # by far the most frequent
             return tuple(self._items(value["items"], depth + 1))
         fields = {name: field for name, field in value.items() if name != TAG}

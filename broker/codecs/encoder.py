@@ -44,6 +44,17 @@ _FLOAT = {float}
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
 TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep, or contains itself"
+
+
+MAX_NESTING = "max_nesting"
+"""The setting of who reads."""
+
+
+def too_deep(levels: int) -> str:
+    """The same for a value that arrived, where so many levels may."""
+    return TOO_DEEP if levels == MAX_DEPTH else f"it is nested more than {levels} deep (max_nesting): send it flatter"
+
+
 NO_WAY_BACK = (
     "an exported object is called back over the connection of who gets it, and a unary caller has none: "
     "register the object with a daemon"

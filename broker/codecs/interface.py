@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
+    "LEAST_DECODED_SIZE",
     "MAX_BUFFERS",
+    "MAX_DECODED_SIZE",
     "MAX_DEPTH",
     "MAX_REFERENCES",
     "SCALARS",
@@ -23,6 +25,7 @@ __all__ = [
     "Edge",
     "Encoded",
     "Fault",
+    "OverLimit",
     "PlainEdge",
     "Reference",
     "ResultWriter",
@@ -51,6 +54,12 @@ MAX_DEPTH = 128
 
 MAX_BUFFERS = 65_536
 """How many buffers one value may have beside it."""
+
+MAX_DECODED_SIZE = 4 << 30
+"""Bytes of memory that one value may take once it is decoded, going by an estimate from above."""
+
+LEAST_DECODED_SIZE = 1 << 20
+"""The least that a side may set in place of that."""
 
 MAX_REFERENCES = 16_384
 """How many references one value may have beside it."""
@@ -106,6 +115,13 @@ class Edge(Protocol):
     def types(self) -> TypeRegistry:
         """The types that may be rebuilt."""
 
+    max_nesting: int
+    """How many values may lie inside one another in what is decoded; at most MAX_DEPTH."""
+    max_buffers: int
+    """How many buffers it may have; at most MAX_BUFFERS."""
+    max_decoded_size: int
+    """How much memory it may take; see MAX_DECODED_SIZE."""
+
     def reference(self, value: object) -> str | Reference | None:
         """The URI text, or what goes beside the text, if this value travels as a reference.
 
@@ -120,6 +136,13 @@ class Edge(Protocol):
 
     def traceback(self, error: BaseException) -> str:
         """The text to send with an exception that was raised; empty keeps it at home."""
+
+
+def check_buffers(encoded: Encoded, edge: Edge, where: str) -> None:
+    """Raises CodecError for a value with too many buffers."""
+    if len(encoded.buffers) > edge.max_buffers:
+        text = f"{where}: {len(encoded.buffers)} buffers arrived, and {edge.max_buffers} is the most (max_buffers)"
+        raise OverLimit(text + ": put small arrays and bytes together", "max_buffers")
 
 
 class Codec(Protocol):
@@ -227,6 +250,10 @@ def is_iterator(value: object) -> bool:
 class PlainEdge:
     """An edge without references, which keeps tracebacks at home unless it is given a formatter."""
 
+    max_nesting = MAX_DEPTH
+    max_buffers = MAX_BUFFERS
+    max_decoded_size = MAX_DECODED_SIZE
+
     def __init__(
         self, types: TypeRegistry = GLOBAL_TYPES, traceback: Callable[[BaseException], str] | None = None
     ) -> None:
@@ -246,13 +273,24 @@ class PlainEdge:
         return self._traceback(error) if self._traceback is not None else ""
 
 
+class OverLimit(CodecError):
+    """A value that arrived, and is more than this side decodes: it was not read."""
+
+    def __init__(self, text: str, limit: str) -> None:
+        """`limit` is the setting that was met."""
+        super().__init__(text)
+        self.limit = limit
+
+
 class Fault(Exception):
     """A value that cannot travel. It collects the path to the value on its way out, innermost part first."""
 
     _SHOWN = 10
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, limit: str = "") -> None:
+        """`limit` is the setting that was met, if that is what is wrong."""
         super().__init__(reason)
+        self.limit = limit
         self.path: list[str] = []
 
     def at(self, part: str) -> Fault:
@@ -265,7 +303,8 @@ class Fault(Exception):
         parts = self.path[::-1]
         if len(parts) > self._SHOWN:
             parts[self._SHOWN :] = ["…"]
-        return CodecError(f"{where}{''.join(parts)}: {self}")
+        text = f"{where}{''.join(parts)}: {self}"
+        return OverLimit(text, self.limit) if self.limit else CodecError(text)
 
 
 def replaced(value: object, codec: str, edge: Edge) -> object:

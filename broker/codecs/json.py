@@ -9,6 +9,7 @@ surrogates; msgspec reads, because it keeps ints over 64 bits, and writes what o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain, groupby
 from math import isfinite
 from types import TracebackType
@@ -18,8 +19,18 @@ import msgspec
 import orjson
 
 from broker.codecs.decoder import Decoder
-from broker.codecs.encoder import PLAIN, TAG, TOO_DEEP, Encoder, is_plain, is_plain_dict, mend
-from broker.codecs.interface import MAX_BUFFERS, MAX_DEPTH, Edge, Encoded, Fault, PlainEdge, bytes_of
+from broker.codecs.encoder import MAX_NESTING, PLAIN, TAG, TOO_DEEP, Encoder, is_plain, is_plain_dict, mend, too_deep
+from broker.codecs.interface import (
+    LEAST_DECODED_SIZE,
+    MAX_DEPTH,
+    Edge,
+    Encoded,
+    Fault,
+    OverLimit,
+    PlainEdge,
+    bytes_of,
+    check_buffers,
+)
 from broker.codecs.untagged import untagged
 from broker.errors import CodecError
 
@@ -57,7 +68,7 @@ class JsonCodec:
             return Encoded("json", text, tuple(encoder.buffers), tuple(encoder.references))
 
     def decode(self, encoded: Encoded, edge: Edge, where: str = "value") -> Any:
-        structure, tagged = _structure(encoded, where, MAX_DEPTH)
+        structure, tagged = _structure(encoded, where, edge, 0)
         if not tagged:
             return structure
         with _paths_from(where):
@@ -77,7 +88,7 @@ class JsonCodec:
             return Encoded("json", text, tuple(encoder.buffers), tuple(encoder.references))
 
     def decode_call(self, encoded: Encoded, edge: Edge) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        structure, tagged = _structure(encoded, "arguments", MAX_DEPTH + 2)
+        structure, tagged = _structure(encoded, "arguments", edge, 2)
         args, kwargs = structure if type(structure) is list and len(structure) == 2 else (None, None)
         if type(args) is not list or type(kwargs) is not dict:
             raise CodecError("arguments: a call is written as [args, kwargs]")
@@ -110,7 +121,7 @@ class JsonCodec:
         return Encoded("json", text, tuple(encoder.buffers), tuple(encoder.references))
 
     def decode_batch(self, encoded: Encoded, edge: Edge) -> JsonCalls:
-        structure, tagged = _structure(encoded, "the batch", MAX_DEPTH + 3)
+        structure, tagged = _structure(encoded, "the batch", edge, 3)
         return JsonCalls(structure, Decoder(edge, encoded.buffers, encoded.references) if tagged else None)
 
     def results(self, edge: Edge) -> JsonResultWriter:
@@ -118,7 +129,7 @@ class JsonCodec:
 
     def decode_results(self, encoded: Encoded, edge: Edge) -> JsonResults:
         """The payload is `[[result, …], beside]`."""
-        structure, tagged = _structure(encoded, "the results", MAX_DEPTH + 2)
+        structure, tagged = _structure(encoded, "the results", edge, 2)
         return JsonResults(structure, Decoder(edge, encoded.buffers, encoded.references) if tagged else None)
 
     joins_texts = True
@@ -144,7 +155,7 @@ class JsonCodec:
         return _write(encoder.items(items, 0))
 
     def split(self, encoded: Encoded, count: int, edge: Edge) -> list[Any]:
-        items, tagged = _structure(encoded, "items", MAX_DEPTH + 1)
+        items, tagged = _structure(encoded, "items", edge, 1)
         if type(items) is not list or len(items) != count:
             raise CodecError(f"items: {count} were announced, and something else arrived")
         if not tagged:
@@ -340,34 +351,76 @@ def _write(lowered: object) -> bytes:
         return _write_all(mend(lowered))
 
 
-def _structure(encoded: Encoded, where: str, levels: int) -> tuple[Any, bool]:
-    """What the text says, and whether there are tags in it. Sizes and depth are checked before anything is read."""
+def _structure(encoded: Encoded, where: str, edge: Edge, outside: int) -> tuple[Any, bool]:
+    """What the text says, and whether there are tags in it. Sizes and depth are checked before anything is read.
+
+    The values of users lie in `outside` levels of ours.
+    """
     payload = encoded.payload
     text = payload if type(payload) is bytes else bytes(payload)
     tagged = _MARK in text
-    if len(encoded.buffers) > MAX_BUFFERS:
-        raise CodecError(f"{where}: {len(encoded.buffers)} buffers arrived, and {MAX_BUFFERS} is the most")
-    if tagged:
-        levels = _MOST_LEVELS
+    if encoded.buffers:
+        check_buffers(encoded, edge, where)
+    levels = edge.max_nesting + outside if not tagged else _MOST_LEVELS
     if len(text) > levels and text.count(b"[") + text.count(b"{") > levels and not _is_flat(text, levels):
-        raise Fault(TOO_DEEP).error(where)
+        raise Fault(too_deep(edge.max_nesting), MAX_NESTING).error(where)
+    if len(text) > _SURELY_SMALL:
+        _check_decoded_size(text, edge.max_decoded_size, where)
     try:
         return _read(text), tagged
     except (ValueError, RecursionError) as error:
         raise CodecError(f"{where}: this is no JSON: {error}") from None
 
 
+def _check_decoded_size(text: bytes, limit: int, where: str) -> None:
+    """Raises CodecError for a text that becomes very much more than it is: `[[],[],[],…` takes 25 times its length."""
+    if len(text) + _cost(text) <= limit:
+        return  # also with the signs that stand in its strings
+    size = len(text) + _cost(_outside_strings(text, b"".join(sign for sign, _ in _COSTS)))
+    if size > limit:
+        raise OverLimit(
+            f"{where}: {len(text)} bytes of text arrived whose values take up to {size} bytes of memory, and this side "
+            f"gives one value at most {limit} (max_decoded_size): send less at a time, numbers as an array",
+            "max_decoded_size",
+        )
+
+
+def _cost(signs: bytes) -> int:
+    return sum(cost * signs.count(sign) for sign, cost in _COSTS)
+
+
+_COSTS = ((b",", 64), (b"[", 80), (b"{", 192), (b":", 64))
+"""Bytes that are taken by what stands behind each sign; measured on CPython 3.11, and rounded up."""
+_SURELY_SMALL = LEAST_DECODED_SIZE // (2 * max(cost for _, cost in _COSTS))
+"""Bytes of text that no limit keeps out."""
+
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
-_OTHERS = bytes(set(range(256)) - set(b'[]{}"'))
+_BLOCK = 1 << 20  # bytes that are split at a time, which takes several times as much memory
+
+
+def _outside_strings(text: bytes, signs: bytes) -> bytes:
+    """Those signs of a JSON text that stand in none of its strings."""
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    found = text.translate(None, _all_but(signs + b'"')).replace(b'""', b"")
+    if b'"' not in found:
+        return found
+    blocks, inside = [], 0
+    for start in range(0, len(found), _BLOCK):
+        parts = found[start : start + _BLOCK].split(b'"')
+        blocks.append(b"".join(parts[inside::2]))
+        inside ^= (len(parts) - 1) & 1  # those outside have an even number of quotes before them
+    return b"".join(blocks)
+
+
+@lru_cache
+def _all_but(signs: bytes) -> bytes:
+    return bytes(set(range(256)) - set(signs))
 
 
 def _is_flat(text: bytes, levels: int) -> bool:
     """Whether no value of a JSON text lies deeper than that. Texts that are no JSON may pass: reading finds out."""
-    if b"\\" in text:
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = text.translate(_BRACKETS, _OTHERS).replace(b'""', b"")
-    if b'"' in brackets:  # there are brackets in strings; those outside have an even number of quotes before them
-        brackets = b"".join(brackets.split(b'"')[::2])
+    brackets = _outside_strings(text, b"[]{}").translate(_BRACKETS)
     too_deep = b"[" * (levels + 1)
     for _ in range(levels):
         inner = brackets.replace(b"[]", b"")  # takes one level off everywhere

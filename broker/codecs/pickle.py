@@ -27,6 +27,7 @@ from broker.codecs.interface import (
     PlainEdge,
     Reference,
     bytes_of,
+    check_buffers,
     is_iterator,
     replaced,
 )
@@ -60,8 +61,8 @@ class PickleCodec:
             raise CodecError(f"{where}: this cannot be pickled: {_reason(error)}") from error
 
     def decode(self, encoded: Encoded, edge: Edge, where: str = "value") -> Any:
-        if len(encoded.buffers) > MAX_BUFFERS:
-            raise CodecError(f"{where}: {len(encoded.buffers)} buffers arrived, and {MAX_BUFFERS} is the most")
+        if encoded.buffers:
+            check_buffers(encoded, edge, where)
         try:
             file = io.BytesIO(encoded.payload)
             buffers = [owned(data) for data in encoded.buffers]

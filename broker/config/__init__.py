@@ -145,6 +145,22 @@ class Config:
         kinds.optional(kinds.whole(1)),
         "How many calls a second a daemon takes from one identity; None: any number.",
     )
+    max_streams_per_connection = Item(
+        4_096, kinds.whole(1), "How many streams of items one connection may have open at the same time."
+    )
+    max_exports_per_connection = Item(
+        65_536, kinds.whole(1), "How many exported objects of either side may be held over one connection."
+    )
+    max_names_per_identity = Item(
+        100_000, kinds.whole(1), "How many names a name server keeps for one identity, and for all who have none."
+    )
+    max_nesting = Item(128, kinds.whole(1, 128), "How deep the values that a daemon takes may lie inside one another.")
+    max_buffers = Item(
+        65_536, kinds.whole(0, 65_536), "How many arrays and bytes one value may have that a daemon takes."
+    )
+    max_decoded_size = Item(
+        4 << 30, kinds.whole(1 << 20), "The most memory, by estimate, that one value in json may take, in bytes."
+    )
     max_message_size = Item(1 << 30, kinds.whole(1), "The largest value that is accepted or sent, in bytes.")
     max_connections = Item(16_384, kinds.whole(1), "How many connections a daemon has before it refuses further ones.")
     max_connections_per_identity = Item(

@@ -23,14 +23,16 @@ from broker._pb.broker_pb2 import Reference as WireReference
 from broker.codecs import MAX_REFERENCES, Reference
 from broker.connection.introduction import EXPORTS
 from broker.connection.line import Line
+from broker.connection.refusals import Reason, Refused
 from broker.connection.timers import timers
 from broker.connection.workers import run_aside
-from broker.errors import CodecError, ProtocolError
+from broker.errors import CodecError, Overloaded, ProtocolError
 
 if TYPE_CHECKING:
     from broker.connection.client import Route
     from broker.connection.engine import Connection
 
+EXPORTS_LIMIT = "max_exports_per_connection"
 SWEEP_SECONDS = 0.2
 """How long a reference that nobody holds any more may go without a Release while nothing else happens."""
 
@@ -129,7 +131,7 @@ class Exports:
     # ---- given
 
     def check(self, references: Iterable[Reference]) -> None:
-        """Raises CodecError if one of them cannot be passed over this connection."""
+        """Raises CodecError if one of them cannot be passed over this connection, and Overloaded for one too many."""
         peer = self._line.peer
         if peer is not None and EXPORTS not in peer.features:
             raise CodecError(f"{self._line.peer_name} has an older version of objectbroker, which takes no exports")
@@ -140,6 +142,12 @@ class Exports:
                     f"to it alone, and not on to {self._line.peer_name}: it has no address of its own. "
                     "Where it shall be passed on, register it with a daemon there instead of exporting it"
                 )
+        most = self._line.settings.max_exports
+        if len(self._given) >= most and any(reference.number not in self._given for reference in references):
+            raise Overloaded(
+                f"{self._line.peer_name} holds {len(self._given)} exported objects of this process, and gets no more "
+                f"({EXPORTS_LIMIT}): it has to let go of some"
+            )
 
     def give_locked(self, references: Iterable[Reference]) -> None:
         """They are written into a frame."""
@@ -195,6 +203,14 @@ class Exports:
         count = arrived.count if arrived is not None else 0  # not released yet
         self._arrived[number] = _Arrived(held, count + 1, self._unheld)
         return held
+
+    def refusal(self) -> Refused | None:
+        """Why a call that brought references is not carried out: they are given back as it is dropped."""
+        most, held = self._line.settings.max_exports, len(self._arrived)
+        if held <= most:
+            return None
+        what = f"the call passes more exported objects than are held here over one connection, which are {most} "
+        return Refused(Reason.OVERLOADED, f"{what}({EXPORTS_LIMIT}): pass one object with methods", EXPORTS_LIMIT)
 
     def release_unheld(self) -> None:
         """Gives back what nobody holds any more."""

@@ -165,6 +165,8 @@ class Incoming:
     def _refusal(self, call: Call, arguments: Encoded) -> Refused | None:
         if self._nested > MAX_NESTED:
             return Refused(Reason.OVERLOADED, f"more than {MAX_NESTED} nested calls of one connection are under way")
+        if arguments.references and (refused := self._exports.refusal()) is not None:
+            return refused
         if call.arguments.sizes or self._assemblies.is_too_large(arguments):
             return self._assemblies.refusal(call.arguments, "the arguments take")
         return None

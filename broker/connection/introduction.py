@@ -32,6 +32,8 @@ class Settings:
     """While more bytes than this wait to be sent, no further call of the connection starts."""
     slow_peer_timeout: float = 30.0
     """Seconds that a peer may take nothing in, with the outbox over its limit, before the connection ends."""
+    max_exports: int = 65_536
+    """How many exported objects of either side the other may hold."""
     process_id: bytes = field(default_factory=lambda: uuid.uuid4().bytes)
 
     def to_wire(self) -> Hello:

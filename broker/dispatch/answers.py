@@ -9,16 +9,18 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from broker.codecs import Edge, Encoded, ResultWriter
+from broker.codecs import Edge, Encoded, OverLimit, ResultWriter
 from broker.connection.calls import NO_METADATA, ItemSink
+from broker.connection.exports import EXPORTS_LIMIT
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_aside
 from broker.dispatch.around import RefusedByFunction
 from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.statistics import Tally
+from broker.dispatch.streams import MAX_STREAMS, OpenStreams
 from broker.dispatch.under_way import UnderWay
-from broker.errors import CodecError, CommunicationError, MessageTooLargeError, ProtocolError
+from broker.errors import CodecError, CommunicationError, MessageTooLargeError, Overloaded, ProtocolError
 from broker.security import is_suspicious, log_refusal, wants_refusal
 
 _RAISED = "what it raised"
@@ -46,10 +48,19 @@ def audit(job: Job, member: str, reason: str) -> None:
         run_aside(lambda: log_refusal(job.client, object_name, member, reason))
 
 
+def unreadable(error: CodecError) -> Refused:
+    """The refusal of a call whose arguments cannot be decoded, or are more than this side decodes."""
+    return Refused(Reason.CODEC, str(error), error.limit if isinstance(error, OverLimit) else "")
+
+
 class Answers:
     """Answers the calls of one daemon, and lets go of them. Every method may be called from any thread; no lock."""
 
-    def __init__(self, under_way: UnderWay, scheduler: Scheduler, edge: Edge, tally: Tally) -> None:
+    def __init__(
+        self, under_way: UnderWay, scheduler: Scheduler, edge: Edge, tally: Tally, max_streams: int = MAX_STREAMS
+    ) -> None:
+        """`max_streams` is for those of one connection."""
+        self._streams = OpenStreams(max_streams)
         self._tally = tally
         self._under_way = under_way
         self._scheduler = scheduler
@@ -103,6 +114,10 @@ class Answers:
 
     def begin_stream(self, job: Job) -> ItemSink | None:
         """Answers that items follow. None if that cannot be said: then the call is over."""
+        refused = self._streams.enter(job)
+        if refused is not None:
+            self.refuse(job, refused, ran=True)
+            return None
         metadata = (job.context.outgoing_metadata if job.context is not None else None) or NO_METADATA
         try:
             sink = job.call.answer_stream(kept=self._under_way.keeps(job), metadata=metadata)
@@ -112,7 +127,6 @@ class Answers:
         except Exception as error:
             self.fail_stream(job, error)
             return None
-        job.streams = True
         if not sink.has_deadline:
             if job.timer is not None:
                 job.timer.cancel()
@@ -149,6 +163,8 @@ class Answers:
             answer(kept)
         except MessageTooLargeError as error:
             self._refuse(job, Refused(Reason.MESSAGE_TOO_LARGE, str(error)), ran=True, kept=kept)
+        except Overloaded as error:
+            self._refuse(job, Refused(Reason.OVERLOADED, str(error), EXPORTS_LIMIT), ran=True, kept=kept)
         except CodecError as error:
             request = job.call.request
             member = f".{request.member}" if request.member else ""
@@ -172,5 +188,7 @@ class Answers:
         job.stops = ()
         job.call.over()
         job.done = True
+        if job.streams:
+            self._streams.leave(job)
         self._scheduler.leave(job)
         self._under_way.remove(job)

@@ -21,7 +21,7 @@ from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_aside
 from broker.context import CallContext
 from broker.dispatch.admission import Admission, find_member
-from broker.dispatch.answers import audit, log_unheard
+from broker.dispatch.answers import audit, log_unheard, unreadable
 from broker.dispatch.around import RefusedByFunction
 from broker.dispatch.job import Job
 from broker.dispatch.statistics import Tally
@@ -125,7 +125,7 @@ class BatchRun:
                 try:
                     args, kwargs = calls.arguments(place)
                 except CodecError as error:
-                    if self._refuse(target, Refused(Reason.CODEC, str(error))):
+                    if self._refuse(target, unreadable(error)):
                         return
                     continue
             if kwargs or not target.fewest <= len(args) <= target.most:

@@ -29,6 +29,7 @@ from broker.dispatch.job import Job
 from broker.dispatch.rates import Rates
 from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.statistics import Stats, Tally
+from broker.dispatch.streams import MAX_STREAMS
 from broker.dispatch.under_way import UnderWay
 from broker.objects import ObjectTable, Sessions
 from broker.security import Authorize, account_of
@@ -62,6 +63,7 @@ class Dispatcher:
         max_calls: int = MAX_CALLS,
         max_calls_per_connection: int = MAX_CALLS_PER_CONNECTION,
         max_call_rate: int | None = None,
+        max_streams_per_connection: int = MAX_STREAMS,
     ) -> None:
         self.rates = Rates(max_call_rate) if max_call_rate is not None else None
         """What each caller may still make, where that is limited."""
@@ -73,7 +75,7 @@ class Dispatcher:
         self._under_way = UnderWay(sessions, objects.location, min(max_calls, max_calls_per_connection))
         self.leading = Leading(workers)
         self._scheduler = Scheduler(self.leading, self._refuse)
-        self._answers = Answers(self._under_way, self._scheduler, edge, self._tally)
+        self._answers = Answers(self._under_way, self._scheduler, edge, self._tally, max_streams_per_connection)
         around_calls = AroundCalls(around, self._scheduler)
         self._execution = Execution(
             self._under_way, self._scheduler, self._answers, edge, loop, around_calls, self._admission, self._tally

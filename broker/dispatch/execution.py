@@ -20,7 +20,7 @@ from broker.connection.timers import timers
 from broker.context import CallContext
 from broker.descriptions import describe
 from broker.dispatch.admission import Admission
-from broker.dispatch.answers import Answers
+from broker.dispatch.answers import Answers, unreadable
 from broker.dispatch.around import AroundCalls
 from broker.dispatch.batches import BatchRun, Steps
 from broker.dispatch.job import Job
@@ -120,7 +120,7 @@ class Execution:
             if member.kind == "method":
                 bind_arguments(member, args, kwargs, registration.where)
         except CodecError as error:
-            self._answers.refuse(job, Refused(Reason.CODEC, str(error)))
+            self._answers.refuse(job, unreadable(error))
         except TypeError as error:
             self._answers.refuse(job, Refused(Reason.WRONG_ARGUMENTS, str(error)))
         else:
@@ -195,7 +195,7 @@ class Execution:
                     raise batch.interrupt from None
                 return
             except CodecError as error:
-                self._answers.refuse(job, Refused(Reason.CODEC, str(error)))
+                self._answers.refuse(job, unreadable(error))
                 return
             try:
                 self._await(

@@ -12,10 +12,11 @@ import difflib
 import hashlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from broker.errors import AccessDenied, NameNotFound, NameTaken, NamingError
+from broker.errors import AccessDenied, NameNotFound, NameTaken, NamingError, Overloaded
 from broker.registry import LEASE_TTL, OWN_NAME, RENEWALS_PER_TTL
 from broker.registry.store import Entry, Selection, Store
 from broker.registry.watching import REGISTERED, REMOVED, Watcher, Watchers
@@ -24,6 +25,7 @@ from broker.uri import URI
 
 __all__ = ["KeptLease", "Names"]
 
+MAX_NAMES_PER_IDENTITY = 100_000
 _LONGEST_TEXT = 1024
 _HIGHEST_REGISTRATION = 2**63 - 1
 _CLOCKS_DIFFER = 86_400 * 1_000_000  # microseconds: numbers begin at the time of a name server's start
@@ -57,11 +59,15 @@ class Names:
         lease_ttl: float = LEASE_TTL,
         may_return: bool = True,
         rules: Callable[[], NameRules] | None = None,
+        max_names_per_identity: int = MAX_NAMES_PER_IDENTITY,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """`rules` say which names are reserved, and who may change those of others; None: none are, and nobody may."""
         self.lease_ttl = lease_ttl
+        self.on_limit: Callable[[str], None] = lambda setting: None
+        """Called when something is refused because of the setting of that name."""
+        self._most_names = max_names_per_identity
         self._rules = rules
         self._store = store
         self._clock = clock
@@ -71,6 +77,7 @@ class Names:
         self._lock = threading.RLock()
         self._leases: dict[bytes, _Lease] = {}  # under the lock, as all below
         self._deadlines: dict[str, float] = {}  # of names with a ttl
+        self._owned: Counter[str] = Counter()  # how many names each identity has
         self._last_tick = self._started = clock()
         self._next_tick = self._started
         self._may_return = may_return and not store.persistent
@@ -84,6 +91,7 @@ class Names:
         self._last_registration = int(self._wall_clock() * 1_000_000)
         for entry in self._store.select(Selection()):
             self._last_registration = max(self._last_registration, entry.registration + 1)
+            self._owned[entry.owner] += 1
             if entry.lease:
                 self._hang_locked(entry)
             elif entry.ttl:
@@ -149,7 +157,8 @@ class Names:
 
         `registration` enters again what was forgotten or has expired; `again` marks a request that may have arrived
         before; `identity` is whose the name is from now on. Raises NameTaken, AccessDenied for a name that is reserved
-        for others, NamingError for a name, tag or ttl that cannot be, InvalidURI, and StoreError.
+        for others, Overloaded for a name too many, NamingError for a name, tag or ttl that cannot be, InvalidURI, and
+        StoreError.
         """
         entry = self._checked(name, uri, tags, lease, ttl, identity)
         if not 0 <= registration <= _HIGHEST_REGISTRATION:
@@ -165,8 +174,12 @@ class Names:
                 self._may_replace_locked(present, entry, replace, registration)
                 if not self._may_change(present, identity):
                     raise NameTaken(f"{name!r} belongs to {present.owner!r}, and {_who(identity)} cannot take it over")
+            self._check_number_of_names_locked(present, entry)
             entry = self._numbered_locked(entry, registration)
             self._store.put(entry)
+            self._owned[entry.owner] += 1
+            if present is not None:
+                self._owned[present.owner] -= 1
             self._unhang_locked(present)
             self._hang_locked(entry)
             self._watchers.tell(REGISTERED, entry)
@@ -302,6 +315,17 @@ class Names:
         if prefix is not None and not self._administers(identity):
             raise AccessDenied(f"names that begin with {prefix!r} are reserved, and not for {_who(identity)}")
 
+    def _check_number_of_names_locked(self, present: Entry | None, entry: Entry) -> None:
+        if present is not None and present.owner == entry.owner:
+            return
+        count = self._owned[entry.owner]
+        if count >= self._most_names:
+            self.on_limit("max_names_per_identity")
+            raise Overloaded(
+                f"{_who(entry.owner or None)} has {count} names here, and gets no more (max_names_per_identity): "
+                "remove some"
+            )
+
     # ---- the parts of a change
 
     def _may_replace_locked(self, present: Entry, entry: Entry, replace: bool, registration: int) -> None:
@@ -346,6 +370,7 @@ class Names:
 
     def _delete_locked(self, names: Iterable[str]) -> None:
         for entry in self._store.delete(names):
+            self._owned[entry.owner] -= 1
             self._unhang_locked(entry)
             self._watchers.tell(REMOVED, entry)
 

@@ -101,12 +101,19 @@ class NameServerDaemon:
         authorize = authorize if authorize is not None else default_policy()
         self.stored = store.count()
         """How many names the store had at the start."""
-        self._names = Names(store, lease_ttl=lease_ttl, may_return=port != 0, rules=_rules_in(authorize))
+        self._names = Names(
+            store,
+            lease_ttl=lease_ttl,
+            may_return=port != 0,
+            rules=_rules_in(authorize),
+            max_names_per_identity=Config.max_names_per_identity.pick(None),
+        )
         try:
             self.daemon = Daemon(host, port, authorize=authorize, **options)
         except BaseException:
             self._names.close()
             raise
+        self._names.on_limit = self.daemon._limit_met
         self.uri: URI = self.daemon.register(NameServerObject(self._names), OWN_NAME)
         self._names.own(self.uri)
         self.daemon._serve_also(generic_handler(self._names, Door(self.daemon.identification, authorize)), wire.SERVICE)
