@@ -22,7 +22,7 @@ Or name another Python, 3.11 or later: make setup PYTHON=/path/to/python3
 endef
 export VENV_FAILED
 
-.PHONY: help setup node proto demo stockmarket ns test test-oldest check check-proto bench stress fuzz clean
+.PHONY: help setup node proto demo stockmarket ns test test-oldest check check-proto bench stress chaos soak fuzz clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,18 @@ STRESS := --seconds 60
 
 stress: setup ## Calls of every kind at once for a minute, with processes that are killed; looks for what is lost or left
 	@$(BIN)/python -m benchmarks.stress $(STRESS)
+
+# make chaos ROUNDS=20 SEED=7: what was drawn before is drawn again.
+ROUNDS := 200
+SEED :=
+
+chaos: setup ## Kills and stops a daemon, a name server and clients at random moments, 200 times (Linux, a quarter of an hour)
+	@$(BIN)/python -m benchmarks.chaos --rounds $(ROUNDS) $(SEED:%=--seed %)
+
+MINUTES := 30
+
+soak: setup ## Mixed work and churn for half an hour; looks for what grows (Linux)
+	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(SEED:%=--seed %)
 
 # What `python -m tests.fuzz` is told: make fuzz SECONDS=60 (--help lists what there is).
 SECONDS := 600

@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,58 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stress.server import NUMBER
+from benchmarks.stress.ledger import compare
+from benchmarks.stress.processes import Failed, Process
 
-ROOT = Path(__file__).parent.parent.parent
+PATIENCE = 30.0
+"""Seconds that a call may take."""
 VICTIM_SECONDS = 4.0
 """How long a client that is killed has lived."""
 UP_SECONDS = 10.0
 """How long a server lives; less where the whole run is short."""
-END_SECONDS = 150.0
 CROWD_SECONDS = 240.0
 MEMORY_KIB = 64 << 10
 """What the watched client may have grown by in the second half of the run."""
-
-
-class Failed(Exception):
-    """Something that must hold does not."""
-
-
-class Process:
-    """A program of this package, with which lines are exchanged. stderr is that of this process."""
-
-    def __init__(self, module: str, *arguments: object) -> None:
-        self.name = module
-        command = [sys.executable, "-m", f"benchmarks.stress.{module}", *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-
-    def tell(self, line: str) -> None:
-        """And waits until it has been understood."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{line}\n")
-        self.process.stdin.flush()
-        self.line(line)
-
-    def line(self, beginning: str) -> str:
-        """The rest of the next line that begins so."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith(beginning):
-                return line.removeprefix(beginning).strip()
-        raise Failed(f"the {self.name} ended with {self.process.wait()}; it says above why")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-        for stream in (self.process.stdin, self.process.stdout):
-            assert stream is not None
-            stream.close()
 
 
 @dataclass(frozen=True)
@@ -107,14 +65,16 @@ class Stress:
         return f"BROKER:target@127.0.0.1:{self._port}"
 
     def _start_server(self) -> Process:
-        server = self._processes.enter_context(Process("server", self._port, self._journal))
+        server = self._processes.enter_context(Process("benchmarks.stress.server", self._port, self._journal))
         self._port = int(server.line("ready"))
         return server
 
     def _start_client(self, threads: int, tasks: int) -> Process:
         self._clients += 1
         number = (self._extent.seed % 1000) * 1000 + self._clients
-        return self._processes.enter_context(Process("client", self._uri, number, threads, tasks, self._folder))
+        return self._processes.enter_context(
+            Process("benchmarks.stress.client", self._uri, number, threads, tasks, self._folder, PATIENCE)
+        )
 
     def run(self) -> dict[str, Any]:
         """What the watched client reports."""
@@ -141,16 +101,10 @@ class Stress:
             time.sleep(0.05)
         client.tell("memory")
         victim.kill()
-        self._end(client)
+        client.say("end")
         report: dict[str, Any] = json.loads(client.line("report"))
-        if client.process.wait(END_SECONDS) != 0:
-            raise Failed(f"the client ended with {client.process.returncode}")
+        client.check_ended()
         return report
-
-    def _end(self, client: Process) -> None:
-        assert client.process.stdin is not None
-        client.process.stdin.write("end\n")
-        client.process.stdin.flush()
 
     def _restart_server(self, *clients: Process) -> None:
         for client in clients:
@@ -163,37 +117,18 @@ class Stress:
 
     def crowd(self) -> tuple[int, int]:
         """Connections at the server, and sockets that many proxies took besides that of the first."""
-        with Process("crowd", self._uri, self._extent.connections, self._extent.proxies) as crowd:
+        with Process("benchmarks.stress.crowd", self._uri, self._extent.connections, self._extent.proxies) as crowd:
             more, connected = int(crowd.line("more")), int(crowd.line("connected"))
-            if crowd.process.wait(CROWD_SECONDS) != 0:
-                raise Failed(f"the crowd ended with {crowd.process.returncode}")
+            crowd.check_ended(CROWD_SECONDS)
         return connected, more
 
     def end(self) -> None:
         """The server ends in order."""
-        self._server.process.send_signal(signal.SIGTERM)
-        if self._server.process.wait(END_SECONDS) != 0:
-            raise Failed(f"the server ended with {self._server.process.returncode}")
+        self._server.end()
 
-    def compare(self) -> Iterator[str]:
-        """What clients found wrong, and what is between the journal of the server and the books of the client."""
-        for path in self._folder.glob("wrong-*"):
-            yield path.read_text(encoding="utf-8")
-        data = self._journal.read_bytes()
-        executed = Counter(number for (number,) in NUMBER.iter_unpack(data[: len(data) // 8 * 8]))
-        doubled = [number for number, times in executed.items() if times > 1 and number > 1 << 40]
-        if doubled:
-            yield f"{len(doubled)} calls were executed more than once: {doubled[:5]}"
-        lost = [number for number in self._read("answered-*") if not executed[number]]
-        if lost:
-            yield f"{len(lost)} calls were answered and not executed: {lost[:5]}"
-        lied = [number for number in self._read("untouched-*") if executed[number]]
-        if lied:
-            yield f"{len(lied)} calls were executed of which it was said that they surely were not: {lied[:5]}"
-
-    def _read(self, files: str) -> Iterator[int]:
-        for path in self._folder.glob(files):
-            yield from (number for (number,) in NUMBER.iter_unpack(path.read_bytes()))
+    def wrong(self) -> Iterator[str]:
+        """What does not hold of the calls so far."""
+        return compare(self._folder, self._journal)
 
 
 def run(extent: Extent) -> list[str]:
@@ -203,9 +138,9 @@ def run(extent: Extent) -> list[str]:
         try:
             report = stress.run()
         except Failed as failed:
-            return [*stress.compare(), str(failed)]
+            return [*stress.wrong(), str(failed)]
         _print(extent, report, stress.kills)
-        wrong = list(stress.compare())
+        wrong = list(stress.wrong())
         connected, more = stress.crowd()
         stress.end()
     print(f"{connected} connections at once, all served; {extent.proxies} proxies took {more} sockets more than one.")

@@ -14,14 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.stress.server import NUMBER
-from broker.errors import CommunicationError
+from broker.errors import CommunicationError, NamingError
 
 STUCK_SECONDS = 20.0
 """Nothing at all was finished for so long: something hangs."""
 LONGEST_SECONDS = 75.0
 """No action takes longer, with all that it may wait for."""
 _GRACE_SECONDS = 3.0  # after a restart, until everybody has noticed that connections were lost
+_LATE_SECONDS = 3.0  # on a busy machine
 _CLIENT_BITS = 40
+WATCHED = 1 << _CLIENT_BITS
+"""Numbers above this are those of calls that are held against what was executed."""
+RETRIED = WATCHED >> 1
+"""In the numbers of calls that may be executed more than once."""
 
 
 class Wrong(Exception):
@@ -31,15 +36,20 @@ class Wrong(Exception):
 class Books:
     """The calls of one client. Every method may be called from any thread."""
 
-    def __init__(self, client: int, folder: Path) -> None:
-        """`client` tells the numbers of this client from those of others; what is wrong is written into the folder."""
+    def __init__(self, client: int, folder: Path, patience: float) -> None:
+        """`client` tells the numbers of this client from those of others; what is wrong is written into the folder.
+        `patience` is how long a call may take, in seconds."""
+        self.patience = patience
         self._client = client
         self._folder = folder
+        self._clock = _Clock()
         self._numbers = itertools.count(client << _CLIENT_BITS)
         self.answered: list[int] = []
         """Calls that must have been executed exactly once."""
         self.untouched: list[int] = []
         """Calls that must not have been executed."""
+        self.written: Counter[str] = Counter()
+        """How many of either are in files."""
         self.actions: Counter[str] = Counter()
         self.excused: Counter[str] = Counter()
         self._down = False
@@ -66,8 +76,11 @@ class Books:
 
     @contextmanager
     def call(self) -> Iterator[int]:
-        """One call with a number: it is answered if the block ends, and if it raises the error may say more."""
-        number = self.number()
+        """One call with a number: it is answered if the block ends, and if it raises the error may say more.
+
+        Either has to come within the patience.
+        """
+        number, began = self.number(), self._clock.now()
         try:
             yield number
         except CommunicationError as error:
@@ -76,6 +89,10 @@ class Books:
             raise
         else:
             self.answered.append(number)
+        finally:
+            seconds = self._clock.now() - began
+            if seconds > self.patience + _LATE_SECONDS:
+                self.complain(f"a call of {self.patience:g} s took {seconds:.1f} s: {sys.exc_info()[1]!r}")
 
     @contextmanager
     def action(self, actor: str, name: str) -> Iterator[None]:
@@ -84,7 +101,7 @@ class Books:
         self.under_way[actor] = name, since
         try:
             yield
-        except CommunicationError as error:
+        except (CommunicationError, NamingError) as error:
             if self.was_down_since(since):
                 self.excused[type(error).__name__] += 1
             else:
@@ -109,8 +126,36 @@ class Books:
         return slow
 
     def write(self) -> None:
+        """Puts what is known of calls so far into files, and keeps it no longer."""
         for name, numbers in (("answered", self.answered), ("untouched", self.untouched)):
-            (self._folder / f"{name}-{self._client}").write_bytes(b"".join(map(NUMBER.pack, numbers)))
+            count = len(numbers)  # others may add to them meanwhile
+            with (self._folder / f"{name}-{self._client}").open("ab") as file:
+                file.write(b"".join(map(NUMBER.pack, numbers[:count])))
+            del numbers[:count]
+            self.written[name] += count
+
+
+class _Clock:
+    """Time that does not pass while this process is stopped."""
+
+    _TICK = 0.1
+
+    def __init__(self) -> None:
+        self._stood_still = 0.0
+        self._ticked = time.monotonic()
+        threading.Thread(target=self._tick, name="stress-clock", daemon=True).start()
+
+    def _tick(self) -> None:
+        while True:
+            time.sleep(self._TICK)
+            before, self._ticked = self._ticked, time.monotonic()
+            gap = self._ticked - before - self._TICK
+            self._stood_still += gap if gap > self._TICK else 0.0
+
+    def now(self) -> float:
+        now = time.monotonic()
+        gap = now - self._ticked - self._TICK  # what the thread has not seen yet
+        return now - self._stood_still - (gap if gap > self._TICK else 0.0)
 
 
 class Watchdog:

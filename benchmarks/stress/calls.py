@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for
@@ -13,10 +14,9 @@ from typing import Any
 import numpy
 
 import broker
-from benchmarks.stress.books import Books, Wrong
-from broker.errors import CallTimeout, CannotConnect, CommunicationError
+from benchmarks.stress.books import RETRIED, Books, Wrong
+from broker.errors import CallTimeout, CannotConnect, CommunicationError, NamingError
 
-PATIENCE = 30.0
 MIB = 1 << 20
 
 
@@ -89,14 +89,14 @@ class Calls:
                 raise Wrong("no exception came")
 
     def oneway(self) -> None:
-        """It is executed before the next call of this thread, unless the server ended meanwhile."""
-        before = self._proxy.incarnation()
+        """It is executed before the next call of this thread, unless the server ended or stood still meanwhile."""
+        began, before = time.monotonic(), self._proxy.incarnation()
         numbers = [self._books.number() for _ in range(self._draw.randrange(1, 4))]
         for number in numbers:
             self._proxy.echo.oneway(number, "oneway")
         for number in numbers:
             incarnation, executed = self._proxy.was_executed(number)
-            if incarnation == before and not executed:
+            if incarnation == before and not executed and not self._books.was_down_since(began):
                 raise Wrong(f"the oneway call {number} was not executed before the next call")
 
     def futures(self) -> None:
@@ -105,7 +105,7 @@ class Calls:
             number = self._books.number()
             made.append((number, self._proxy.echo.future(number, "future")))
         for number, future in made:
-            result = future.result(PATIENCE)
+            result = future.result(self._books.patience)
             check(result, [number, "future"])
             self._books.answered.append(number)
 
@@ -117,9 +117,9 @@ class Calls:
             wait_for([future], self._draw.random() * 0.02)
         if future.cancel():
             with suppress(CancelledError):
-                raise Wrong(f"a cancelled future has a result: {future.result(PATIENCE)}")
+                raise Wrong(f"a cancelled future has a result: {future.result(self._books.patience)}")
         else:
-            check(future.result(PATIENCE), number)
+            check(future.result(self._books.patience), number)
             self._books.answered.append(number)
 
     def callbacks_of_future(self) -> None:
@@ -139,8 +139,8 @@ class Calls:
         with self._books.call() as number:
             future = self._proxy.echo.future(number, 0)
             future.add_done_callback(add)
-            future.result(PATIENCE)
-            if not done.wait(PATIENCE):
+            future.result(self._books.patience)
+            if not done.wait(self._books.patience):
                 raise Wrong("the callback of a future was not called")
             check(called, [number])
 
@@ -153,7 +153,7 @@ class Calls:
         if form == "oneway":
             batch(oneway=True)
             return
-        results = batch(future=True).result(PATIENCE) if form == "future" else batch()
+        results = batch(future=True).result(self._books.patience) if form == "future" else batch()
         check(list(results), [[number, "batch"] for number in numbers])
         self._books.answered.extend(numbers)
 
@@ -247,16 +247,24 @@ class Calls:
         if self._draw.random() < 0.5:
             try:
                 hurried.wait(number, 60.0)
-            except (CallTimeout, CannotConnect):
+            except (CallTimeout, CannotConnect, NamingError):
                 return
             raise Wrong("no timeout came")
-        with suppress(CallTimeout, CannotConnect):
+        with suppress(CallTimeout, CannotConnect, NamingError):
             check(hurried.echo(number, 1), [number, 1])
             self._books.answered.append(number)
 
+    def retried(self) -> None:
+        """May be executed more than once."""
+        number = self._books.number() | RETRIED
+        check(broker.options(self._proxy, retries=3).echo(number, 1), [number, 1])
+        self._books.answered.append(number)
+
     def session(self) -> None:
         """A proxy of its own, for which the server keeps something."""
-        proxy: Any = broker.Proxy(self._proxy._broker.uri, timeout=PATIENCE, wait=PATIENCE, local=False)
+        proxy: Any = broker.Proxy(
+            self._proxy._broker.uri, timeout=self._books.patience, wait=self._books.patience, local=False
+        )
         with proxy, self._books.call() as number:
             check(proxy.track(number), number)
 

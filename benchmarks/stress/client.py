@@ -1,6 +1,7 @@
-"""One process that calls: `python -m benchmarks.stress.client URI NUMBER THREADS TASKS FOLDER`.
+"""One process that calls: `python -m benchmarks.stress.client URI NUMBER THREADS TASKS FOLDER PATIENCE`.
 
-It runs until a line on stdin says `end`; `down` and `up` tell of the server. What it made and found goes into FOLDER.
+It runs until a line on stdin says `end`; `down` and `up` tell of the server, `rest` has it pause,
+`left` say what is left then, and `work` go on. What it made and found goes into FOLDER.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import broker
 from benchmarks.clocks import resident_kib, sockets
 from benchmarks.stress.books import Books, Watchdog
-from benchmarks.stress.calls import PATIENCE, Calls, all_members
+from benchmarks.stress.calls import Calls, all_members
 from benchmarks.stress.tasks import Tasks
 from broker.connection import workers
 from broker.connection.client import pool
@@ -34,17 +35,23 @@ KEPT_THREADS = ("MainThread", "stress-", "broker-timers", "broker-loop")
 """What begins so may be there when all is over; all other threads must have ended."""
 
 
+T = TypeVar("T")
+C = TypeVar("C", bound="Client")
+
+
 class Client:
     """The threads and tasks of this process, and what they share."""
 
-    def __init__(self, uri: str, number: int, threads: int, tasks: int, folder: Path) -> None:
-        self.books = Books(number, folder)
+    def __init__(self, uri: str, number: int, threads: int, tasks: int, folder: Path, patience: float) -> None:
+        self.books = Books(number, folder, patience)
         self._seed = number
-        self._proxy: Any = broker.Proxy(uri, timeout=PATIENCE, wait=PATIENCE, local=False)
-        self._awaited: Any = broker.AsyncProxy(uri, timeout=PATIENCE, wait=PATIENCE, local=False)
-        beside = f"BROKER:administration@{uri.partition('@')[2]}"
-        self._administration: Any = broker.Proxy(beside, timeout=PATIENCE, wait=PATIENCE, local=False)
+        self._proxy: Any = broker.Proxy(uri, timeout=patience, wait=patience, local=False)
+        self._awaited: Any = broker.AsyncProxy(uri, timeout=patience, wait=patience, local=False)
+        beside = uri.replace("target@", "administration@")
+        self._administration: Any = broker.Proxy(beside, timeout=patience, wait=patience, local=False)
         self._over = False
+        self._working = threading.Event()
+        self._working.set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.watchdog = Watchdog(self.books, self._where_tasks_are)
         self._threads = [
@@ -71,13 +78,18 @@ class Client:
         for thread in self._threads:
             thread.start()
 
+    def calls(self, draw: random.Random) -> Calls:
+        """What a thread draws from."""
+        return Calls(self._proxy, self.books, draw)
+
     def _run_thread(self, name: str) -> None:
         draw = random.Random(f"{self._seed} {name}")
-        members = all_members(Calls(self._proxy, self.books, draw))
+        members = all_members(self.calls(draw))
         while not self._over:
             kind, act = draw.choice(members)
             with self.books.action(name, kind):
                 act()
+            self._working.wait()
 
     async def _run_tasks(self, count: int) -> None:
         self._loop = asyncio.get_running_loop()
@@ -91,13 +103,40 @@ class Client:
             with self.books.action(name, kind):
                 await act()
             await asyncio.sleep(draw.random() * 0.05)
+            while not self._working.is_set():  # noqa: ASYNC110 - another thread sets it
+                await asyncio.sleep(0.05)
 
     def _where_tasks_are(self) -> str:
         tasks = asyncio.all_tasks(self._loop) if self._loop is not None else set()
         return "\n".join(f"{task!r} {task.get_stack()}" for task in tasks)
 
+    def rest(self) -> None:
+        """Pauses, and returns when all that was begun has ended."""
+        self._working.clear()
+        _settled(lambda: bool(self.books.under_way))
+        self.books.write()
+
+    def left(self) -> dict[str, Any]:
+        """What is left here and there while all rest, once there was time for it to go."""
+        return _settled(self._left) or {}
+
+    def _left(self) -> dict[str, Any]:
+        gc.collect()
+        engines = [connection.engine for connection in pool._connections.values()]
+        here = {
+            "under way": list(self.books.under_way),
+            "futures": _pending_futures(),
+            "references": sum(engine.exports.given + engine.exports.held for engine in engines),
+            "more connections": len(engines) - 1,
+        }
+        return {**{name: count for name, count in here.items() if count}, **self._left_at_server()}
+
+    def work(self) -> None:
+        self._working.set()
+
     def end(self) -> None:
         self._over = True
+        self.work()
         for thread in self._threads:
             thread.join()
 
@@ -131,13 +170,18 @@ class Client:
         return {name: count for name, count in left.items() if count}
 
     def _expect(self, what: str, look: Callable[[], Any], expected: object) -> None:
-        give_up = time.monotonic() + SETTLE_SECONDS
-        while (found := look()) != expected:
-            if time.monotonic() > give_up:
-                self.books.complain(f"left over, {what}: {found}")
-                return
-            time.sleep(0.05)
-            gc.collect()
+        found = _settled(lambda: None if (now := look()) == expected else (now,))
+        if found is not None:
+            self.books.complain(f"left over, {what}: {found[0]}")
+
+
+def _settled(look: Callable[[], T]) -> T:
+    """What is still seen when there was time for it to go; nothing as soon as nothing is."""
+    give_up = time.monotonic() + SETTLE_SECONDS
+    while (found := look()) and time.monotonic() < give_up:
+        time.sleep(0.05)
+        gc.collect()
+    return found
 
 
 def _tables(part: object) -> list[tuple[str, Callable[[], int]]]:
@@ -154,10 +198,8 @@ def _other_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if not thread.name.startswith(KEPT_THREADS)]
 
 
-def main() -> None:
-    uri, number, threads, tasks, folder = sys.argv[1:]
-    workers.IDLE_SECONDS = IDLE_SECONDS
-    client = Client(uri, int(number), int(threads), int(tasks), Path(folder))
+def run(client: Client) -> None:
+    """Until it is told to end; then says what it found."""
     books = client.books
     memory: list[float] = []
     client.start()
@@ -170,6 +212,12 @@ def main() -> None:
             books.server_is_up()
         elif command == "memory":
             memory.append(resident_kib(os.getpid()))
+        elif command == "rest":
+            client.rest()
+        elif command == "left":
+            command = f"left {json.dumps(client.left())}"
+        elif command == "work":
+            client.work()
         elif command == "end":
             break
         print(command, flush=True)
@@ -181,12 +229,19 @@ def main() -> None:
     report = {
         "actions": books.actions,
         "excused": books.excused,
-        "answered": len(books.answered),
+        "answered": books.written["answered"],
         "memory": memory,
         "sockets": at_once,
     }
     print("report", json.dumps(report), flush=True)
 
 
+def made(kind: type[C]) -> C:
+    """A client of that class, as the command line says."""
+    uri, number, threads, tasks, folder, patience = sys.argv[1:]
+    workers.IDLE_SECONDS = IDLE_SECONDS
+    return kind(uri, int(number), int(threads), int(tasks), Path(folder), float(patience))
+
+
 if __name__ == "__main__":
-    main()
+    run(made(Client))

@@ -1,4 +1,6 @@
-"""The daemon under stress: `python -m benchmarks.stress.server PORT JOURNAL`.
+"""The daemon under stress: `python -m benchmarks.stress.server PORT JOURNAL [NAME]`.
+
+With a name its objects are in the name server, as NAME.target and NAME.administration, both tagged NAME.
 
 Each executed call appends its number to the journal, eight bytes, with one write: so what was executed is known after
 SIGKILL too.
@@ -7,6 +9,7 @@ SIGKILL too.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import struct
 import sys
@@ -14,7 +17,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -119,23 +122,23 @@ class Target:
 
     # ---- streams
 
-    def numbers(self, number: int, count: int) -> Iterator[int]:
+    @contextmanager
+    def _generator(self, number: int) -> Iterator[None]:
         self._note(number)
         self._count("generators", 1)
         try:
-            for index in range(count):
-                yield number + index
+            yield
         finally:
             self._count("generators", -1)
 
+    def numbers(self, number: int, count: int) -> Iterator[int]:
+        with self._generator(number):
+            yield from range(number, number + count)
+
     async def numbers_async(self, number: int, count: int) -> AsyncIterator[int]:
-        self._note(number)
-        self._count("generators", 1)
-        try:
-            for index in range(count):
-                yield number + index
-        finally:
-            self._count("generators", -1)
+        with self._generator(number):
+            for item in range(number, number + count):
+                yield item
 
     def total(self, number: int, items: Iterator[int], most: int) -> list[int]:
         """Reads no more than so many items, and drops the rest."""
@@ -189,12 +192,21 @@ class Administration:
         }
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """That it listens for all of the loopback network without TLS is meant so."""
+    return "insecure" not in record.getMessage()
+
+
 if __name__ == "__main__":
+    logging.getLogger("broker").addFilter(_is_news)
     target = Target(os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     # All of the loopback network: who connects to another address of it has another connection.
     daemon = broker.Daemon(host="0.0.0.0", advertise="127.0.0.1", port=int(sys.argv[1]), insecure=True)
     daemon.register(Administration(target), "administration")
     daemon.register(target, "target")
     daemon.start()
+    if len(sys.argv) > 3:
+        for part in ("target", "administration"):
+            daemon.publish(daemon.objects[part], f"{sys.argv[3]}.{part}", tags=[sys.argv[3]])
     print("ready", daemon.address[1], flush=True)
     daemon.request_loop()

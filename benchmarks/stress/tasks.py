@@ -10,7 +10,7 @@ from typing import Any
 import broker
 from benchmarks.stress.books import Books, Wrong
 from benchmarks.stress.calls import any_value, check
-from broker.errors import CallTimeout, CannotConnect
+from broker.errors import CallTimeout, CannotConnect, NamingError
 
 
 class Tasks:
@@ -89,7 +89,7 @@ class Tasks:
             return
         try:
             await broker.options(self._proxy, timeout=self._draw.random() * 0.02).wait(number, 60.0)
-        except (CallTimeout, CannotConnect):
+        except (CallTimeout, CannotConnect, NamingError):
             return
         raise Wrong("no timeout came")
 

@@ -1,0 +1,147 @@
+"""Puts processes to mixed work for a long time, while connections, names, references and daemons come and go.
+
+Now and then all of them rest, and what each of them uses is written down. It fails if memory, threads or descriptors of
+one have grown between the second and the last third of the time, or if a reference, a future, a session, a stream or a
+call is left while they rest. It holds the calls to the same ledger as `benchmarks.stress`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+from benchmarks.chaos.setting import Setting, at_rest
+from benchmarks.stress.ledger import compare, executed_calls
+from benchmarks.stress.processes import Failed, Usage
+
+PATIENCE = 30.0
+"""Seconds that a call may take."""
+MOST = Usage(memory=6 << 10, threads=2, descriptors=3)
+"""What a process may use more in the last third than in the second: allocators and pools of threads breathe."""
+SHORT_SECONDS = 600.0
+SHORT_MOST = Usage(memory=64 << 10, threads=8, descriptors=6)
+"""The same for a run that is shorter than that: what warms up has not come to its end."""
+SAMPLES = 60
+SHORTEST = 3.0
+"""Seconds of work between two samples; a run that is shorter than so many has fewer of them."""
+SHOWN = 12
+OTHER = "other"
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, seconds: float, seed: int, folder: Path, processes: ExitStack) -> None:
+        self._seconds = seconds
+        self._draw = random.Random(seed)
+        self._setting = setting = Setting(folder, processes, seed=seed, patience=PATIENCE)
+        self._other = setting.start_daemon(0, OTHER)
+        self._clients = {
+            "client": setting.start_client(4, 10),
+            "churn": setting.start_client(3, 2, module="benchmarks.soak.churn"),
+            "roaming": setting.start_client(2, 5, OTHER),
+        }
+        self._registrar = setting.start_registrar("soak.kept")
+        self.samples: list[dict[str, Usage]] = []
+        self.left: list[str] = []
+        self.restarts = self.killed = 0
+
+    def run(self) -> None:
+        began = time.monotonic()
+        interval = max(SHORTEST, self._seconds / SAMPLES)
+        while (left := began + self._seconds - time.monotonic()) > 0:
+            self._work(min(interval, left))
+            self._sample(time.monotonic() - began)
+
+    def _work(self, seconds: float) -> None:
+        """Within it a client is killed, and a daemon restarted."""
+        end = time.monotonic() + seconds
+        victim = self._setting.start_client(2, 5)
+        time.sleep(seconds * self._draw.random() / 3)
+        victim.kill()
+        self.killed += 1
+        self._restart()
+        time.sleep(max(0.0, end - time.monotonic()))
+
+    def _restart(self) -> None:
+        roaming = self._clients["roaming"]
+        roaming.tell("down")
+        self._other.end()
+        self._other = self._setting.start_daemon(0, OTHER)
+        roaming.tell("up")
+        self.restarts += 1
+
+    def _sample(self, passed: float) -> None:
+        """What each uses; the daemon that is restarted is another one each time."""
+        lasting = {"daemon": self._setting.daemon, "name server": self._setting.ns, "registrar": self._registrar}
+        usage, left = at_rest(self._clients, lasting)
+        self.left += [f"after {passed:.0f} s: {what}" for what in left]
+        self.samples.append(usage)
+        self._registrar.tell("check")
+        if len(self.samples) % max(1, int(self._seconds / SHORTEST / SHOWN)) == 0 or passed > self._seconds:
+            print(f"{passed:5.0f} s  " + "   ".join(f"{name} {each}" for name, each in usage.items()), flush=True)
+
+    def end(self) -> None:
+        for client in self._clients.values():
+            client.say("end")
+            client.line("report")
+            client.check_ended()
+        for server in (self._setting.daemon, self._other, self._setting.ns):
+            server.end()
+
+    def wrong(self) -> Iterator[str]:
+        """What does not hold."""
+        yield from self.left
+        yield from compare(self._setting.folder, self._setting.journal)
+        third = len(self.samples) // 3
+        before, after = self.samples[third : 2 * third + 1], self.samples[-third - 1 :]
+        for name in self.samples[-1]:
+            then, now = _middle([each[name] for each in before]), _middle([each[name] for each in after])
+            if now.grown_beyond(then, SHORT_MOST if self._seconds < SHORT_SECONDS else MOST):
+                yield f"the {name} grows: {then} in the second third of the time, and {now} in the last"
+
+
+def _middle(usage: list[Usage]) -> Usage:
+    fields = zip(*((each.memory, each.threads, each.descriptors) for each in usage), strict=True)
+    return Usage(*(int(median(values)) for values in fields))
+
+
+def run(seconds: float, seed: int) -> list[str]:
+    """What is wrong; prints what was seen."""
+    print(f"{seconds:g} s of mixed work, drawn by SEED={seed}; figures of processes at rest.", flush=True)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
+        soak = Soak(seconds, seed, Path(folder), processes)
+        try:
+            soak.run()
+            soak.end()
+        except Failed as failed:
+            return [*soak.left, *compare(Path(folder), Path(folder) / "journal"), str(failed)]
+        print(
+            f"{executed_calls(Path(folder) / 'journal')} calls were executed; {soak.restarts} times a daemon was "
+            f"restarted, and {soak.killed} times a client killed."
+        )
+        return list(soak.wrong())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0, help="how long (default: 30)")
+    parser.add_argument("--seed", type=int, default=random.randrange(1000), help="what was drawn before is drawn again")
+    given = parser.parse_args()
+    wrong = run(given.minutes * 60, given.seed)
+    for what in wrong:
+        print(f"WRONG: {what}", file=sys.stderr)
+    if not wrong:
+        print("Nothing grew, and nothing was left over.")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
