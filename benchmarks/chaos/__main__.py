@@ -35,6 +35,17 @@ SERVERS_LIVE = 0.2
 """In this part of the rounds, the last ones, servers are stopped but not killed, to be measured as well."""
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How much is to be done."""
+
+    rounds: int
+    threads: int
+    tasks: int
+    pause: float
+    seed: int
+
+
 @dataclass
 class Found:
     """What one run saw."""
@@ -51,13 +62,14 @@ class Found:
 class Chaos:
     """One run."""
 
-    def __init__(self, rounds: int, seed: int, folder: Path, processes: ExitStack) -> None:
-        self._rounds = rounds
-        self._draw = random.Random(seed)
-        self._setting = Setting(folder, processes, seed=seed, patience=PATIENCE)
-        self._client = self._setting.start_client(8, 20)
+    def __init__(self, extent: Extent, folder: Path, processes: ExitStack) -> None:
+        self._rounds = extent.rounds
+        self._draw = random.Random(extent.seed)
+        self._setting = Setting(folder, processes, seed=extent.seed, patience=PATIENCE, pause=extent.pause)
+        self._client = self._setting.start_client(extent.threads, extent.tasks)
         self._registrar = self._setting.start_registrar("watched")
-        self._faults = Faults(self._setting, self._draw, [self._client])
+        victim = (max(1, extent.threads // 3), max(1, extent.tasks // 3))
+        self._faults = Faults(self._setting, self._draw, [self._client], victim)
 
     def run(self) -> Found:
         began = time.monotonic()
@@ -69,8 +81,8 @@ class Chaos:
         self._do(self._rounds - warm - alive)
         before = self._rest(wrong)
         self._do(alive, killing=False)
-        self._faults.end()
         after = self._rest(wrong)
+        self._faults.end()
         usage = {name: (before[name], after[name]) for name in ("daemon", "name server")}
         usage["client"] = client_before, after["client"]
         wrong += [
@@ -91,7 +103,7 @@ class Chaos:
 
     def _rest(self, wrong: list[str]) -> dict[str, Usage]:
         servers = {"daemon": self._setting.daemon, "name server": self._setting.ns}
-        usage, left = at_rest({"client": self._client}, servers)
+        usage, left = at_rest({"client": self._client, "victim": self._faults.victim}, servers)
         wrong += left
         return usage
 
@@ -104,12 +116,12 @@ class Chaos:
         return report
 
 
-def run(rounds: int, seed: int) -> list[str]:
+def run(extent: Extent) -> list[str]:
     """What is wrong; prints what was done."""
-    print(f"{rounds} rounds of faults, drawn by SEED={seed}.", flush=True)
+    print(f"{extent.rounds} rounds of faults, drawn by SEED={extent.seed}.", flush=True)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
         try:
-            found = Chaos(rounds, seed, Path(folder), processes).run()
+            found = Chaos(extent, Path(folder), processes).run()
         except Failed as failed:
             return [*_complaints(Path(folder)), str(failed)]
     _print(found)
@@ -138,11 +150,14 @@ def _print(found: Found) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
     parser.add_argument("--rounds", type=int, default=200, help="how many (default: 200)")
+    parser.add_argument("--threads", type=int, default=8, help="of the client that lives (default: 8)")
+    parser.add_argument("--tasks", type=int, default=20, help="of the client that lives (default: 20)")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds of each of them, at most, between two things")
     parser.add_argument("--seed", type=int, default=random.randrange(1000), help="what was drawn before is drawn again")
     given = parser.parse_args()
     if given.rounds < 3:
         parser.error("three rounds are the fewest: one before anything is measured, one, and one without kills")
-    wrong = run(given.rounds, given.seed)
+    wrong = run(Extent(**vars(given)))
     for what in wrong:
         print(f"WRONG: {what}", file=sys.stderr)
     if not wrong:

@@ -22,12 +22,16 @@ AWAY_SECONDS = 0.5
 class Faults:
     """Draws them, and carries them out."""
 
-    def __init__(self, setting: Setting, draw: random.Random, watched: Sequence[Process]) -> None:
-        """`watched` are clients that live, and are told when a server is not there."""
+    def __init__(
+        self, setting: Setting, draw: random.Random, watched: Sequence[Process], victim: tuple[int, int]
+    ) -> None:
+        """`watched` are clients that live, and are told when a server is not there; `victim` are the threads and tasks
+        of one that is killed."""
         self._setting = setting
         self._draw = draw
         self._watched = watched
-        self._victim = setting.start_client(3, 8)
+        self._extent = victim
+        self.victim = setting.start_client(*victim)
         self._registrar = setting.start_registrar("victim")
         self.done: Counter[str] = Counter()
         self._kinds: dict[str, Callable[[], None]] = {
@@ -36,7 +40,7 @@ class Faults:
             "kill client": self._kill_client,
             "stop daemon": lambda: self._stop(self._setting.daemon),
             "stop name server": lambda: self._stop(self._setting.ns),
-            "stop client": lambda: self._stop(self._draw.choice([self._victim, self._registrar])),
+            "stop client": lambda: self._stop(self._draw.choice([self.victim, self._registrar])),
         }
 
     def round(self, *, killing: bool = True) -> None:
@@ -44,13 +48,13 @@ class Faults:
         kinds = [kind for kind in self._kinds if killing or kind not in ("kill daemon", "kill name server")]
         chosen = self._draw.sample(kinds, self._draw.choice([1, 1, 2]))
         time.sleep(self._draw.random() * LOAD_SECONDS)
-        for client in [*self._watched, self._victim]:
+        for client in [*self._watched, self.victim]:
             client.tell("down")
         for kind in chosen:
             self._kinds[kind]()
             self.done[kind] += 1
             time.sleep(self._draw.random() * AWAY_SECONDS / 2)
-        for client in [*self._watched, self._victim]:
+        for client in [*self._watched, self.victim]:
             client.tell("up")
 
     def _stop(self, process: Process) -> None:
@@ -74,14 +78,14 @@ class Faults:
 
     def _kill_client(self) -> None:
         if self._draw.random() < 0.5:
-            self._victim.kill()
-            self._victim = self._setting.start_client(3, 8)
+            self.victim.kill()
+            self.victim = self._setting.start_client(*self._extent)
         else:
             self._registrar.kill()
             self._registrar = self._setting.start_registrar("victim")
 
     def end(self) -> None:
-        """Nobody is done anything to any more; those that were are gone."""
-        self._victim.kill()
+        """Nobody is done anything to any more, and who was is gone."""
+        self.victim.kill()
         self._registrar.tell("check")
         self._registrar.kill()

@@ -24,12 +24,12 @@ class NameServerProcess(Process):
 class Setting:
     """All processes. Whoever is killed is started again in its place, on the same port."""
 
-    def __init__(self, folder: Path, processes: ExitStack, *, seed: int, patience: float) -> None:
+    def __init__(self, folder: Path, processes: ExitStack, *, seed: int, patience: float, pause: float) -> None:
         self.folder = folder
         self.journal = folder / "journal"
         self._processes = processes
         self._seed = seed
-        self._patience = patience
+        self._times = patience, pause
         self._clients = 0
         server = NameServerProcess(0, folder / "names.db")
         self.ns = processes.enter_context(server)
@@ -54,7 +54,7 @@ class Setting:
         self._clients += 1
         number = self._seed % 1000 * 10_000 + self._clients
         uri = f"BROKERNAME:{name}.target@127.0.0.1:{self._ns_port}"
-        client = Process(module, uri, number, threads, tasks, self.folder, self._patience)
+        client = Process(module, uri, number, threads, tasks, self.folder, *self._times)
         self._processes.enter_context(client).line("started")
         return client
 

@@ -38,10 +38,11 @@ OTHER = "other"
 class Soak:
     """One run."""
 
-    def __init__(self, seconds: float, seed: int, folder: Path, processes: ExitStack) -> None:
+    def __init__(self, seconds: float, pause: float, seed: int, folder: Path, processes: ExitStack) -> None:
         self._seconds = seconds
+        self._interval = max(SHORTEST, seconds / SAMPLES)
         self._draw = random.Random(seed)
-        self._setting = setting = Setting(folder, processes, seed=seed, patience=PATIENCE)
+        self._setting = setting = Setting(folder, processes, seed=seed, patience=PATIENCE, pause=pause)
         self._other = setting.start_daemon(0, OTHER)
         self._clients = {
             "client": setting.start_client(4, 10),
@@ -55,9 +56,8 @@ class Soak:
 
     def run(self) -> None:
         began = time.monotonic()
-        interval = max(SHORTEST, self._seconds / SAMPLES)
         while (left := began + self._seconds - time.monotonic()) > 0:
-            self._work(min(interval, left))
+            self._work(min(self._interval, left))
             self._sample(time.monotonic() - began)
 
     def _work(self, seconds: float) -> None:
@@ -85,7 +85,7 @@ class Soak:
         self.left += [f"after {passed:.0f} s: {what}" for what in left]
         self.samples.append(usage)
         self._registrar.tell("check")
-        if len(self.samples) % max(1, int(self._seconds / SHORTEST / SHOWN)) == 0 or passed > self._seconds:
+        if len(self.samples) % max(1, int(self._seconds / self._interval / SHOWN)) == 0 or passed > self._seconds:
             print(f"{passed:5.0f} s  " + "   ".join(f"{name} {each}" for name, each in usage.items()), flush=True)
 
     def end(self) -> None:
@@ -113,11 +113,11 @@ def _middle(usage: list[Usage]) -> Usage:
     return Usage(*(int(median(values)) for values in fields))
 
 
-def run(seconds: float, seed: int) -> list[str]:
+def run(seconds: float, pause: float, seed: int) -> list[str]:
     """What is wrong; prints what was seen."""
     print(f"{seconds:g} s of mixed work, drawn by SEED={seed}; figures of processes at rest.", flush=True)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
-        soak = Soak(seconds, seed, Path(folder), processes)
+        soak = Soak(seconds, pause, seed, Path(folder), processes)
         try:
             soak.run()
             soak.end()
@@ -133,9 +133,10 @@ def run(seconds: float, seed: int) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="how long (default: 30)")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds of everybody, at most, between two things")
     parser.add_argument("--seed", type=int, default=random.randrange(1000), help="what was drawn before is drawn again")
     given = parser.parse_args()
-    wrong = run(given.minutes * 60, given.seed)
+    wrong = run(given.minutes * 60, given.pause, given.seed)
     for what in wrong:
         print(f"WRONG: {what}", file=sys.stderr)
     if not wrong:

@@ -1,6 +1,6 @@
-"""A client that begins and ends things: `python -m benchmarks.soak.churn URI NUMBER THREADS TASKS FOLDER PATIENCE`.
+"""A client that begins and ends things: `python -m benchmarks.soak.churn`.
 
-It takes the lines that `benchmarks.stress.client` takes.
+It takes the arguments, and the lines, that `benchmarks.stress.client` takes.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Stress:
         self._clients += 1
         number = (self._extent.seed % 1000) * 1000 + self._clients
         return self._processes.enter_context(
-            Process("benchmarks.stress.client", self._uri, number, threads, tasks, self._folder, PATIENCE)
+            Process("benchmarks.stress.client", self._uri, number, threads, tasks, self._folder, PATIENCE, 0)
         )
 
     def run(self) -> dict[str, Any]:

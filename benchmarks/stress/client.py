@@ -1,7 +1,8 @@
-"""One process that calls: `python -m benchmarks.stress.client URI NUMBER THREADS TASKS FOLDER PATIENCE`.
+"""One process that calls: `python -m benchmarks.stress.client URI NUMBER THREADS TASKS FOLDER PATIENCE PAUSE`.
 
-It runs until a line on stdin says `end`; `down` and `up` tell of the server, `rest` has it pause,
-`left` say what is left then, and `work` go on. What it made and found goes into FOLDER.
+PAUSE is how long each thread and task waits at most before it draws again, in seconds. It runs until a line on stdin
+says `end`; `down` and `up` tell of the server, `rest` has it pause, `left` say what is left then, and `work` go on.
+What it made and found goes into FOLDER.
 """
 
 from __future__ import annotations
@@ -42,13 +43,16 @@ C = TypeVar("C", bound="Client")
 class Client:
     """The threads and tasks of this process, and what they share."""
 
-    def __init__(self, uri: str, number: int, threads: int, tasks: int, folder: Path, patience: float) -> None:
+    def __init__(
+        self, uri: str, number: int, threads: int, tasks: int, folder: Path, patience: float, pause: float
+    ) -> None:
         self.books = Books(number, folder, patience)
         self._seed = number
         self._proxy: Any = broker.Proxy(uri, timeout=patience, wait=patience, local=False)
         self._awaited: Any = broker.AsyncProxy(uri, timeout=patience, wait=patience, local=False)
         beside = uri.replace("target@", "administration@")
         self._administration: Any = broker.Proxy(beside, timeout=patience, wait=patience, local=False)
+        self._pause = pause
         self._over = False
         self._working = threading.Event()
         self._working.set()
@@ -89,6 +93,7 @@ class Client:
             kind, act = draw.choice(members)
             with self.books.action(name, kind):
                 act()
+            time.sleep(draw.random() * self._pause)
             self._working.wait()
 
     async def _run_tasks(self, count: int) -> None:
@@ -102,7 +107,7 @@ class Client:
             kind, act = draw.choice(members)
             with self.books.action(name, kind):
                 await act()
-            await asyncio.sleep(draw.random() * 0.05)
+            await asyncio.sleep(draw.random() * (0.05 + self._pause))
             while not self._working.is_set():  # noqa: ASYNC110 - another thread sets it
                 await asyncio.sleep(0.05)
 
@@ -178,8 +183,10 @@ class Client:
 def _settled(look: Callable[[], T]) -> T:
     """What is still seen when there was time for it to go; nothing as soon as nothing is."""
     give_up = time.monotonic() + SETTLE_SECONDS
+    pause = 0.05
     while (found := look()) and time.monotonic() < give_up:
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(1.0, pause * 1.5)  # to look takes its time, too
         gc.collect()
     return found
 
@@ -238,9 +245,9 @@ def run(client: Client) -> None:
 
 def made(kind: type[C]) -> C:
     """A client of that class, as the command line says."""
-    uri, number, threads, tasks, folder, patience = sys.argv[1:]
+    uri, number, threads, tasks, folder, *times = sys.argv[1:]
     workers.IDLE_SECONDS = IDLE_SECONDS
-    return kind(uri, int(number), int(threads), int(tasks), Path(folder), float(patience))
+    return kind(uri, int(number), int(threads), int(tasks), Path(folder), *map(float, times))
 
 
 if __name__ == "__main__":

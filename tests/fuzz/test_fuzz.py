@@ -20,7 +20,7 @@ from tests.fuzz.guard import CORPUS, Guard, Harm
 from tests.fuzz.inputs import inputs
 from tests.fuzz.targets import TARGETS
 
-EXAMPLES = 25
+EXAMPLES = 12
 
 
 @pytest.fixture(autouse=True)
