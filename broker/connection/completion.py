@@ -76,7 +76,7 @@ class ClientStream:
         )
         self._call = channel._channel.segregated_call(  # type: ignore[attr-defined]
             cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS,
-            method.encode(), None, None, None, None, operations, cygrpc.build_census_context(), None,
+            method.encode(), None, None, None, None, operations, cygrpc.build_census_context(),
         )  # fmt: skip
 
     # ---- any thread
