@@ -47,16 +47,21 @@ class SocketConnection:
         self.close()
 
 
-def sock_of(address: Any) -> SimpleNamespace:
-    """Stands for the socket of a connection: it knows who is at the other end."""
+class _Socket(SimpleNamespace):
+    """Stands for the socket of a connection or daemon: it knows where that leads to."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__  # programs put sockets into sets
+
+
+def sock_of(address: Any, fileno: Any = lambda: -1) -> Any:
     if isinstance(address, str):
         family = getattr(socket, "AF_UNIX", socket.AF_INET)
     else:
         family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
-    return SimpleNamespace(family=family, getpeername=lambda: address, getsockname=lambda: address, fileno=lambda: -1)
+    return _Socket(family=family, getpeername=lambda: address, getsockname=lambda: address, fileno=fileno)
 
 
-def peer() -> SimpleNamespace:
+def peer() -> Any:
     """Who makes the call that is carried out."""
     client = broker.current_context.client
     kind, _, address = (client.address if client is not None else "").partition(":")

@@ -11,7 +11,6 @@ import threading
 import uuid
 import weakref
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any, Self
 
 import broker
@@ -114,8 +113,7 @@ class Daemon:
         place, number = self._daemon.address
         self.locationStr = f"./u:{unixsocket}" if unixsocket else self._daemon.location
         self.natLocationStr = f"{nathost}:{natport or number}" if nathost else None
-        known_as = context.sock_of(unixsocket or (place, number))
-        self.sock = SimpleNamespace(**{**vars(known_as), "fileno": self._waiting.fileno})
+        self.sock = context.sock_of(unixsocket or (place, number), self._waiting.fileno)
         self._put(interface(self), DAEMON_NAME)
         self._daemon.register(_Door(self), DOOR)
 
@@ -284,6 +282,7 @@ class Daemon:
     @property
     def sockets(self) -> list[Any]:
         """What a program's own loop selects on; then it calls `events`."""
+        self._daemon.start()
         return [self.sock]
 
     @property
@@ -293,7 +292,6 @@ class Daemon:
 
     def events(self, eventsockets: Any) -> None:
         """Runs the calls that wait, on this thread: for loops of programs, with the multiplex server."""
-        self._daemon.start()
         if self._loop is not None:
             self._loop.run(0)
 

@@ -151,6 +151,8 @@ def _property(member: property, name: str, run: Run) -> Any:
         return run(lambda: functools.partial(getattr, self._get(), name), (), {})
 
     def set_(self: StandIn, value: object) -> None:
+        if member.fset is None:
+            raise AttributeError(f"attempt to access unexposed or unknown remote attribute '{name}'")
         run(lambda: functools.partial(setattr, self._get(), name), (value,), {})
 
-    return property(get, set_ if member.fset else None, doc=member.__doc__)
+    return property(get, set_, doc=member.__doc__)

@@ -30,6 +30,8 @@ DOOR = "Pyro.Connections"
 _RECONNECT_PAUSE = 2.0  # so that programs' numbers of tries mean what they meant
 _COPIED = ("_pyroTimeout", "_pyroMaxRetries", "_pyroRawWireResponse", "_pyro_asynchronous")
 Metadata = dict[str, set[str]]
+# For operators that the object does not have: Pyro says AttributeError, and Python goes on after a TypeError.
+_MissingSpecial: Any = type("AttributeError", (AttributeError, TypeError), {"__module__": "builtins"})
 
 
 class Proxy:
@@ -115,7 +117,7 @@ class Proxy:
 
     def _pyro_missing(self, name: str) -> AttributeError:
         text = f"remote object '{self._pyroUri}' has no exposed attribute or method '{name}'"
-        return MissingSpecial(text) if name in FORWARDED else AttributeError(text)
+        return _MissingSpecial(text) if name in FORWARDED else AttributeError(text)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_pyroHmacKey":
@@ -373,10 +375,6 @@ class Proxy:
 
     def _pyroAsync(self, asynchronous: bool = True, **kwargs: bool) -> None:
         self._pyro_asynchronous = kwargs.get("async", asynchronous)
-
-
-class MissingSpecial(AttributeError, TypeError):
-    """For operators that the object does not have: Pyro says AttributeError, and Python goes on after a TypeError."""
 
 
 class ExceptionWrapper:
