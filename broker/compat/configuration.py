@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import platform
@@ -46,10 +47,7 @@ class Configuration:
                 setattr(self, item, _parsed(text, value))
 
     def copy(self) -> Configuration:
-        other = Configuration()
-        for item, value in self.as_dict().items():
-            setattr(other, item, value)
-        return other
+        return copy.deepcopy(self)
 
     def as_dict(self) -> dict[str, Any]:
         return {item: getattr(self, item) for item in self.__slots__}
@@ -87,27 +85,15 @@ def dump() -> None:
 main = dump
 
 
-def server_credentials() -> broker.Credentials | None:
-    """What the SSL items say of daemons; None without TLS."""
+def credentials(side: str) -> broker.Credentials | None:
+    """What the SSL items say of a SERVER or a CLIENT; None without TLS."""
     if not config.SSL:
         return None
-    authorities = config.SSL_CACERTS if config.SSL_REQUIRECLIENTCERT else None
-    cert = _file(config.SSL_SERVERCERT, "server cert")
-    return broker.Credentials(cert=cert, key=_file(config.SSL_SERVERKEY or cert, "server key"), ca=authorities)
-
-
-def client_credentials() -> broker.Credentials | None:
-    """What the SSL items say of proxies; None without TLS."""
-    if not config.SSL:
-        return None
-    cert = _file(config.SSL_CLIENTCERT, "client cert") if config.SSL_CLIENTCERT else None
-    return broker.Credentials(cert=cert, key=config.SSL_CLIENTKEY or cert, ca=config.SSL_CACERTS or None)
-
-
-def _file(path: str, what: str) -> str:
-    if not Path(path).is_file():
-        raise OSError(f"{what} file not found: {path!r}")
-    return path
+    cert, key = getattr(config, f"SSL_{side}CERT"), getattr(config, f"SSL_{side}KEY")
+    if side == "SERVER" and not Path(cert).is_file():
+        raise OSError(f"server cert file not found: {cert!r}")
+    believed = config.SSL_CACERTS if side == "CLIENT" or config.SSL_REQUIRECLIENTCERT else None
+    return broker.Credentials(cert=cert or None, key=key or cert or None, ca=believed or None)
 
 
 if config.LOGLEVEL:  # asked for in the environment: the broker's log, in Pyro's form

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import broker
 from broker.compat import context
-from broker.compat.configuration import config, server_credentials
+from broker.compat.configuration import config, credentials
 from broker.compat.context import SocketConnection
 from broker.compat.errors import DaemonError, NotGreeted, ProtocolError, PyroError, translated
 from broker.compat.exposure import expose, get_exposed_members, stand_in
@@ -121,7 +121,7 @@ class Daemon:
         return broker.Daemon(
             host, port, unix_socket=unixsocket, codecs=accepted_codecs(), max_workers=max(1, config.THREADPOOL_SIZE),
             max_message_size=config.MAX_MESSAGE_SIZE or None, insecure=is_consent(host), proxy_class=_arriving,
-            credentials=server_credentials(),
+            credentials=credentials("SERVER"),
         )  # fmt: skip
 
     # ---- objects

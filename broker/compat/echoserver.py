@@ -12,11 +12,17 @@ from broker.compat.daemon import Daemon
 from broker.compat.exposure import expose, oneway
 from broker.compat.naming import locate_ns, start_ns
 
+_FLAGS = {
+    "naming": "register with nameserver", "Nameserver": "also start a nameserver", "verbose": "verbose output",
+    "quiet": "don't output anything",
+}  # fmt: skip
+
 
 @expose
 class EchoServer:
     """Answers with what it is given, and fails and waits on demand."""
 
+    verbose = property(lambda self: self._verbose, lambda self, onoff: setattr(self, "_verbose", bool(onoff)))
     _verbose = _must_shutdown = False
 
     def _tell(self, text: str) -> None:
@@ -65,14 +71,6 @@ class EchoServer:
         self._tell("shutting down")
         self._must_shutdown = True
 
-    @property
-    def verbose(self) -> bool:
-        return self._verbose
-
-    @verbose.setter
-    def verbose(self, onoff: bool) -> None:
-        self._verbose = bool(onoff)
-
 
 def main(args: Any = None, returnWithoutLooping: bool = False) -> Any:
     """The echo server as a command; or gives (daemon, echo server, URI)."""
@@ -80,17 +78,13 @@ def main(args: Any = None, returnWithoutLooping: bool = False) -> Any:
     parser.add_argument("-H", "--host", default="localhost", help="hostname to bind server on (default=%(default)s)")
     parser.add_argument("-p", "--port", type=int, default=0, help="port to bind server on")
     parser.add_argument("-u", "--unixsocket", help="Unix domain socket name to bind server on")
-    parser.add_argument("-n", "--naming", action="store_true", help="register with nameserver")
-    parser.add_argument("-N", "--nameserver", action="store_true", help="also start a nameserver")
-    parser.add_argument("-v", "--verbose", action="store_true", help="verbose output")
-    parser.add_argument("-q", "--quiet", action="store_true", help="don't output anything")
+    for flag, text in _FLAGS.items():
+        parser.add_argument(f"-{flag[0]}", f"--{flag.lower()}", action="store_true", help=text)
     given = parser.parse_args(args)
     say = (lambda *words, **options: None) if given.quiet and not given.verbose else print
     say("Starting Pyro's built-in test echo server.")
     config.SERVERTYPE = "multiplex"
-    names = start_ns(given.host) if given.nameserver else None
-    if names is not None:
-        names[1].events([])  # lets calls through
+    names = start_ns(given.host)[:2] if given.nameserver else None
     echo, daemon = EchoServer(), Daemon(given.host, given.port, given.unixsocket)
     echo._verbose = given.verbose
     uri = daemon.register(echo, "test.echoserver")

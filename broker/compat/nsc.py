@@ -9,23 +9,60 @@ from typing import Any
 from broker.compat.errors import PyroError
 from broker.compat.naming import locate_ns
 
-_PATTERN, _NAME = (1, 1, "requires one argument: pattern"), (1, 1, "requires one argument: name")
-_TAGS = (1, 99, "requires at least one metadata tag argument")
-_NEEDS = {
-    "list": (0, 1, "takes a prefix at most"), "lookup": _NAME, "register": (2, 2, "requires two arguments: name uri"),
-    "remove": _NAME, "removematching": _PATTERN, "listmatching": _PATTERN, "yplookup_all": _TAGS,
-    "yplookup_any": _TAGS, "setmeta": (1, 99, "requires arguments: uri and zero or more meta tags"),
-    "ping": (0, 0, "takes no arguments"), "listmeta_all": _TAGS, "listmeta_any": _TAGS,
+
+def _listed(found: dict[str, Any], title: str = "") -> str:
+    lines = [f"--------START LIST {title}"]
+    for name, (uri, metadata) in sorted(found.items()):
+        lines += [f"{name} --> {uri}", *([f"    metadata: {metadata}"] if metadata else [])]
+    return "\n".join([*lines, f"--------END LIST {title}"])
+
+
+def _list(names: Any, prefix: str | None = None) -> str:
+    return _listed(names.list(prefix=prefix, return_metadata=True), f"- prefix '{prefix}'" if prefix else "")
+
+
+def _listmatching(names: Any, pattern: str) -> str:
+    return _listed(names.list(regex=pattern, return_metadata=True), f"- regex '{pattern}'")
+
+
+def _lookup(names: Any, name: str) -> str:
+    uri, metadata = names.lookup(name, return_metadata=True)
+    return f"{uri}\nmetadata: {metadata}" if metadata else str(uri)
+
+
+def _removematching(names: Any, pattern: str) -> str:
+    sure = input("Potentially removing lots of items from the Name server. Are you sure (y/n)?").strip()
+    return f"{names.remove(regex=pattern)} items removed." if sure in ("y", "Y") else ""
+
+
+_SEARCHED = " - searched by metadata"
+_PATTERN, _NAME, _TAGS = "one argument: pattern", "one argument: name", "at least one metadata tag argument"
+# Each command: how many arguments it takes, what it says otherwise, and what it does and then says.
+_COMMANDS: dict[str, tuple[int, int, str, Any]] = {
+    "ping": (0, 0, "no arguments", lambda names: names.ping() or "Name server ping ok."),
+    "list": (0, 1, "a prefix at most", _list),
+    "listmatching": (1, 1, _PATTERN, _listmatching),
+    "lookup": (1, 1, _NAME, _lookup),
+    "register": (2, 2, "two arguments: name uri",
+                 lambda names, name, uri: names.register(name, uri, safe=True) or f"Registered {name}"),
+    "remove": (1, 1, _NAME, lambda names, name: f"Removed {name}" if names.remove(name) else "Nothing removed"),
+    "removematching": (1, 1, _PATTERN, _removematching),
+    "setmeta": (1, 99, "arguments: uri and zero or more meta tags",
+                lambda names, name, *tags: names.set_metadata(name, {*tags}) or f"Metadata {_DONE[bool(tags)]}"),
+    "yplookup_all": (1, 99, _TAGS, lambda names, *tags: _listed(names.yplookup(meta_all=tags), _SEARCHED)),
+    "yplookup_any": (1, 99, _TAGS, lambda names, *tags: _listed(names.yplookup(meta_any=tags), _SEARCHED)),
 }  # fmt: skip
+_DONE = ("cleared", "updated")
+_COMMANDS |= {f"listmeta_{which}": _COMMANDS[f"yplookup_{which}"] for which in ("all", "any")}  # as in Pyro4
 
 
 def handle_command(names: Any, command: str, args: list[str]) -> None:
     """Carries a command out. Prints the error, and raises it, if it fails; SystemExit for wrong arguments."""
     try:
-        fewest, most, usage = _NEEDS[command]
+        fewest, most, usage, run = _COMMANDS[command]
         if not fewest <= len(args) <= most:
-            raise SystemExit(usage)
-        _carry_out(names, command, args)
+            raise SystemExit(f"{command} requires {usage}")
+        print(run(names, *args))
     except Exception as error:
         print(f"Error: {type(error).__name__} - {error}")
         raise
@@ -36,41 +73,6 @@ def handleCommand(nameserver: Any, options: object, args: list[str]) -> None:
     handle_command(nameserver, args[0], list(args[1:]))
 
 
-def _carry_out(names: Any, command: str, args: list[str]) -> None:
-    if command == "ping":
-        names.ping()
-        print("Name server ping ok.")
-    elif command in ("list", "listmatching") and args:
-        key = "prefix" if command == "list" else "regex"
-        _print_list(names.list(**{key: args[0]}, return_metadata=True), f"- {key} '{args[0]}'")
-    elif command == "list":
-        _print_list(names.list(return_metadata=True), "")
-    elif command.endswith(("_all", "_any")):
-        _print_list(names.yplookup(**{f"meta_{command[-3:]}": args}), " - searched by metadata")
-    elif command == "lookup":
-        uri, metadata = names.lookup(args[0], return_metadata=True)
-        print(uri, *([f"metadata: {metadata}"] if metadata else []), sep="\n")
-    elif command == "register":
-        names.register(*args, safe=True)
-        print(f"Registered {args[0]}")
-    elif command == "remove":
-        print(f"Removed {args[0]}" if names.remove(args[0]) else "Nothing removed")
-    elif command == "removematching":
-        sure = input("Potentially removing lots of items from the Name server. Are you sure (y/n)?").strip()
-        if sure in ("y", "Y"):
-            print(f"{names.remove(regex=args[0])} items removed.")
-    else:
-        names.set_metadata(args[0], set(args[1:]))
-        print("Metadata updated" if args[1:] else "Metadata cleared")
-
-
-def _print_list(found: dict[str, Any], title: str) -> None:
-    print(f"--------START LIST {title}")
-    for name, (uri, metadata) in sorted(found.items()):
-        print(f"{name} --> {uri}", *([f"    metadata: {metadata}"] if metadata else []), sep="\n")
-    print(f"--------END LIST {title}")
-
-
 def main(args: Any = None) -> None:
     """The tool as a command. Exits with 1 if the name server is not there, or refuses."""
     parser = argparse.ArgumentParser(description="Pyro name server control utility.")
@@ -78,7 +80,7 @@ def main(args: Any = None) -> None:
     parser.add_argument("-p", "--port", type=int, help="port of the NS")
     parser.add_argument("-u", "--unixsocket", help="Unix domain socket name of the NS")
     parser.add_argument("-v", "--verbose", action="store_true", help="verbose output")
-    parser.add_argument("command", choices=_NEEDS)
+    parser.add_argument("command", choices=_COMMANDS)
     options, others = parser.parse_known_args(args)
     say = print if options.verbose else lambda *words: None
     say("Locating name server...")

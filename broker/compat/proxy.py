@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import broker
 from broker.compat import context, errors
-from broker.compat.configuration import client_credentials, config
+from broker.compat.configuration import config, credentials
 from broker.compat.context import SocketConnection, current_context
 from broker.compat.errors import CommunicationError, ConnectionClosedError, PyroError, translated
 from broker.compat.exposure import FORWARDED, wire_name
@@ -247,7 +247,7 @@ class Proxy:
         if self._pyroTimeout:
             options["connect_timeout"] = self._pyroTimeout
         try:
-            return broker.Proxy(str(uri), credentials=client_credentials(), proxy_class=Proxy, **options)
+            return broker.Proxy(str(uri), credentials=credentials("CLIENT"), proxy_class=Proxy, **options)
         except broker.errors.BrokerError as error:
             raise translated(error) from None
 
