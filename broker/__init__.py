@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from broker.serving import serve
     from broker.typed import close, connect, connect_async, options, send, submit
     from broker.uri import URI
+    from broker.values import dumps, loads
 
 __all__ = [
     "URI",
@@ -58,9 +59,11 @@ __all__ = [
     "connect",
     "connect_async",
     "current_context",
+    "dumps",
     "errors",
     "export",
     "expose",
+    "loads",
     "locate_ns",
     "oneway",
     "options",
@@ -109,6 +112,8 @@ _HOMES = {
     "send": "broker.typed",
     "submit": "broker.typed",
     "URI": "broker.uri",
+    "dumps": "broker.values",
+    "loads": "broker.values",
 }
 
 

@@ -85,6 +85,8 @@ CONTRACT: dict[str, str | None] = {
     "start_ns_loop": None,
     # ---- the rest
     "register_type": "(cls=None, *, name=None, to_dict=None, from_dict=None)",
+    "dumps": "(value, *, proxy_class=None)",
+    "loads": "(data, *, proxy_class=None)",
     "current_context.client": None,
     "current_context.object_id": None,
     "current_context.member": None,

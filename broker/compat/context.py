@@ -50,7 +50,8 @@ class SocketConnection:
 class _Socket(SimpleNamespace):
     """Stands for the socket of a connection or daemon: it knows where that leads to."""
 
-    __eq__, __hash__ = object.__eq__, object.__hash__  # programs put sockets into sets
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__  # type: ignore[assignment]  # programs put sockets into sets
 
 
 def sock_of(address: Any, fileno: Any = lambda: -1) -> Any:

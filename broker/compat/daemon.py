@@ -20,7 +20,7 @@ from broker.compat.context import SocketConnection
 from broker.compat.errors import DaemonError, NotGreeted, ProtocolError, PyroError, translated
 from broker.compat.exposure import expose, get_exposed_members, stand_in
 from broker.compat.proxy import DAEMON_NAME, DOOR, NAMESERVER_NAME, Proxy
-from broker.compat.serializers import accepted_codecs
+from broker.compat.serializers import SerializerBase, accepted_codecs
 from broker.compat.uri import URI
 
 _log = logging.getLogger("broker")
@@ -110,6 +110,7 @@ class Daemon:
             if isinstance(error, OSError):  # the port is in use
                 raise
             raise translated(error) from None
+        self.transportServer: Any = self._daemon
         place, number = self._daemon.address
         self.locationStr = f"./u:{unixsocket}" if unixsocket else self._daemon.location
         self.natLocationStr = f"{nathost}:{natport or number}" if nathost else None
@@ -323,6 +324,7 @@ class Daemon:
             self._must_shutdown = True
             self._changed.notify_all()
         self._daemon.shutdown(grace=1.0)
+        self.transportServer = None
 
     close = shutdown
 
@@ -338,6 +340,8 @@ class Daemon:
         return object.__new__, (type(self),)  # a shell that serves nothing
 
     def __repr__(self) -> str:
+        if not vars(self):  # what a serializer has made
+            return f"<{type(self).__module__}.{type(self).__name__} at 0x{id(self):x}; unusable>"
         where = f"{self.locationStr} - {context.family_str(self.sock)}; {len(self.objectsById)} objects"
         return f"<{type(self).__module__}.{type(self).__name__} at 0x{id(self):x}; {where}>"
 
@@ -377,3 +381,5 @@ def serve(
 
 
 Daemon.serveSimple = staticmethod(serve)
+SerializerBase.register_class_to_dict(Daemon, lambda daemon: {"__class__": "Pyro.Daemon"})
+SerializerBase.register_dict_to_class("Pyro.Daemon", lambda name, fields: object.__new__(Daemon))

@@ -108,6 +108,31 @@ def get_exposed_members(target: object, only_exposed: bool = True) -> dict[str, 
     return found
 
 
+def get_attribute(obj: object, attr: str) -> Any:
+    """An exposed method of an object. Raises AttributeError for any other attribute."""
+    if is_private_attribute(attr):
+        raise AttributeError(f"attempt to access private attribute '{attr}'")
+    found = getattr(obj, attr)
+    if not getattr(found, "_pyroExposed", False):
+        raise AttributeError(f"attempt to access unexposed attribute '{attr}'")
+    return found
+
+
+def get_exposed_property_value(obj: object, propname: str, only_exposed: bool = True) -> Any:
+    return _accessor(obj, propname, "fget", only_exposed)(obj)
+
+
+def set_exposed_property_value(obj: object, propname: str, value: object, only_exposed: bool = True) -> Any:
+    return _accessor(obj, propname, "fset", only_exposed)(obj, value)
+
+
+def _accessor(obj: object, name: str, kind: str, only_exposed: bool) -> Any:
+    found = getattr(getattr(type(obj), name, None), kind, None)
+    if found is None or name not in get_exposed_members(obj, only_exposed)["attrs"]:
+        raise AttributeError(f"attempt to access unexposed or unknown remote attribute '{name}'")
+    return found
+
+
 def wire_name(name: str) -> str:
     """The name under which the broker knows a member."""
     return f"dunder_{name.strip('_')}" if name.startswith("__") and name not in FORWARDED else name

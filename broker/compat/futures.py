@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from broker.compat.errors import PyroError
-from broker.compat.proxy import ExceptionWrapper, _RemoteMethod
+from broker.compat.proxy import _ExceptionWrapper, _RemoteMethod
 
 
 class BatchProxy:
@@ -44,7 +44,7 @@ class BatchProxy:
 
     def __results(self, results: Any) -> Iterator[Any]:
         for result in results:
-            if isinstance(result, ExceptionWrapper):
+            if isinstance(result, _ExceptionWrapper):
                 result.raiseIt()
             yield result
 
@@ -101,12 +101,12 @@ class FutureResult:
         return self._last.result()
 
     def set_value(self, value: Any) -> None:
-        _settle(self._first, value.raiseIt if isinstance(value, ExceptionWrapper) else lambda: value)
+        _settle(self._first, value.raiseIt if isinstance(value, _ExceptionWrapper) else lambda: value)
 
     value = property(get_value, set_value)
 
     def set_cancelled(self) -> None:
-        self.set_value(ExceptionWrapper(RuntimeError("future has been cancelled")))
+        self.set_value(_ExceptionWrapper(RuntimeError("future has been cancelled")))
 
     def then(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Self:
         """Calls the function with the value, and the arguments; what it returns is the value then."""

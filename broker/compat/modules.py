@@ -41,7 +41,7 @@ _MODULES = {
     " naming:_locateNS=locate_ns,_resolve=resolve,resolve proxy:*Proxy,_RemoteMethod,_StreamResultIterator"
     " serializers:*SerializedBlob",
     "Pyro4.errors": f"errors:{_ERRORS}",
-    "Pyro4.futures": "futures:*Future,*FutureResult proxy:_ExceptionWrapper=ExceptionWrapper",
+    "Pyro4.futures": "futures:*Future,*FutureResult proxy:_ExceptionWrapper",
     "Pyro4.message": "protocol:Message=SendingMessage,__getattr__ context:FLAGS_ONEWAY",
     "Pyro4.naming": "naming:MemoryStorage,SqlStorage,*NameServer,type_meta,locateNS=locate_ns,resolve"
     ",*NameServerDaemon,startNS=start_ns,startNSloop=start_ns_loop,main",
@@ -52,7 +52,8 @@ _MODULES = {
     "Pyro4.test": "",
     "Pyro4.test.echoserver": _ECHO,
     "Pyro4.util": "errors:excepthook,formatTraceback=format_traceback,getPyroTraceback=get_pyro_traceback"
-    " exposure:get_exposed_members,is_private_attribute serializers:SerializerBase,get_serializer",
+    " exposure:get_exposed_members,is_private_attribute,getAttribute=get_attribute,get_exposed_property_value"
+    ",set_exposed_property_value serializers:SerializerBase,get_serializer",
     "Pyro4.utils": "",
     "Pyro4.utils.echoserver": _ECHO,
     "Pyro4.utils.flame": "protocol:__getattr__",
@@ -67,13 +68,16 @@ _MODULES = {
     "Pyro5.compatibility.Pyro4": "",
     "Pyro5.configure": "configuration:Configuration,dump,global_config=config,main",
     "Pyro5.core": "naming:locate_ns,resolve,type_meta proxy:DAEMON_NAME,NAMESERVER_NAME uri:*URI"
-    " proxy:_ExceptionWrapper=ExceptionWrapper",
+    " proxy:_ExceptionWrapper",
     "Pyro5.errors": f"errors:{_ERRORS},format_traceback,get_pyro_traceback",
     "Pyro5.nameserver": "naming:MemoryStorage,SqlStorage,*NameServer,*NameServerDaemon,start_ns,start_ns_loop,main",
     "Pyro5.nsc": "nsc:handle_command,main",
     "Pyro5.protocol": "protocol:PROTOCOL_VERSION,SendingMessage,__getattr__ context:FLAGS_ONEWAY",
-    "Pyro5.serializers": "serializers:SerializerBase,serializers",
-    "Pyro5.server": f"daemon:*Daemon,*DaemonObject,serve exposure:is_private_attribute {_MARKS}",
+    "Pyro5.serializers": "serializers:SerializerBase,serializers,serializers_by_id,SerpentSerializer,MarshalSerializer"
+    ",JsonSerializer,MsgpackSerializer",
+    "Pyro5.server": f"daemon:*Daemon,*DaemonObject,serve {_MARKS} exposure:is_private_attribute"
+    ",_get_exposed_members=get_exposed_members,_get_attribute=get_attribute"
+    ",_get_exposed_property_value=get_exposed_property_value,_set_exposed_property_value=set_exposed_property_value",
     "Pyro5.socketutil": "context:SocketConnection,family_str,bind_unused_port,find_probably_unused_port"
     ",get_interface,get_ip_address",
     "Pyro5.utils": "",

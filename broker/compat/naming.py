@@ -110,15 +110,11 @@ class NameServer:
         all_of = frozenset(_tags(metadata_all or ()))
         any_of = None if metadata_any is None else frozenset(_tags(metadata_any))
         try:
-            matches = re.compile(regex or "").match
+            re.compile(regex or "")
         except re.error as error:
             raise NamingError(f"invalid regex: {error}") from None
-        return {
-            name: (str(uri), set(metadata)) if return_metadata else str(uri)
-            for name, (uri, metadata) in sorted(self._entries(all_of, any_of).items())
-            if name.startswith(prefix or "") and matches(name)
-            if all_of.issubset(metadata) and (any_of is None or not any_of.isdisjoint(metadata))
-        }
+        found = sorted(self._entries(prefix, regex, all_of, any_of).items())
+        return {name: (str(uri), set(metadata)) if return_metadata else str(uri) for name, (uri, metadata) in found}
 
     def yplookup(self, meta_all: Any = None, meta_any: Any = None, return_metadata: bool = True) -> dict[str, Any]:
         if meta_all is not None and meta_any is not None:
@@ -132,7 +128,7 @@ class NameServer:
         self._enter(name, str(self._find(name)[0]), False, tags)
 
     def count(self) -> int:
-        return len(self._entries(frozenset(), None))
+        return len(self.list())
 
     def ping(self) -> None:
         pass
@@ -155,8 +151,8 @@ class NameServer:
             return True
         return False
 
-    def _entries(self, all_of: frozenset[str], any_of: frozenset[str] | None) -> dict[str, Any]:
-        return dict(self.storage)
+    def _entries(self, *conditions: Any) -> dict[str, Any]:
+        return _selected(dict(self.storage), *conditions)
 
 
 class NameServerProxy(NameServer, Proxy):
@@ -197,13 +193,13 @@ class NameServerProxy(NameServer, Proxy):
     def _drop(self, name: str) -> bool:
         return bool(self._pyro_ask(lambda names: names.remove(name)))
 
-    def _entries(self, all_of: frozenset[str], any_of: frozenset[str] | None) -> dict[str, Any]:
-        found = self._pyro_ask(lambda names: names.list(tags_all=all_of, tags_any=any_of, with_tags=True))
-        own = {_OURS: _class_tag()}
-        return {
-            _shown(name, uri)[0]: (_shown(name, uri)[1], {*metadata, *own.get(name, ())})
-            for name, (uri, metadata) in found.items()
-        }
+    def _entries(self, prefix: str | None, regex: str | None, all_of: Any, any_of: Any) -> dict[str, Any]:
+        found = self._pyro_ask(
+            lambda names: names.list(prefix, regex=regex, tags_all=all_of, tags_any=any_of, with_tags=True)
+        )
+        own = {NAMESERVER_NAME: (_shown(_OURS, self._pyro_ask(lambda names: names.uri))[1], _class_tag())}
+        others = {name: (_shown(name, uri)[1], tags) for name, (uri, tags) in found.items() if name != _OURS}
+        return others | _selected(own, prefix, regex, all_of, any_of)
 
     def set_metadata(self, name: str, metadata: Any) -> None:
         tags = _tags(metadata)
@@ -221,6 +217,15 @@ class NameServerProxy(NameServer, Proxy):
         if names is not None:
             names.close()
         super()._pyroRelease()
+
+
+def _selected(entries: dict[str, Any], prefix: Any, regex: Any, all_of: Any, any_of: Any) -> dict[str, Any]:
+    return {
+        name: (uri, metadata)
+        for name, (uri, metadata) in entries.items()
+        if name.startswith(prefix or "") and re.match(regex or "", name)
+        if all_of.issubset(metadata) and (any_of is None or not any_of.isdisjoint(metadata))
+    }
 
 
 def _class_tag() -> set[str]:
@@ -284,8 +289,6 @@ def _looked_up(uri: URI) -> URI:
             found: URI = names.lookup(uri.object)
             return found
         candidates = list(names.yplookup(meta_all=uri.object, return_metadata=False).values())
-        if not candidates and uri.object == _class_tag():
-            return URI(names._pyroUri)
         if not candidates:
             raise NamingError(f"no registrations available with desired metadata properties {uri.object}")
         return URI(_chance.choice(candidates))

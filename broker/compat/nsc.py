@@ -35,6 +35,7 @@ def _removematching(names: Any, pattern: str) -> str:
     return f"{names.remove(regex=pattern)} items removed." if sure in ("y", "Y") else ""
 
 
+_DONE = ("cleared", "updated")
 _SEARCHED = " - searched by metadata"
 _PATTERN, _NAME, _TAGS = "one argument: pattern", "one argument: name", "at least one metadata tag argument"
 # Each command: how many arguments it takes, what it says otherwise, and what it does and then says.
@@ -52,7 +53,6 @@ _COMMANDS: dict[str, tuple[int, int, str, Any]] = {
     "yplookup_all": (1, 99, _TAGS, lambda names, *tags: _listed(names.yplookup(meta_all=tags), _SEARCHED)),
     "yplookup_any": (1, 99, _TAGS, lambda names, *tags: _listed(names.yplookup(meta_any=tags), _SEARCHED)),
 }  # fmt: skip
-_DONE = ("cleared", "updated")
 _COMMANDS |= {f"listmeta_{which}": _COMMANDS[f"yplookup_{which}"] for which in ("all", "any")}  # as in Pyro4
 
 

@@ -21,7 +21,7 @@ from broker.compat.configuration import config, credentials
 from broker.compat.context import SocketConnection, current_context
 from broker.compat.errors import CommunicationError, ConnectionClosedError, PyroError, translated
 from broker.compat.exposure import FORWARDED, wire_name
-from broker.compat.serializers import SerializedBlob, codec_of, travels_as
+from broker.compat.serializers import SerializedBlob, SerializerBase, codec_of, proxied, travels_as
 from broker.compat.uri import URI
 
 DAEMON_NAME, NAMESERVER_NAME = "Pyro.Daemon", "Pyro.NameServer"
@@ -82,19 +82,20 @@ class Proxy:
         return str(self._pyroUri), *known, self._pyroHandshake, self._pyroSerializer
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return object.__new__, (type(self),), self.__getstate__()
+        return _made_again, (type(self), self.__getstate__())
 
     def __copy__(self) -> Self:
-        twin = object.__new__(type(self))
-        twin.__setstate__(self.__getstate__())
+        twin: Self = _made_again(type(self), self.__getstate__())
         vars(twin).update({name: getattr(self, name) for name in _COPIED})
         return twin
 
     @staticmethod
     def _travels_as(value: Any, codec: str) -> object:
         """For the broker: what travels in place of a value."""
-        value = travels_as(value, codec)
-        return value._pyro_before(value._pyroUri) if isinstance(value, Proxy) and codec == "json" else value
+        value = proxied(value)
+        if isinstance(value, Proxy) and codec == "json":
+            return value._pyro_before(value._pyroUri)
+        return travels_as(value, codec)
 
     # ---- attributes
 
@@ -377,7 +378,7 @@ class Proxy:
         self._pyro_asynchronous = kwargs.get("async", asynchronous)
 
 
-class ExceptionWrapper:
+class _ExceptionWrapper:
     """An exception among the results of a batch: it is raised at its place."""
 
     def __init__(self, exception: BaseException) -> None:
@@ -457,6 +458,12 @@ def refuse_hmac(key: object) -> None:
         raise NotImplementedError("HMAC keys are not supported: use TLS (config.SSL) with client certificates")
 
 
+def _made_again(cls: type, state: tuple[Any, ...]) -> Any:
+    proxy: Any = object.__new__(cls)
+    proxy.__setstate__(state)
+    return proxy
+
+
 def _by_index(proxy: Any) -> Iterator[Any]:
     with contextlib.suppress(IndexError):
         for index in itertools.count():
@@ -490,7 +497,7 @@ def _caught(results: Iterator[Any]) -> Iterator[Any]:
         except StopIteration:
             return
         except Exception as error:
-            yield ExceptionWrapper(translated(error))
+            yield _ExceptionWrapper(translated(error))
 
 
 @contextlib.contextmanager
@@ -501,3 +508,9 @@ def _correlated() -> Iterator[None]:
     else:
         with broker.current_context.correlate(correlation_id):
             yield
+
+
+SerializerBase.register_class_to_dict(Proxy, lambda proxy: {"__class__": "Pyro.Proxy", "state": proxy.__getstate__()})
+SerializerBase.register_dict_to_class("Pyro.Proxy", lambda name, fields: _made_again(Proxy, fields["state"]))
+SerializerBase.register_class_to_dict(_ExceptionWrapper, lambda it: {"__class__": "Pyro.Exception", "it": it.exception})
+SerializerBase.register_dict_to_class("Pyro.Exception", lambda name, fields: _ExceptionWrapper(fields["it"]))

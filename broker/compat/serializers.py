@@ -14,7 +14,7 @@ from broker.compat import errors
 from broker.compat.configuration import config
 from broker.compat.errors import SerializeError
 
-_CODECS = dict.fromkeys(["serpent", "json", "marshal", "msgpack"], "json")
+_CODECS = dict.fromkeys(["serpent", "marshal", "json", "msgpack"], "json")
 _CODECS |= dict.fromkeys(["pickle", "cloudpickle", "dill"], "pickle")
 _KEPT: tuple[type, ...] = (
     BaseException, enum.Enum, broker.Proxy, broker.Record, types.FunctionType, types.BuiltinFunctionType,
@@ -33,7 +33,24 @@ class TaggedDict:
 
 
 class SerializerBase:
-    """The hooks, which hold for the process; what is made into bytes is the broker's business."""
+    """The hooks, which hold for the process. All serializers write the same text."""
+
+    def dumps(self, data: object) -> bytes:
+        try:
+            return broker.dumps(data, proxy_class=_Written)
+        except broker.errors.BrokerError as error:
+            raise errors.translated(error) from None
+
+    def loads(self, data: Any) -> Any:
+        try:
+            return broker.loads(data, proxy_class=_Written)
+        except broker.errors.BrokerError as error:
+            raise errors.translated(error) from None
+
+    def dumpsCall(self, obj: str, method: str, vargs: Any, kwargs: Any) -> bytes:
+        return self.dumps((obj, method, vargs, kwargs))
+
+    loadsCall = loads
 
     @classmethod
     def register_class_to_dict(cls, clazz: type, converter: Any, serpent_too: bool = True) -> None:
@@ -93,11 +110,14 @@ class SerializerBase:
         return errors.makers[name](name, data)
 
 
-def travels_as(value: Any, codec: str) -> object:
-    """A registered object as its proxy; in json, an object of a class that the broker cannot take apart as a dict."""
+def proxied(value: Any) -> Any:
+    """A registered object as its proxy, any other as it is."""
     daemon = None if isinstance(value, _KEPT) else getattr(value, "_pyroDaemon", None)
-    if daemon is not None and config.AUTOPROXY and daemon._serves(value):
-        return daemon.proxyFor(value)
+    return daemon.proxyFor(value) if daemon is not None and config.AUTOPROXY and daemon._serves(value) else value
+
+
+def travels_as(value: Any, codec: str) -> object:
+    """What a hook says; in json, an object of a class that the broker cannot take apart as a dict."""
     for cls, replace in _replacements.items():
         if isinstance(value, cls):
             return replace(value)
@@ -107,6 +127,12 @@ def travels_as(value: Any, codec: str) -> object:
     if (is_kept or dataclasses.is_dataclass(value)) and not any(isinstance(value, cls) for cls in _to_dict):
         return value
     return TaggedDict(SerializerBase.class_to_dict(value))
+
+
+class _Written(broker.Proxy):
+    """What a serializer writes in place of values."""
+
+    _travels_as = staticmethod(lambda value, codec: travels_as(proxied(value), codec))
 
 
 UnknownSerializer = type("UnknownSerializer", (SerializeError, ValueError, KeyError), {"__module__": __name__})
@@ -148,18 +174,14 @@ broker.register_type(
     to_dict=lambda blob: {"info": blob.info, "data": blob._data},
     from_dict=lambda fields: SerializedBlob(fields["info"], fields["data"]),
 )
-serializers = {name: SerializerBase() for name in _CODECS}
-
-
-def get_serializer(name: str) -> SerializerBase:
-    return serializers[name]
-
-
-register_class_to_dict, unregister_class_to_dict = (
-    SerializerBase.register_class_to_dict,
-    SerializerBase.unregister_class_to_dict,
-)
-register_dict_to_class, unregister_dict_to_class = (
-    SerializerBase.register_dict_to_class,
-    SerializerBase.unregister_dict_to_class,
-)
+serializers = {
+    name: type(f"{name.title()}Serializer", (SerializerBase,), {"serializer_id": number, "__module__": __name__})()
+    for number, name in enumerate(_CODECS, 1)
+}
+serializers_by_id = {serializer.serializer_id: serializer for serializer in serializers.values()}
+SerpentSerializer, MarshalSerializer, JsonSerializer, MsgpackSerializer, *_ = map(type, serializers.values())
+get_serializer = serializers.__getitem__
+register_class_to_dict = SerializerBase.register_class_to_dict
+register_dict_to_class = SerializerBase.register_dict_to_class
+unregister_class_to_dict = SerializerBase.unregister_class_to_dict
+unregister_dict_to_class = SerializerBase.unregister_dict_to_class

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import broker
+from broker.compat import Pyro4
 from tests.conftest import self_signed
 
 
@@ -118,6 +119,38 @@ def test_everything_is_exposed_if_that_is_not_required(pyro: Any, serve: Any) ->
 
     pyro.config.REQUIRE_EXPOSE = False
     assert pyro.Proxy(serve(Open())).method() == "open"
+
+
+def test_what_is_exposed_can_be_asked_for_locally() -> None:
+    @Pyro4.expose
+    class Thing:
+        hidden = 1
+
+        def method(self) -> str:
+            return "called"
+
+        @property
+        def fixed(self) -> int:
+            return 42
+
+        @property
+        def free(self) -> int:
+            return self._free
+
+        @free.setter
+        def free(self, value: int) -> None:
+            self._free = value
+
+    thing, util = Thing(), Pyro4.util
+    assert util.getAttribute(thing, "method")() == "called"
+    util.set_exposed_property_value(thing, "free", 7)
+    assert [util.get_exposed_property_value(thing, name) for name in ("fixed", "free")] == [42, 7]
+    for name in ("hidden", "nothing", "fixed"):
+        with pytest.raises(AttributeError, match="unexposed or unknown remote attribute"):
+            util.set_exposed_property_value(thing, name, 1)
+    for name, message in (("_free", "private"), ("hidden", "unexposed")):
+        with pytest.raises(AttributeError, match=f"attempt to access {message} attribute"):
+            util.getAttribute(thing, name)
 
 
 # ---- registering
@@ -365,8 +398,10 @@ def test_loops_of_programs(pyro: Any) -> None:
             thread.start()
         ends = time.monotonic() + 20
         while len(answers) < 2 and time.monotonic() < ends:
-            ready, _, _ = select.select(daemon.sockets, [], [], 1)
-            daemon.events(ready)
+            sockets = set(daemon.sockets)
+            ready, _, _ = select.select(sockets, [], [], 1)
+            if sockets & set(ready):
+                daemon.events(ready)
         assert answers == [threading.get_ident()] * 2
         for thread in threads:
             thread.join(10)

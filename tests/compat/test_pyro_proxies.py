@@ -115,7 +115,7 @@ def test_attributes_and_their_messages(pyro: Any, serve: Any) -> None:
         with pytest.raises(AttributeError) as raised:
             proxy.secret = 2
         assert str(raised.value) == f"remote object '{proxy._pyroUri}' has no exposed attribute 'secret'"
-        with pytest.raises(AttributeError, match="fixed"):
+        with pytest.raises(AttributeError, match="attempt to access unexposed or unknown remote attribute 'fixed'"):
             proxy.fixed = "other"
         with pytest.raises(AttributeError):
             proxy.echo.dotted(1)

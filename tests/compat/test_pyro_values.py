@@ -173,6 +173,40 @@ def test_uris_and_proxies_are_values(pyro: Any, serve: Any) -> None:
     assert passed.echo(1) == 1
 
 
+@pytest.mark.parametrize("serializer", ["serpent", "json", "marshal", "msgpack"])
+def test_serializers_write_and_read_values(pyro: Any, serializer: str) -> None:
+    writing = Pyro5.serializers.serializers[serializer]
+    assert Pyro5.serializers.serializers_by_id[writing.serializer_id] is writing
+    assert Pyro4.util.get_serializer(serializer) is writing
+    for value in (VALUES, pyro.URI("PYRO:o@host:1"), [pyro.URI("PYROMETA:a,b")]):
+        assert writing.loads(bytearray(writing.dumps(value))) == value
+    assert writing.loadsCall(writing.dumpsCall("o", "m", [1], {"k": 2})) == ("o", "m", [1], {"k": 2})
+    proxy = pyro.Proxy("PYRO:o@host:1")
+    proxy._pyroHandshake, proxy._pyroMethods, proxy._pyroMaxRetries = "hi", {"m"}, 5
+    again = writing.loads(writing.dumps([proxy]))[0]
+    assert (again, again._pyroHandshake, again._pyroMethods, again._pyroMaxRetries) == (proxy, "hi", {"m"}, 0)
+    error = pyro.errors.NamingError("text")
+    error._pyroTraceback = ["line"]
+    raised = writing.loads(writing.dumps(error))
+    assert (type(raised), raised.args, raised._pyroTraceback) == (type(error), ("text",), ["line"])
+    with pytest.raises(pyro.errors.SerializeError):
+        writing.loads(writing.dumps(Thingy(1)))
+    with pytest.raises(pyro.errors.SerializeError):
+        writing.dumps(print)
+
+
+def test_daemons_and_their_objects_in_serializers(pyro: Any) -> None:
+    writing = Pyro5.serializers.serializers["serpent"]
+    with pyro.Daemon() as daemon:
+        again = writing.loads(writing.dumps(daemon))
+        assert (type(again), vars(again)) == (pyro.Daemon, {})
+        assert repr(again).endswith("; unusable>")
+        target = echo(pyro)
+        daemon.register(target, "target")
+        proxy = writing.loads(writing.dumps({"of": target}))["of"]
+        assert (proxy._pyroUri.object, proxy._pyroMethods) == ("target", {"echo", "fail", "type_of"})
+
+
 # ---- registered objects
 
 
