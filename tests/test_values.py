@@ -26,7 +26,7 @@ class Quote:
     "value",
     [
         None, 3, 3.0, 2**80, "text \u20ac", "\udc80", b"bytes", (1, (2,)), {1, 2}, {1: "a", (2, 3): "b"},
-        {"$type": "int"}, datetime(2026, 1, 2, tzinfo=UTC), Decimal("1.50"), Quote("IBM", Decimal(7)), 
+        {"$type": "int"}, datetime(2026, 1, 2, tzinfo=UTC), Decimal("1.50"), Quote("IBM", Decimal(7)),
         [Quote("A", Decimal(1))],
     ],
 )  # fmt: skip
