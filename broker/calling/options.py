@@ -29,7 +29,7 @@ class Options:
     proxy_class: Any = None
     """The class of proxies that arrive; None: that of all others."""
     is_plain: bool = field(init=False, default=False)
-    """Whether calls carry nothing but their arguments."""
+    """Whether calls carry nothing but their arguments, in json, and are made once."""
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
@@ -39,7 +39,8 @@ class Options:
             if not isinstance(key, str) or not isinstance(value, (str, bytes)):
                 raise TypeError(f"metadata is text, and text or bytes; not {key!r}: {value!r}")
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
-        object.__setattr__(self, "is_plain", self.timeout is None and not self.metadata and not self.around)
+        rare = self.timeout is not None or self.metadata or self.around or self.retries
+        object.__setattr__(self, "is_plain", self.codec == "json" and not rare)
 
     def with_(self, **changes: Any) -> Options:
         return replace(self, **changes)

@@ -10,25 +10,59 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from broker._pb.broker_pb2 import Call
+from broker.calling.departures import NO_DEPARTURES
 from broker.calling.futures import PENDING, CallFuture
 from broker.calling.invocation import Invocation
 from broker.codecs import Encoded, codec
 from broker.connection import chains
 from broker.connection.calls import NO_METADATA, CallRequest, MadeCall, Outcome
-from broker.connection.chains import Waiter
+from broker.connection.chains import Waiter, new_chain
 from broker.connection.client import Route
 from broker.connection.outbox import FRAME_COST
 from broker.connection.workers import run_nested_late
 from broker.connection.writing import call_head, write_plain_call
 from broker.context import CallContext, correlation_outside, received_metadata
+from broker.uri import URI
 
 if TYPE_CHECKING:
     from broker.calling.remote import Remote
 
-_LARGEST = 4096  # bytes of arguments
 _COST = FRAME_COST + 100
 _READ = Outcome()
 """The outcome of a call whose result was read with others."""
+
+
+class Site:
+    """Where the plain calls of one member go that a thread makes through one proxy, and how all of them begin."""
+
+    __slots__ = ("head", "lane", "member", "remote", "room", "route", "session", "uri")
+
+    def __init__(self, remote: Remote, member: str, lane: int, uri: URI, route: Route) -> None:
+        """Raises ValueError for a name that is no Unicode."""
+        self.remote = remote
+        self.member = member
+        self.lane = lane
+        self.uri = uri
+        self.route = route
+        self.room = route.room
+        self.session = remote.session.number
+        self.head = call_head((uri.object, member, Call.METHOD, self.session, 1, lane, False, False))
+
+    @classmethod
+    def of(cls, remote: Remote, member: str, *, waits: bool) -> Site | None:
+        """That of a call of this thread; None if there is more to that call than is plain."""
+        known, session = remote.open_place(), remote.session
+        if known is None or session.connection is not known[1]:
+            return None
+        if remote.departures is not NO_DEPARTURES and remote.departures:
+            return None
+        if CallContext.active() is not None or correlation_outside.get():
+            return None
+        lane = remote.lanes.of_thread(waits=waits)
+        site = remote.sites.get((member, lane))
+        if site is None or site.uri is not known[0] or site.route is not known[1] or site.session != session.number:
+            site = remote.sites[member, lane] = cls(remote, member, lane, *known)
+        return site
 
 
 class _Plain(MadeCall):
@@ -41,49 +75,31 @@ class _Plain(MadeCall):
     id = 0
     taken = abandoned = False
     outcome: Outcome | None = None
-
-    remote: Remote
-    arguments: Encoded
-    _chain: bytes
-    _head: bytes
-    _lane_number: int
-    _member: str
-    _route: Route
     _value: object  # the result, where the outcome is _READ
 
-    def _prepare(self, remote: Remote, member: str, arguments: Encoded, *, waits: bool) -> bool:
-        """Makes it the call of a member; False if there is more to that than is plain. Raises CodecError."""
-        known = remote.open_place()
-        if known is None or arguments.buffers or arguments.references or len(arguments.payload) > _LARGEST:
-            return False
-        uri, route = known
-        session = remote.session
-        if session.connection is not route or remote.options.retries or remote.departures:
-            return False
-        if CallContext.active() is not None or correlation_outside.get():
-            return False
-        lane = remote.lanes.of_thread(waits=waits)
-        self._head = call_head((uri.object, member, Call.METHOD, session.number, 1, lane, False, False))
-        self.remote = remote
-        self.arguments = arguments
-        self.cost = _COST + len(arguments.payload)
-        self._member = member
-        self._lane_number = lane
-        self._chain = chains.new_chain()
-        self._route = route
-        return True
+    def __init__(self, site: Site, payload: bytes) -> None:
+        """The payload is `[args, kwargs]` in json."""
+        self._site = site
+        self._payload = payload
+        self._chain = new_chain()
+        self.cost = _COST + len(payload)
+
+    @property
+    def arguments(self) -> Encoded:  # type: ignore[override]
+        return Encoded("json", self._payload)
 
     def to_bytes(self) -> bytes | None:
         if self.abandoned:
             return None
         self.taken = True
-        return write_plain_call(self.id, self._head, self._chain, self.arguments)
+        return write_plain_call(self.id, self._site.head, self._chain, self._payload)
 
     def _as_request(self) -> CallRequest:
+        site = self._site
         request = CallRequest(
-            self.remote.uri.object, self._member, Call.METHOD, self.arguments, self._chain, lane=self._lane_number
+            site.remote.uri.object, site.member, Call.METHOD, self.arguments, self._chain, lane=site.lane
         )
-        request.on_kept = self.remote.session.kept
+        request.on_kept = site.remote.session.kept
         return request
 
 
@@ -93,14 +109,15 @@ class PlainCall(_Plain):
     waiter: Waiter
 
     @classmethod
-    def make(cls, remote: Remote, member: str, arguments: Encoded) -> PlainCall | None:
-        """Makes the call if it is plain; else does nothing. Raises CodecError, MessageTooLargeError."""
-        call = cls()
-        if not call._prepare(remote, member, arguments, waits=True):
+    def make(cls, remote: Remote, member: str, payload: bytes) -> PlainCall | None:
+        """Makes the call if it is plain; else does nothing."""
+        site = Site.of(remote, member, waits=True)
+        if site is None:
             return None
+        call = cls(site, payload)
         waiter = call.waiter = Waiter(call._chain, 1)
         waiter.register()
-        call._route.engine.send(call)
+        site.route.engine.send(call)
         return call
 
     def finish(self, outcome: Outcome) -> None:
@@ -119,20 +136,20 @@ class PlainCall(_Plain):
         try:
             self.waiter.wait(None, run_nested_late)
         except BaseException:  # Ctrl-C above all: the call ends here and there
-            self._route.engine.cancel(self, "the caller was interrupted")
+            self._site.route.engine.cancel(self, "the caller was interrupted")
             raise
-        outcome, remote = self.outcome, self.remote
+        outcome, site = self.outcome, self._site
         assert outcome is not None
         if outcome is _READ:
             received_metadata(NO_METADATA)
             return self._value
         value = outcome.value
-        if value is None or outcome.raised or value.codec != self.arguments.codec:
-            call = Invocation(remote, self._member, self.arguments, Call.METHOD)
-            outcome, _ = call.wait((outcome, self._route))
+        if value is None or outcome.raised or value.codec != "json":
+            call = Invocation(site.remote, site.member, self.arguments, Call.METHOD)
+            outcome, _ = call.wait((outcome, site.route))
             return call.result_of(outcome)
         received_metadata(outcome.metadata)
-        return codec(value.codec).decode(value, remote.edge, "result")
+        return codec("json").decode(value, site.remote.edge, "result")
 
     @property
     def request(self) -> CallRequest:  # type: ignore[override]
@@ -145,18 +162,21 @@ class PlainFuture(CallFuture, _Plain):
 
     _request: CallRequest | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, site: Site, payload: bytes) -> None:
+        _Plain.__init__(self, site, payload)
         self._state = PENDING
+        self.remote = site.remote
+        self._connection = site.route
 
     @classmethod
-    def make(cls, remote: Remote, member: str, arguments: Encoded) -> PlainFuture | None:
-        """Makes the call if it is plain; else does nothing. Raises CodecError."""
-        call = cls()
-        if not call._prepare(remote, member, arguments, waits=False) or call._route.room.is_full:
+    def make(cls, remote: Remote, member: str, payload: bytes) -> PlainFuture | None:
+        """Makes the call if it is plain; else does nothing."""
+        site = Site.of(remote, member, waits=False)
+        if site is None or site.room.is_full:
             return None
-        call._connection = call._route
+        call = cls(site, payload)
         chains.expect(call._chain, alone=True)
-        call._route.engine.send(call)
+        site.route.engine.send(call)
         return call
 
     # ---- to the connection

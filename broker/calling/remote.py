@@ -18,10 +18,10 @@ from broker.calling.futures import CallFuture
 from broker.calling.gathered import Gathered
 from broker.calling.invocation import Invocation, Lanes, earlier, error_of
 from broker.calling.options import Options
-from broker.calling.plain import PlainCall, PlainFuture
+from broker.calling.plain import PlainCall, PlainFuture, Site
 from broker.calling.reconnecting import Reconnecting
 from broker.calling.results import BatchResults
-from broker.codecs import Encoded, Reference, bytes_of, codec
+from broker.codecs import Encoded, Reference, bytes_of, codec, plain_arguments
 from broker.connection.client import Route, Session, pool
 from broker.connection.opening import Place
 from broker.context import CallContext
@@ -42,6 +42,8 @@ class Remote:
         self.session = session or Session()
         self.lanes = Lanes()
         self.departures = NO_DEPARTURES
+        self.sites: dict[tuple[str, int], Site] = {}
+        """Those of plain calls, by member and lane."""
         self._place: tuple[URI, Place] | None = None  # where the name led to last
         self._open: tuple[URI, Route] | None = None  # the connection that was found there last
 
@@ -142,29 +144,31 @@ class Remote:
         oneway: bool = False,
     ) -> Any:
         """Calls a member and waits for its result, unless `oneway`. Raises what the method raised, and BrokerErrors."""
-        if self.options.is_plain and not oneway and kind == Call.METHOD:
-            arguments = self.encode(args, kwargs, snapshot=False)
-            plain = PlainCall.make(self, member, arguments)
+        options = self.options
+        if options.is_plain and not oneway and kind == Call.METHOD:
+            payload = plain_arguments(args, kwargs)
+            plain = PlainCall.make(self, member, payload) if payload is not None else None
             if plain is not None:
                 return plain.result()
-        elif self.options.around:
+        elif options.around:
             return invoke_around(self, member, args, kwargs, kind, oneway=oneway)
-        else:
-            arguments = self.encode(args, kwargs, snapshot=oneway)
+        arguments = self.encode(args, kwargs, snapshot=oneway)
         call = Invocation(self, member, arguments, kind, oneway=oneway)
         outcome, _ = call.wait()
         return call.result_of(outcome)
 
     def future(self, member: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Future[Any]:
         """Calls a method, and does not wait for its result. Raises CodecError and MessageTooLargeError at once."""
-        if self.options.around:
+        options = self.options
+        if options.is_plain and (payload := plain_arguments(args, kwargs)) is not None:
+            plain = PlainFuture.make(self, member, payload)
+            if plain is not None:
+                return plain
+        elif options.around:
             surrounded = AroundFuture(self, member, args, kwargs)
             surrounded.submit()
             return surrounded
-        arguments = self.encode(args, kwargs, snapshot=True)
-        if self.options.is_plain and (plain := PlainFuture.make(self, member, arguments)) is not None:
-            return plain
-        call = CallFuture(self, member, arguments)
+        call = CallFuture(self, member, self.encode(args, kwargs, snapshot=True))
         call.submit()
         return call
 

@@ -34,13 +34,15 @@ from broker.codecs.interface import (
 from broker.codecs.untagged import untagged
 from broker.errors import CodecError
 
-__all__ = ["JsonCodec", "from_json", "plain_values", "to_json"]
+__all__ = ["JsonCodec", "from_json", "plain_arguments", "plain_values", "to_json"]
 
 _MARK = b'"$type"'
 _TEXT = frozenset({str})
 _LIST = frozenset({list})
 _EXACT = 2**53 - 1
 """The largest whole number that every JSON reader keeps."""
+
+_FEW = 4096  # bytes
 
 _MOST_LEVELS = 3 * MAX_DEPTH + 8
 """JSON levels of the deepest value: a dict with keys that are no texts takes three."""
@@ -312,6 +314,19 @@ def _flat(value: Any) -> object:
     if kind is tuple and PLAIN.issuperset(map(type, value)):
         return {TAG: "tuple", "items": value}
     return None
+
+
+def plain_arguments(args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes | None:
+    """What `encode_call` writes for a few plain arguments; None where there is more to them."""
+    if type(kwargs) is not dict:
+        kwargs = dict(kwargs)
+    if not is_plain(args) or (kwargs and not is_plain_dict(kwargs)):
+        return None
+    try:
+        text = orjson.dumps((args, kwargs))
+    except TypeError:
+        return None
+    return text if len(text) <= _FEW else None
 
 
 def plain_values(payloads: list[bytes]) -> list[Any] | None:

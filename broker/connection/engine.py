@@ -120,7 +120,7 @@ class Connection:
         self.send: Callable[[MadeCall], None] = self._outgoing.send
         """Makes a call that was prepared elsewhere, as `call` does."""
         self._incoming = Incoming(self, self._line, self._assemblies, self.exports, handler)
-        self.room = Room(self.unanswered)
+        self.room = Room(self._outgoing.unanswered)
         self._pongs: dict[int, threading.Event] = {}
         self._takers: dict[str | None, Callable[[Frame], None]] = {
             "hello": self._on_introduction,
@@ -356,7 +356,7 @@ class Connection:
         """In a child process: the connection is its parent's. What was under way ends here, and goes on there."""
         reason = f"this process was forked, and the connection to {self.peer_name} is that of its parent"
         self._line.forget_after_fork(reason)
-        self.room = Room(self.unanswered)
+        self.room = Room(self._outgoing.unanswered)
         self.on_end = None
         self.opened, pongs = threading.Event(), list(self._pongs.values())
         self.opened.set()

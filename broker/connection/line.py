@@ -150,10 +150,11 @@ class Line:
 
     def send_locked(self, item: Sendable, transfer: Transfer | None) -> None:
         """Queues what may be big: from now on the other side is watched if it lets too much pile up."""
-        self.outbox.put(item, transfer)
+        outbox = self.outbox
+        outbox.put(item, transfer)
         if self._transport is None:
             self._output.notify()
-        if self.congested and not self._watching_slow_peer:
+        if outbox.bytes > self.settings.outbox_limit and not self._watching_slow_peer:
             self._watch_slow_peer_locked()
 
     def grant_locked(self, call_id: int, reply: bool, credit: int) -> None:

@@ -27,6 +27,8 @@ from broker.connection.streams import Streams
 from broker.connection.workers import run_all, run_nested_late
 from broker.errors import ProtocolError
 
+_TOGETHER = 64
+"""Frames that go out at the latest together, while the other side could already work."""
 _LONGEST = 4096  # bytes of a result that is read with others
 _BURST = 0.0002
 """Seconds between two calls of one burst."""
@@ -110,6 +112,7 @@ class Outgoing:
             if not (free and line.takes_calls):
                 return False
             in_burst = self._is_in_burst() if pending.waiter is None else self._is_in_company()
+            in_burst = in_burst and len(line.outbox.frames) < _TOGETHER
             transport = line.seize_locked(pending.cost) if not in_burst else None
             if transport is None and not (in_burst or line.will_send_locked):
                 return False

@@ -46,17 +46,16 @@ def write_call_frame(call_id: int, call: bytes, timeout_us: int | None) -> bytes
     return b"".join((_FRAMES_FRAME, size, _FRAME_ID, number, _FRAME_CALL, length, call))
 
 
-def write_plain_call(call_id: int, head: bytes, chain: bytes, arguments: Encoded) -> bytes:
-    """The frame of a call without what is rare."""
-    payload = arguments.payload
+def write_plain_call(call_id: int, head: bytes, chain: bytes, payload: bytes) -> bytes:
+    """The frame of a call that is nothing but its head and arguments in json."""
     size = len(payload)
-    if size >= _SHORT or arguments.codec != "json" or arguments.buffers or arguments.references:
-        return write_call_frame(call_id, write_call(head, chain, arguments), None)
+    if size >= _SHORT:
+        return write_call_frame(call_id, write_call(head, chain, Encoded("json", payload)), None)
     number, call_size = varint(call_id), len(head) + size + 28
     length = ONE_BYTE[call_size] if call_size < 0x80 else varint(call_size)
     whole = call_size + len(number) + len(length) + 2
     return b"\x0a%b\x08%b\x4a%b%b\x42\x10%b\x2a%c\x0a\x04json\x12%c%b" % (
-        ONE_BYTE[whole] if whole < 0x80 else varint(whole), number, length, head, chain, size + 8, size, bytes(payload),
+        ONE_BYTE[whole] if whole < 0x80 else varint(whole), number, length, head, chain, size + 8, size, payload,
     )  # fmt: skip
 
 
