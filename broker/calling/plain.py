@@ -33,19 +33,21 @@ _READ = Outcome()
 
 
 class Site:
-    """Where the plain calls of one member go that a thread makes through one proxy, and how all of them begin."""
+    """Where the plain calls of one member go that a thread makes through one proxy, and how all of them begin.
 
-    __slots__ = ("head", "lane", "member", "remote", "room", "route", "session", "uri")
+    The proxy has it, and ends as soon as nobody has the proxy: there is no way back from here.
+    """
 
-    def __init__(self, remote: Remote, member: str, lane: int, uri: URI, route: Route) -> None:
+    __slots__ = ("head", "lane", "member", "room", "route", "session", "uri")
+
+    def __init__(self, uri: URI, route: Route, member: str, lane: int, session: int) -> None:
         """Raises ValueError for a name that is no Unicode."""
-        self.remote = remote
         self.member = member
         self.lane = lane
         self.uri = uri
         self.route = route
         self.room = route.room
-        self.session = remote.session.number
+        self.session = session
         self.head = call_head((uri.object, member, Call.METHOD, self.session, 1, lane, False, False))
 
     @classmethod
@@ -61,7 +63,7 @@ class Site:
         lane = remote.lanes.of_thread(waits=waits)
         site = remote.sites.get((member, lane))
         if site is None or site.uri is not known[0] or site.route is not known[1] or site.session != session.number:
-            site = remote.sites[member, lane] = cls(remote, member, lane, *known)
+            site = remote.sites[member, lane] = cls(*known, member, lane, session.number)
         return site
 
 
@@ -75,10 +77,12 @@ class _Plain(MadeCall):
     id = 0
     taken = abandoned = False
     outcome: Outcome | None = None
+    remote: Remote
     _value: object  # the result, where the outcome is _READ
 
-    def __init__(self, site: Site, payload: bytes) -> None:
+    def __init__(self, remote: Remote, site: Site, payload: bytes) -> None:
         """The payload is `[args, kwargs]` in json."""
+        self.remote = remote
         self._site = site
         self._payload = payload
         self._chain = new_chain()
@@ -97,9 +101,9 @@ class _Plain(MadeCall):
     def _as_request(self) -> CallRequest:
         site = self._site
         request = CallRequest(
-            site.remote.uri.object, site.member, Call.METHOD, self.arguments, self._chain, lane=site.lane
+            self.remote.uri.object, site.member, Call.METHOD, self.arguments, self._chain, lane=site.lane
         )
-        request.on_kept = site.remote.session.kept
+        request.on_kept = self.remote.session.kept
         return request
 
 
@@ -114,7 +118,7 @@ class PlainCall(_Plain):
         site = Site.of(remote, member, waits=True)
         if site is None:
             return None
-        call = cls(site, payload)
+        call = cls(remote, site, payload)
         waiter = call.waiter = Waiter(call._chain, 1)
         waiter.register()
         site.route.engine.send(call)
@@ -145,11 +149,11 @@ class PlainCall(_Plain):
             return self._value
         value = outcome.value
         if value is None or outcome.raised or value.codec != "json":
-            call = Invocation(site.remote, site.member, self.arguments, Call.METHOD)
+            call = Invocation(self.remote, site.member, self.arguments, Call.METHOD)
             outcome, _ = call.wait((outcome, site.route))
             return call.result_of(outcome)
         received_metadata(outcome.metadata)
-        return codec("json").decode(value, site.remote.edge, "result")
+        return codec("json").decode(value, self.remote.edge, "result")
 
     @property
     def request(self) -> CallRequest:  # type: ignore[override]
@@ -162,10 +166,9 @@ class PlainFuture(CallFuture, _Plain):
 
     _request: CallRequest | None = None
 
-    def __init__(self, site: Site, payload: bytes) -> None:
-        _Plain.__init__(self, site, payload)
+    def __init__(self, remote: Remote, site: Site, payload: bytes) -> None:
+        _Plain.__init__(self, remote, site, payload)
         self._state = PENDING
-        self.remote = site.remote
         self._connection = site.route
 
     @classmethod
@@ -174,7 +177,7 @@ class PlainFuture(CallFuture, _Plain):
         site = Site.of(remote, member, waits=False)
         if site is None or site.room.is_full:
             return None
-        call = cls(site, payload)
+        call = cls(remote, site, payload)
         chains.expect(call._chain, alone=True)
         site.route.engine.send(call)
         return call
