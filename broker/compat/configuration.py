@@ -71,7 +71,7 @@ def _parsed(text: str, default: Any) -> Any:
             raise ValueError(f"invalid boolean value: {text}")
         return _WORDS[text.lower()]
     if isinstance(default, list | set):
-        return type(default)(part.strip() for part in text.split(","))
+        return type(default)(part.strip() for part in text.split(",") if part.strip())
     return text if default is None else type(default)(text)
 
 

@@ -299,7 +299,9 @@ class Daemon:
     def combine(self, daemon: Any) -> None:
         if self._loop is None:
             raise TypeError("You can't use the loop combiner on the threadpool server type")
-        if isinstance(daemon, Daemon):
+        if not isinstance(daemon, Daemon):  # one that answers broadcasts
+            daemon.runInThread()
+        else:
             daemon._loop, daemon.sock = self._loop, self.sock
             for object_id in daemon.objectsById:
                 daemon._put_again(object_id)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import broker
+from broker.compat.broadcast import BroadcastServer, asked_for, started_for
 from broker.compat.configuration import config
 from broker.compat.context import SocketConnection
 from broker.compat.daemon import Daemon, is_consent
@@ -246,7 +247,7 @@ def _shown(name: str, uri: object) -> tuple[str, str]:
 
 
 def locate_ns(host: Any = "", port: int | None = None, broadcast: bool = True, hmac_key: object = None) -> Any:
-    """A bound proxy for the name server: at a host, else at NS_HOST and NS_PORT. Raises NamingError."""
+    """A bound proxy for the name server: at a host, else at NS_HOST and NS_PORT, or where a broadcast finds it."""
     refuse_hmac(hmac_key)
 
     def locate() -> Any:
@@ -256,7 +257,12 @@ def locate_ns(host: Any = "", port: int | None = None, broadcast: bool = True, h
                     proxy = NameServerProxy(_shown(_OURS, names.uri)[1])
                 proxy._pyroBind()
                 return proxy
-        raise NamingError("Failed to locate the nameserver")
+        answer = asked_for(port or config.NS_BCPORT) if broadcast and not host else None
+        if answer is None:
+            raise NamingError("Failed to locate the nameserver")
+        proxy = NameServerProxy(answer)
+        proxy._pyroBind()
+        return proxy
 
     return _patiently(locate, config.NS_LOOKUP_DELAY)
 
@@ -340,17 +346,22 @@ def start_ns(
     host: Any = None, port: int | None = None, enableBroadcast: bool = True, bchost: Any = None,
     bcport: int | None = None, unixsocket: str | None = None, nathost: str | None = None, natport: int | None = None,
     storage: str | None = None, hmac: object = None,
-) -> tuple[URI, NameServerDaemon, None]:  # fmt: skip
-    """Starts a name server: gives its URI, its daemon, and None in place of a broadcast server."""
+) -> tuple[URI, NameServerDaemon, BroadcastServer | None]:  # fmt: skip
+    """Starts a name server: gives its URI, its daemon, and what answers broadcasts, if other machines reach it."""
     refuse_hmac(hmac)
     daemon = NameServerDaemon(host, port, unixsocket, nathost, natport, storage)
-    return daemon.uriFor(NAMESERVER_NAME), daemon, None
+    internal = daemon.uriFor(NAMESERVER_NAME, nat=False)
+    return daemon.uriFor(NAMESERVER_NAME), daemon, started_for(internal, bchost, bcport) if enableBroadcast else None
 
 
 def start_ns_loop(*args: Any, loopCondition: Callable[[], object] = lambda: True, **kwargs: Any) -> None:
     """Runs a name server, with the arguments of `start_ns`, and prints where it is, until Ctrl-C."""
-    uri, daemon, _ = start_ns(*args, **kwargs)
-    print(f"Not starting broadcast server for {daemon.server.address[0]}.")
+    uri, daemon, broadcasts = start_ns(*args, **kwargs)
+    if broadcasts is not None:
+        broadcasts.runInThread()
+        print(f"Broadcast server running on {broadcasts.locationStr}")
+    elif kwargs.get("enableBroadcast", True):
+        print(f"Not starting broadcast server for {daemon.server.address[0]}.")
     if daemon._storage != "memory":
         print(f"Persistent store contains {daemon.server.stored} existing registrations.")
     print(f"NS running on {daemon.locationStr} ({daemon.server.numeric_address})")
@@ -359,6 +370,8 @@ def start_ns_loop(*args: Any, loopCondition: Callable[[], object] = lambda: True
     with contextlib.suppress(KeyboardInterrupt), daemon:  # before the loop, which ends cleanly by itself
         print(f"{'external ' if daemon.natLocationStr else ''}URI = {uri}", flush=True)
         daemon.requestLoop(loopCondition)
+    if broadcasts is not None:
+        broadcasts.close()
     print("NS shut down.")
 
 

@@ -49,6 +49,7 @@ def pyro(request: pytest.FixtureRequest) -> SimpleNamespace:
 def own_configuration() -> Iterator[None]:
     config.reset(False)
     config.POLLTIMEOUT = 0.1
+    config.BROADCAST_ADDRS = []
     yield
     config.reset(False)
 

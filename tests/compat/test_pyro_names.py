@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -199,6 +200,56 @@ def test_nobody_there(pyro: Any) -> None:
     for look in (pyro.locate_ns, lambda: pyro.locate_ns("localhost", 1), lambda: pyro.resolve("PYRONAME:x")):
         with pytest.raises(pyro.errors.NamingError, match="Failed to locate the nameserver"):
             look()
+
+
+def test_a_broadcast_finds_the_name_server(pyro: Any, looping: Any) -> None:
+    uri, daemon, none = pyro.start_ns("localhost", 0)
+    assert none is None  # other machines could not reach it
+    looping(daemon)
+    with pyro.naming.BroadcastServer(uri, "127.0.0.1", 0) as answering:
+        thread = answering.runInThread()
+        pyro.config.NS_PORT, pyro.config.NS_BCPORT, pyro.config.BROADCAST_ADDRS = 1, answering.getPort(), ["127.0.0.1"]
+        assert pyro.locate_ns()._pyroUri == uri
+        assert answering.fileno() == answering.sock.fileno()
+        with pytest.raises(pyro.errors.NamingError, match="Failed to locate the nameserver"):
+            pyro.locate_ns(broadcast=False)
+    thread.join(10)
+    assert not thread.is_alive()
+    with pytest.raises(pyro.errors.NamingError, match="Failed to locate the nameserver"):
+        pyro.locate_ns()
+
+
+def test_a_name_server_for_other_machines_answers_broadcasts(pyro: Any) -> None:
+    uri, daemon, answering = pyro.start_ns("0.0.0.0", 0, bchost="127.0.0.1", bcport=0)
+    with daemon, answering:
+        assert answering.nsUri == uri
+    uri, daemon, answering = pyro.start_ns("0.0.0.0", 0, enableBroadcast=False)
+    with daemon:
+        assert answering is None
+
+
+@pytest.mark.parametrize("servertype", ["thread", "multiplex"])
+def test_one_loop_of_the_programs_own_for_all_servers(pyro: Any, servertype: str) -> None:
+    pyro.config.SERVERTYPE = servertype
+    uri, names, answering = pyro.start_ns("0.0.0.0", 0, bchost="127.0.0.1", bcport=0)
+    daemon = pyro.Daemon()
+    cls = pyro.expose(type("Exposed", (Thing,), {"word": lambda self: self._word}))
+    names.nameserver.register("embedded", daemon.register(cls("embedded")))
+    words: list[str] = []
+    client = threading.Thread(target=lambda: words.append(pyro.Proxy(f"PYRONAME:embedded@{uri.location}").word()))
+    client.start()
+    ends = time.monotonic() + 20
+    while not words and time.monotonic() < ends:
+        of_names, of_daemon = set(names.sockets), set(daemon.sockets)
+        ready = select.select([answering, *of_names, *of_daemon], [], [], 0.1)[0]
+        for server, sockets in ((names, of_names), (daemon, of_daemon)):
+            waiting = [sock for sock in ready if sock in sockets]
+            if waiting:
+                server.events(waiting)
+    client.join(10)
+    assert words == ["embedded"]
+    for server in (names, answering, daemon):
+        server.close()
 
 
 def test_waiting_for_a_name(pyro: Any, names: Any) -> None:
