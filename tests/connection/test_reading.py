@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker._pb.broker_pb2 import Credit, Frame, Frames, Result
+from broker._pb.broker_pb2 import Call, Credit, Frame, Frames, Result
 from broker.codecs import Encoded
 from broker.connection.frames import CallFrame, ResultFrame, decode_frames, encode_frame
-from broker.connection.writing import write_result_frame
+from broker.connection.writing import call_head, write_plain_call, write_result_frame
+from broker.errors import ProtocolError
 
 NUMBERS = st.integers(0, 2**63 - 1)
 PAYLOADS = st.binary(max_size=300) | st.integers(0, 40_000).map(bytes)
@@ -61,8 +65,57 @@ def test_what_only_looks_like_a_plain_result_is_left_to_protobuf(data: st.DataOb
     message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
     try:
         expected = list(Frames.FromString(bytes(message)).frames)
-    except Exception:
-        with pytest.raises(Exception, match="not made of frames"):
+    except DecodeError:
+        with pytest.raises(ProtocolError, match="not made of frames"):
             as_protobuf(bytes(message))
     else:
         assert as_protobuf(bytes(message)) == expected
+
+
+# ---- frames that follow each other and are alike
+
+
+def alike_results(first: int, count: int, size: int) -> bytes:
+    return b"".join(plain(first + number, bytes((65 + number % 26,)) * size) for number in range(count))
+
+
+def alike_calls(first: int, count: int, size: int) -> bytes:
+    head = call_head(("shop", "take", Call.METHOD, 3, 1, 0, False, False))
+    chains = (bytes((number % 251,)) * 16 for number in range(count))
+    return b"".join(write_plain_call(first + number, head, chain, b"7" * size) for number, chain in enumerate(chains))
+
+
+@pytest.mark.parametrize("write", [alike_results, alike_calls])
+@pytest.mark.parametrize("first", [1, 120, 16_380, 2_097_150, 2**40])
+def test_numbers_that_grow_longer_among_frames_that_are_alike(
+    write: Callable[[int, int, int], bytes], first: int
+) -> None:
+    message = write(first, 20, 9)
+    assert as_protobuf(message) == list(Frames.FromString(message).frames)
+    kinds = {type(frame) for frame in decode_frames(message)}
+    assert kinds == {ResultFrame if write is alike_results else CallFrame}
+
+
+@pytest.mark.parametrize("write", [alike_results, alike_calls])
+@given(data=st.data())
+def test_a_byte_changed_among_frames_that_are_alike(
+    write: Callable[[int, int, int], bytes], data: st.DataObject
+) -> None:
+    message = bytearray(write(data.draw(st.sampled_from([1, 125, 16_381])), 6, data.draw(st.sampled_from([0, 1, 90]))))
+    message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        expected = list(Frames.FromString(bytes(message)).frames)
+    except DecodeError:
+        with pytest.raises(ProtocolError, match="not made of frames"):
+            as_protobuf(bytes(message))
+    else:
+        assert as_protobuf(bytes(message)) == expected
+
+
+@pytest.mark.parametrize("write", [alike_results, alike_calls])
+def test_frames_that_are_alike_and_cut_short(write: Callable[[int, int, int], bytes]) -> None:
+    message = write(5, 4, 9)
+    for end in range(len(message)):
+        if end % (len(message) // 4):
+            with pytest.raises(ProtocolError, match="not made of frames"):
+                list(decode_frames(message[:end]))
