@@ -22,7 +22,7 @@ Or name another Python, 3.11 or later: make setup PYTHON=/path/to/python3
 endef
 export VENV_FAILED
 
-.PHONY: help setup node proto demo stockmarket ns test test-oldest check check-proto bench stress chaos soak fuzz clean
+.PHONY: help setup node proto demo stockmarket ns test test-oldest check check-proto bench stress attacks chaos soak fuzz clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -128,6 +128,9 @@ fuzz: .venv/.fuzz ## Throws hostile input at whatever reads what others send, fo
 .venv/.fuzz: .venv/.done
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
 	@touch $@
+
+attacks: setup ## The attacks of the tests in their long form, with 10,000 half-open connections
+	ATTACK_CONNECTIONS=10000 $(BIN)/python -m pytest tests/security/test_attacks_floods.py
 
 clean: ## Removes what was made: environments, caches, builds
 	rm -rf .venv .venv-proto .venv-oldest .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \

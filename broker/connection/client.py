@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
+from broker.connection.channels import ChannelSecurity
 from broker.connection.engine import Connection, Handler, Settings
 from broker.connection.forks import forks
 from broker.connection.item_receiver import ItemReceiver
@@ -117,8 +118,8 @@ class _Pool:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.settings = Settings()
-        self.handler: Handler | None = None
-        """Serves the calls that come over the connections of this process."""
+        self.handler_of: Callable[[ChannelSecurity | None], Handler | None] = lambda credentials: None
+        """Who serves the calls that come over the connections of this process, by the credentials of these."""
         self.closed = False
         """The process ends."""
         self._connections: dict[Place, ClientConnection] = {}
@@ -149,7 +150,7 @@ class _Pool:
             connecting.release()
 
     def _connect(self, place: Place, timeout: float | None) -> ClientConnection:
-        connection = ClientConnection(place, self.settings, self.handler)
+        connection = ClientConnection(place, self.settings, self.handler_of(place.credentials))
         connection.open(timeout)
         with self.lock:
             self._connections[place] = connection
@@ -214,9 +215,9 @@ class _Pool:
             connection.engine.flushed.wait(max(0.0, give_up - time.monotonic()))
 
     def forget_after_fork(self) -> None:
-        handler = self.handler
+        handler_of = self.handler_of
         self.__init__()  # type: ignore[misc]
-        self.handler = handler
+        self.handler_of = handler_of
 
 
 # Guards what changes in sessions, which is seldom: one for all, because a child process has to make it anew.

@@ -29,6 +29,11 @@ class Warehouse:
         result: str = other.take("lamp")
         return result
 
+    def hand(self, visitor: Any, other: Any) -> str:
+        """Has the caller call what he gave."""
+        result: str = visitor(other)
+        return result
+
 
 def only_janet_takes(client: Any, object_id: str, member: str) -> bool:
     return member != "take" or client.identity in ("janet", "warehouse")
@@ -105,6 +110,21 @@ def test_the_daemon_calls_others_as_itself(made: Made, daemon: broker.Daemon) ->
     with broker.Daemon(credentials=made["warehouse"], authorize=only_janet_takes) as second:
         second.register(Warehouse(), "warehouse")
         assert call(daemon, made["henry"]).ask(call(second, made["henry"])) == "warehouse took the lamp"
+
+
+def test_what_an_exported_function_gets_is_called_as_the_connection_was_opened(
+    made: Made, daemon: broker.Daemon
+) -> None:
+    with broker.Daemon(credentials=made["warehouse"], authorize=only_janet_takes) as second:
+        second.register(Warehouse(), "warehouse")
+        for name, other in (("janet", "henry"), ("henry", "janet")):
+            visitor = broker.export(lambda place: place.take("lamp"))
+            given = call(second, made[other])
+            if name == "janet":
+                assert call(daemon, made[name]).hand(visitor, given) == "janet took the lamp"
+            else:
+                with pytest.raises(errors.BrokerError, match="no remote member 'take' that this caller"):
+                    call(daemon, made[name]).hand(visitor, given)
 
 
 def test_on_a_unix_socket_too(made: Made, tmp_path: Path) -> None:
