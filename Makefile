@@ -10,6 +10,9 @@ endif
 # The code in broker/_pb is made by the protoc of this version, so that it loads on protobuf 5, 6 and 7.
 GRPC_TOOLS := grpcio-tools==1.66.2
 
+# Tests start hundreds of processes: what these import is compiled once, and not by each, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
+
 BIN := .venv/bin
 PROTOS := $(wildcard protos/*.proto)
 PROTOC := .venv-proto/bin/python -m grpc_tools.protoc -I broker/_pb=protos
@@ -22,17 +25,21 @@ Or name another Python, 3.11 or later: make setup PYTHON=/path/to/python3
 endef
 export VENV_FAILED
 
-.PHONY: help setup node proto demo stockmarket ns test test-oldest check check-proto bench stress attacks chaos soak fuzz clean
+.PHONY: help setup node proto demo stockmarket ns test test-oldest collect check check-types check-lint check-proto \
+	bench stress attacks chaos soak fuzz clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.done ## Makes .venv with the project and what its tests need
 
-.venv/.done: pyproject.toml
-	@$(call make_venv,.venv)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+# Nothing is compiled that is never imported: most of what this installs.
+.venv/.done: pyproject.toml | .venv/bin/pip
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
 	@touch $@
+
+.venv/bin/pip:
+	@$(call make_venv,.venv)
 
 node: examples/typed-service/node_modules/.done ## Installs what the clients in Node need, with the npm of .venv
 
@@ -45,9 +52,9 @@ proto: .venv-proto/.done ## Generates broker/_pb from protos/
 	$(PROTOC) --python_out=. --pyi_out=. $(PROTOS)
 
 # An environment of its own: these tools need a protobuf older than the one that the project runs on.
-.venv-proto/.done: Makefile
-	@$(call make_venv,.venv-proto)
-	.venv-proto/bin/python -m pip install --quiet $(GRPC_TOOLS) 'setuptools<81'
+.venv-proto/.done: Makefile | .venv/bin/pip
+	@$(BIN)/python -m venv --without-pip .venv-proto
+	$(BIN)/python -m pip --python .venv-proto/bin/python install --quiet --no-compile $(GRPC_TOOLS) 'setuptools<81'
 	@touch $@
 
 demo: setup ## Runs a name server, a warehouse and a visitor as separate processes
@@ -69,15 +76,22 @@ test-oldest: .venv-oldest/.done node .venv-proto/.done ## Runs the tests with th
 .venv-oldest/.done: pyproject.toml .ci/lower_bounds.py
 	@$(call make_venv,.venv-oldest)
 	.venv-oldest/bin/python .ci/lower_bounds.py > .venv-oldest/constraints.txt
-	.venv-oldest/bin/python -m pip install --quiet --editable '.[dev]' --constraint .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --quiet --no-compile --editable '.[dev]' --constraint .venv-oldest/constraints.txt
 	@touch $@
 
-check: setup check-proto ## Runs every check that is no test: lint, types, imports, generated code, links
+check: check-types check-lint check-proto ## Runs every check that is no test: lint, types, imports, generated code, links
+
+check-types: setup
+	$(BIN)/mypy
+
+check-lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python .ci/links.py
+
+collect: setup ## Imports every test, and so compiles them for the processes of `make test`
+	@$(BIN)/python -m pytest --collect-only --quiet --quiet --quiet
 
 check-proto: .venv-proto/.done ## Fails if broker/_pb is not what protos/ generates
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \

@@ -22,6 +22,9 @@ from broker.connection.local import entrances
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
+# Where it is set, each of the hundreds of processes that tests start would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 @pytest.fixture(autouse=True)
 def default_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
