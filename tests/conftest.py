@@ -95,7 +95,7 @@ class Program:
         """What it wrote to stderr so far."""
         return "".join(self._errors)
 
-    def line(self, beginning: str, timeout: float = 20.0) -> str:
+    def line(self, beginning: str, timeout: float = 60.0) -> str:
         """Waits for a line that begins so and returns the rest of it."""
 
         def found() -> str | None:
@@ -107,7 +107,7 @@ class Program:
         assert line is not None, f"no line {beginning!r} came; stdout {self.output}, stderr {self.errors}"
         return line.removeprefix(beginning).strip()
 
-    def wait_for_lines(self, count: int, timeout: float = 20.0) -> None:
+    def wait_for_lines(self, count: int, timeout: float = 60.0) -> None:
         """Waits until it has printed so many lines."""
         with self._arrived:
             assert self._arrived.wait_for(lambda: len(self.output) >= count, timeout), f"{self.output}, {self.errors}"
@@ -120,7 +120,7 @@ class Program:
         self.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED)
 
-    def wait(self, timeout: float = 20.0) -> int:
+    def wait(self, timeout: float = 60.0) -> int:
         """Waits for its end; the exit code."""
         code = self.process.wait(timeout)
         for reader in self._readers:

@@ -22,7 +22,7 @@ from broker.calling import around_futures
 from broker.errors import AccessDenied, Overloaded, RemoteError
 from tests.services.test_invoke import Caller
 
-SOON = 10.0
+SOON = 40.0
 
 
 class Shop:

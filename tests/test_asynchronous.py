@@ -19,7 +19,7 @@ from broker import errors
 from broker.connection import chains, room
 from broker.connection.client import pool
 
-SOON = 10  # seconds that nothing takes
+SOON = 40.0  # seconds that nothing takes
 
 
 class Shop:

@@ -17,7 +17,7 @@ import broker
 from broker import errors
 from broker.connection.calls import MAX_BATCH
 
-SOON = 10.0
+SOON = 40.0
 
 
 class Account:

@@ -28,7 +28,7 @@ from broker.objects import ObjectTable, Registration, Sessions
 from broker.security import Authorize
 from tests.connection.conftest import Pair, both
 
-SOON = 10.0
+SOON = 40.0
 EDGE = PlainEdge()
 
 

@@ -14,7 +14,7 @@ import pytest
 import broker
 from broker.errors import CallTimeout, CommunicationError
 
-SOON = 20.0
+SOON = 40.0
 Run = Callable[..., Any]
 
 RELAY = """

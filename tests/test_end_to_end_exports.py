@@ -31,7 +31,7 @@ from broker.connection.opening import Place
 pytestmark = pytest.mark.usefixtures("either_way")
 
 Run = Callable[..., Any]
-SOON = 20.0
+SOON = 40.0
 
 
 @dataclass

@@ -13,7 +13,7 @@ import pytest
 
 import broker
 
-SOON = 20.0
+SOON = 40.0
 Run = Callable[..., Any]
 
 SERVER = """

@@ -14,7 +14,7 @@ laboratory, annex = map(broker.Proxy, sys.argv[1:])
 print("done:", laboratory.grow("salt", 0.05))
 
 # A timeout. What remains of the time travels with the call, so that the method knows it too.
-hasty = broker.Proxy(sys.argv[1], timeout=0.3)
+hasty = broker.Proxy(sys.argv[1], timeout=1)
 try:
     hasty.grow("quartz", 60)
 except TimeoutError as error:

@@ -13,7 +13,7 @@ from broker import errors
 from broker.calling import Options, Remote
 from broker.uri import URI
 
-SOON = 10
+SOON = 40.0
 
 
 class Passenger:

@@ -55,7 +55,7 @@ from tests.connection.conftest import (
 )
 
 MIB = 1 << 20
-SOON = 10.0
+SOON = 40.0
 
 
 def outcome(pending: Any, timeout: float = SOON) -> Outcome:

@@ -13,7 +13,7 @@ import pytest
 import broker
 from broker.connection.fairness import FairQueue
 
-SOON = 10.0
+SOON = 40.0
 
 
 def test_owners_take_turns_and_each_keeps_its_order() -> None:

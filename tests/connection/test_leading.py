@@ -12,7 +12,7 @@ from broker.connection import leading as leading_module
 from broker.connection.leading import Leading
 from broker.connection.workers import Workers
 
-SOON = 10.0
+SOON = 40.0
 
 
 class Owned:

@@ -20,7 +20,7 @@ from broker.connection.sockets import ClientSocket, user_of_peer
 from broker.connection.watch import READABLE, Watch
 from broker.errors import ProtocolError
 
-SOON = 20.0
+SOON = 40.0
 
 
 def framed(message: bytes) -> bytes:

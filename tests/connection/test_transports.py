@@ -14,7 +14,7 @@ import broker
 from broker.connection import completion
 from broker.connection.client import pool
 
-SOON = 20.0
+SOON = 40.0
 
 
 class Room:

@@ -29,7 +29,7 @@ from broker.errors import AccessDenied, CallTimeout, CodecError, CommunicationEr
 from broker.loop import LoopThread
 from broker.objects import ObjectTable, Sessions
 
-SOON = 10.0
+SOON = 40.0
 EDGE = PlainEdge()
 
 

@@ -23,7 +23,7 @@ from broker.dispatch import Arrivals, Dispatcher, groups
 from broker.loop import LoopThread
 from broker.objects import ObjectTable, Sessions
 
-SOON = 10.0
+SOON = 40.0
 EDGE = PlainEdge()
 
 

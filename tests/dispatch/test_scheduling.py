@@ -14,7 +14,7 @@ import pytest
 
 import broker
 
-SOON = 10.0
+SOON = 40.0
 
 
 class Counting:

@@ -18,7 +18,7 @@ from broker._pb.broker_pb2 import Description, InvokeRequest, InvokeResponse, Lo
 from broker.dispatch.statistics import MOST_NAMES, Counter, NamedCounters
 from broker.errors import Overloaded
 
-SOON = 10.0
+SOON = 40.0
 
 
 def until(condition: Callable[[], object]) -> None:

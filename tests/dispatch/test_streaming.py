@@ -28,7 +28,7 @@ from broker.errors import CodecError, ProtocolError
 from broker.loop import LoopThread
 from broker.objects import ObjectTable, Sessions
 
-SOON = 10.0
+SOON = 40.0
 EDGE = PlainEdge()
 
 

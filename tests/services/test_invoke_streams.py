@@ -14,7 +14,7 @@ import broker
 from broker._pb.broker_pb2 import InvokeRequest, InvokeResponse
 from broker.services.calls import MAX_RESPONSES
 
-SOON = 10.0
+SOON = 40.0
 
 
 class Counter:
