@@ -240,8 +240,9 @@ class Calls:
     def unary(self, make: Callable[[], GrpcCall[R]], context: grpc.ServicerContext) -> R:
         """Makes a call and waits for its response; else ends it with its status."""
         with self._place(context):
+            identity = self._identity(context)  # before anything of the request is read
             call = make()
-            self._carry_out(call, context)
+            self._carry_out(call, context, identity)
         if call.is_late:
             what = f"the answer of {call.request.member!r} came after the time of the call was over"
             refuse(context, Refused(Reason.DEADLINE_EXCEEDED, what))
@@ -253,10 +254,11 @@ class Calls:
     def stream(self, make: Callable[[], GrpcCall[R]], context: grpc.ServicerContext) -> Iterator[R]:
         """The items, or the one response of a call that returned none. Holds gRPC's thread until the last is taken."""
         with self._place(context):
+            identity = self._identity(context)
             call = make()
             assert call.items is not None
             try:
-                self._carry_out(call, context)
+                self._carry_out(call, context, identity)
                 if call.items.begun:
                     yield from call.items.responses()
                 elif call.response is not None:
@@ -277,13 +279,15 @@ class Calls:
         self._dispatcher.turned_away(refused)
         refuse(context, refused)
 
-    def client(self, context: grpc.ServicerContext, codec: str = "json") -> Client:
+    def client(self, context: grpc.ServicerContext) -> Client:
         """Who calls; ends the call of a caller whom the daemon has to know and does not."""
+        return Client(context.peer(), identity=self._identity(context))
+
+    def _identity(self, context: grpc.ServicerContext) -> str | None:
         try:
-            identity = self._identification.of(context)
+            return self._identification.of(context)
         except Unidentified as error:
             self.turn_away(context, Refused(Reason.UNAUTHENTICATED, str(error), error.limit))
-        return Client(context.peer(), codec=codec, identity=identity)
 
     @contextmanager
     def _place(self, context: grpc.ServicerContext) -> Iterator[None]:
@@ -296,9 +300,9 @@ class Calls:
         finally:
             self._places.release()
 
-    def _carry_out(self, call: GrpcCall[R], context: grpc.ServicerContext) -> None:
+    def _carry_out(self, call: GrpcCall[R], context: grpc.ServicerContext, identity: str | None) -> None:
         """Waits for the answer, or until items are to come."""
-        client = self.client(context, call.request.arguments.codec)
+        client = Client(context.peer(), codec=call.request.arguments.codec, identity=identity)
         if not context.add_callback(lambda: call.cancel("the caller gave up")):
             call.cancel("the caller gave up")
         self._dispatcher.dispatch(call, client, None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct, Value
 
 from broker._pb import broker_pb2 as wire
@@ -85,20 +86,24 @@ class InvokeService:
         self._objects = objects
         self._calls = calls
 
-    def invoke(self, message: wire.InvokeRequest, context: grpc.ServicerContext) -> wire.InvokeResponse:
-        return self._calls.unary(lambda: self._call(message, context, takes_items=False), context)
+    def invoke(self, data: bytes, context: grpc.ServicerContext) -> wire.InvokeResponse:
+        return self._calls.unary(lambda: self._call(data, context, takes_items=False), context)
 
-    def invoke_stream(
-        self, message: wire.InvokeRequest, context: grpc.ServicerContext
-    ) -> Iterator[wire.InvokeResponse]:
-        return self._calls.stream(lambda: self._call(message, context, takes_items=True), context)
+    def invoke_stream(self, data: bytes, context: grpc.ServicerContext) -> Iterator[wire.InvokeResponse]:
+        return self._calls.stream(lambda: self._call(data, context, takes_items=True), context)
 
     def lookup(self, message: wire.LookupRequest, context: grpc.ServicerContext) -> wire.Description:
         request = request_of(message.object, "", wire.Call.DESCRIBE, Encoded("json", b""), context, NO_METADATA)
         return self._calls.unary(lambda: LookupCall(request, context.peer()), context)
 
-    def _call(self, message: wire.InvokeRequest, context: grpc.ServicerContext, *, takes_items: bool) -> InvokeCall:
-        self._calls.check_size(message.ByteSize(), context)
+    def _call(self, data: bytes, context: grpc.ServicerContext, *, takes_items: bool) -> InvokeCall:
+        """Reads the request, which gRPC was not to do: by now it is known who calls."""
+        self._calls.check_size(len(data), context)
+        try:
+            message = wire.InvokeRequest.FromString(data)
+        except DecodeError:
+            what = f"a request of {len(data)} bytes arrived that is no InvokeRequest"
+            self._calls.turn_away(context, Refused(Reason.CODEC, what))
         return InvokeCall(message, self._kind(message), context, takes_items=takes_items)
 
     def _kind(self, message: wire.InvokeRequest) -> wire.Call.Kind:
@@ -111,10 +116,10 @@ class InvokeService:
 
     def methods(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         """The methods by name."""
-        request, response = wire.InvokeRequest.FromString, wire.InvokeResponse.SerializeToString
+        response = wire.InvokeResponse.SerializeToString
         return {
-            "Invoke": grpc.unary_unary_rpc_method_handler(self.invoke, request, response),
-            "InvokeStream": grpc.unary_stream_rpc_method_handler(self.invoke_stream, request, response),
+            "Invoke": grpc.unary_unary_rpc_method_handler(self.invoke, None, response),
+            "InvokeStream": grpc.unary_stream_rpc_method_handler(self.invoke_stream, None, response),
             "Lookup": grpc.unary_unary_rpc_method_handler(
                 self.lookup, wire.LookupRequest.FromString, wire.Description.SerializeToString
             ),

@@ -254,3 +254,21 @@ def test_a_name_is_not_taken_over(made: Any) -> None:
 def test_the_statistics_have_all_of_it(daemon: broker.Daemon, forger: Connection) -> None:
     answer(forger, "__class__", Call.METHOD)
     assert dataclasses.asdict(daemon.stats())["refused"] == {"MEMBER_NOT_FOUND": 1}
+
+
+@pytest.mark.parametrize("method", ["Invoke", "InvokeStream"])
+def test_no_request_is_read_of_who_is_not_known(method: str) -> None:
+    """Garbage of a stranger is not even found to be garbage; of somebody known it is, and ends one call."""
+    known = broker.Credentials(accept=[broker.Tokens({"janet": "a-token-that-is-long-enough"})])
+    with broker.Daemon(credentials=known) as daemon:
+        daemon.register(Safe(), "safe")
+        with grpc.insecure_channel(f"localhost:{daemon.address[1]}") as channel:
+            call: Any = channel.unary_stream(f"/broker.v1.ObjectBroker/{method}")
+            shown = (("authorization", "Bearer a-token-that-is-long-enough"),)
+            for metadata, code in (
+                ((), grpc.StatusCode.UNAUTHENTICATED),
+                (shown, grpc.StatusCode.INVALID_ARGUMENT),
+            ):
+                with pytest.raises(grpc.RpcError) as caught:
+                    list(call(b"\xff" * 1000, timeout=10, metadata=metadata))
+                assert caught.value.code() is code
