@@ -144,7 +144,7 @@ fuzz: .venv/.fuzz ## Throws hostile input at whatever reads what others send, fo
 	@touch $@
 
 attacks: setup ## The attacks of the tests in their long form, with 10,000 half-open connections
-	ATTACK_CONNECTIONS=10000 $(BIN)/python -m pytest tests/security/test_attacks_floods.py
+	ATTACK_CONNECTIONS=10000 $(BIN)/python -m pytest -s tests/security/test_attacks_floods.py
 
 clean: ## Removes what was made: environments, caches, builds
 	rm -rf .venv .venv-proto .venv-oldest .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
