@@ -50,7 +50,7 @@ _MODULES = {
     "Pyro4.socketutil": "context:SocketConnection,family_str,bindOnUnusedPort=bind_unused_port,getInterfaceAddress"
     ",findProbablyUnusedPort=find_probably_unused_port,getIpAddress,getIpVersion",
     "Pyro4.test": "",
-    "Pyro4.test.echoserver": _ECHO,
+    "Pyro4.test.echoserver": "echoserver:EchoServer,main",
     "Pyro4.util": "errors:excepthook,formatTraceback=format_traceback,getPyroTraceback=get_pyro_traceback"
     " exposure:get_exposed_members,is_private_attribute,getAttribute=get_attribute,get_exposed_property_value"
     ",set_exposed_property_value serializers:SerializerBase,get_serializer",
