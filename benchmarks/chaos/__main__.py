@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.chaos.faults import Faults
 from benchmarks.chaos.setting import Setting, at_rest
-from benchmarks.stress.ledger import compare, executed_calls
+from benchmarks.stress.ledger import compare, executed_calls, verdict
 from benchmarks.stress.processes import Failed, Usage
 
 PATIENCE = 6.0
@@ -158,11 +158,9 @@ def main() -> int:
     if given.rounds < 3:
         parser.error("three rounds are the fewest: one before anything is measured, one, and one without kills")
     wrong = run(Extent(**vars(given)))
-    for what in wrong:
-        print(f"WRONG: {what}", file=sys.stderr)
-    if not wrong:
-        print("No registration was lost, no call executed twice, nobody waited too long, and nothing was left over.")
-    return 1 if wrong else 0
+    return verdict(
+        wrong, "No registration was lost, no call executed twice, nobody waited too long, and nothing is left."
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Puts processes to mixed work for a long time, while connections, names, references and daemons come and go.
 
 Now and then all of them rest, and what each of them uses is written down. It fails if memory, threads or descriptors of
-one have grown between the second and the last third of the time, or if a reference, a future, a session, a stream or a
+one have grown between the third and the last quarter of the time, or if a reference, a future, a session, a stream or a
 call is left while they rest. It holds the calls to the same ledger as `benchmarks.stress`.
 """
 
@@ -18,13 +18,13 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.chaos.setting import Setting, at_rest
-from benchmarks.stress.ledger import compare, executed_calls
+from benchmarks.stress.ledger import compare, executed_calls, verdict
 from benchmarks.stress.processes import Failed, Usage
 
 PATIENCE = 30.0
 """Seconds that a call may take."""
 MOST = Usage(memory=6 << 10, threads=2, descriptors=3)
-"""What a process may use more in the last third than in the second: allocators and pools of threads breathe."""
+"""What a process may use more in the last quarter than in the third: allocators and pools of threads breathe."""
 SHORT_SECONDS = 600.0
 SHORT_MOST = Usage(memory=64 << 10, threads=8, descriptors=6)
 """The same for a run that is shorter than that: what warms up has not come to its end."""
@@ -85,10 +85,14 @@ class Soak:
         self.left += [f"after {passed:.0f} s: {what}" for what in left]
         self.samples.append(usage)
         self._registrar.tell("check")
+        if len(self.samples) == 1:
+            print(f"{'':8}" + "".join(f"{name:>16}" for name in usage), flush=True)
         if len(self.samples) % max(1, int(self._seconds / self._interval / SHOWN)) == 0 or passed > self._seconds:
-            print(f"{passed:5.0f} s  " + "   ".join(f"{name} {each}" for name, each in usage.items()), flush=True)
+            print(f"{passed:6.0f} s" + "".join(f"{each.short():>16}" for each in usage.values()), flush=True)
 
     def end(self) -> None:
+        for client in self._clients.values():
+            client.tell("rest")  # each looks at what is left at the daemon, where the others must have ended
         for client in self._clients.values():
             client.say("end")
             client.line("report")
@@ -100,12 +104,12 @@ class Soak:
         """What does not hold."""
         yield from self.left
         yield from compare(self._setting.folder, self._setting.journal)
-        third = len(self.samples) // 3
-        before, after = self.samples[third : 2 * third + 1], self.samples[-third - 1 :]
+        half, quarter = len(self.samples) // 2, len(self.samples) // 4
+        before, after = self.samples[half : half + quarter + 1], self.samples[-quarter - 1 :]
         for name in self.samples[-1]:
             then, now = _middle([each[name] for each in before]), _middle([each[name] for each in after])
             if now.grown_beyond(then, SHORT_MOST if self._seconds < SHORT_SECONDS else MOST):
-                yield f"the {name} grows: {then} in the second third of the time, and {now} in the last"
+                yield f"the {name} grows: {then} in the third quarter of the time, and {now} in the last"
 
 
 def _middle(usage: list[Usage]) -> Usage:
@@ -115,7 +119,10 @@ def _middle(usage: list[Usage]) -> Usage:
 
 def run(seconds: float, pause: float, seed: int) -> list[str]:
     """What is wrong; prints what was seen."""
-    print(f"{seconds:g} s of mixed work, drawn by SEED={seed}; figures of processes at rest.", flush=True)
+    print(
+        f"{seconds:g} s of mixed work, drawn by SEED={seed}; at rest: MiB of memory, threads, descriptors.",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
         soak = Soak(seconds, pause, seed, Path(folder), processes)
         try:
@@ -137,11 +144,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1000), help="what was drawn before is drawn again")
     given = parser.parse_args()
     wrong = run(given.minutes * 60, given.pause, given.seed)
-    for what in wrong:
-        print(f"WRONG: {what}", file=sys.stderr)
-    if not wrong:
-        print("Nothing grew, and nothing was left over.")
-    return 1 if wrong else 0
+    return verdict(wrong, "Nothing grew, and nothing was left over.")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stress.ledger import compare
+from benchmarks.stress.ledger import compare, verdict
 from benchmarks.stress.processes import Failed, Process
 
 PATIENCE = 30.0
@@ -181,11 +181,7 @@ def main() -> int:
         wrong = run(Extent(**vars(parser.parse_args())))
     except Failed as failed:
         wrong = [str(failed)]
-    for what in wrong:
-        print(f"WRONG: {what}", file=sys.stderr)
-    if not wrong:
-        print("No answer was lost or doubled, nothing hung, and nothing was left over.")
-    return 1 if wrong else 0
+    return verdict(wrong, "No answer was lost or doubled, nothing hung, and nothing was left over.")
 
 
 if __name__ == "__main__":

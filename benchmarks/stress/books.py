@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.stress.server import NUMBER
-from broker.errors import CommunicationError, NamingError
+from broker.errors import CommunicationError, NamingError, RemoteError
 
 STUCK_SECONDS = 20.0
 """Nothing at all was finished for so long: something hangs."""
@@ -101,13 +101,11 @@ class Books:
         self.under_way[actor] = name, since
         try:
             yield
-        except (CommunicationError, NamingError) as error:
-            if self.was_down_since(since):
+        except Exception as error:
+            if _is_of_loss(error) and self.was_down_since(since):
                 self.excused[type(error).__name__] += 1
             else:
                 self.complain(f"{actor}, {name}: {traceback.format_exc()}")
-        except Exception:
-            self.complain(f"{actor}, {name}: {traceback.format_exc()}")
         finally:
             self.actions[name] += 1
             self.moved = time.monotonic()
@@ -133,6 +131,12 @@ class Books:
                 file.write(b"".join(map(NUMBER.pack, numbers[:count])))
             del numbers[:count]
             self.written[name] += count
+
+
+def _is_of_loss(error: Exception) -> bool:
+    """Whether a call was lost, or one that its method made."""
+    of_method = isinstance(error, RemoteError) and error.type.startswith("broker.errors.")
+    return of_method or isinstance(error, (CommunicationError, NamingError))
 
 
 class _Clock:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.stress.books import RETRIED, WATCHED
@@ -30,6 +31,15 @@ def compare(folder: Path, journal: Path) -> Iterator[str]:
 def executed_calls(journal: Path) -> int:
     """How many calls the server has written down."""
     return journal.stat().st_size // NUMBER.size
+
+
+def verdict(wrong: Sequence[str], well: str) -> int:
+    """Prints what is wrong, or that all is well; the exit code."""
+    for what in wrong:
+        print(f"WRONG: {what}", file=sys.stderr)
+    if not wrong:
+        print(well)
+    return 1 if wrong else 0
 
 
 def _read(folder: Path, files: str) -> Iterator[int]:

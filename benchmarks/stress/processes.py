@@ -104,5 +104,8 @@ class Usage:
         """Whether it uses more of anything than before, and that by more than is allowed."""
         return any(now - then > more for now, then, more in zip(*map(astuple, (self, before, most)), strict=True))
 
+    def short(self) -> str:
+        return f"{self.memory / 1024:.0f} / {self.threads} / {self.descriptors}"
+
     def __str__(self) -> str:
         return f"{self.memory / 1024:.0f} MiB, {self.threads} threads, {self.descriptors} descriptors"

@@ -14,6 +14,7 @@ from typing import Any
 
 from broker.codecs import arrays, exceptions, kept
 from broker.codecs.encoder import MAX_NESTING, TAG, too_deep
+from broker.codecs.hashes import check_hashes
 from broker.codecs.interface import Buffer, Edge, Fault, Reference, bytes_of, view_of
 from broker.codecs.types import Kind, Record, TypeEntry
 from broker.errors import CodecError
@@ -112,13 +113,13 @@ class Decoder:
 
     def _mapping(self, fields: dict[str, Any], depth: int) -> dict[Any, Any]:
         _check("dict", fields, {"items": _LIST})
-        rebuilt = {}
+        rebuilt = []
         for index, pair in enumerate(fields["items"]):
             if type(pair) is not list or len(pair) != 2:
                 raise Fault("an item of a dict is [key, value]").at(f".items()[{index}]")
-            key, value = self._items(pair, depth)
-            rebuilt[key] = value
-        return rebuilt
+            rebuilt.append(self._items(pair, depth))
+        check_hashes([key for key, _ in rebuilt])
+        return dict(rebuilt)
 
     def _reference(self, fields: dict[str, Any], depth: int) -> object:
         _check("reference", fields, {"uri": _STR})

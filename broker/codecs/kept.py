@@ -22,6 +22,8 @@ from types import EllipsisType
 from typing import Any
 from uuid import UUID
 
+from broker.codecs.hashes import check_hashes
+
 __all__ = ["BY_CLASS", "BY_TAG", "SCALARS", "Layout", "write_float", "write_int", "write_str"]
 
 # A decimal text of this many bits stays under the lowest limit that Python lets a process set for int texts (640
@@ -202,6 +204,15 @@ def _read_deque(items: list[object], maxlen: int | None) -> deque[object]:
     return deque(items, maxlen)
 
 
+def _read_set(items: list[Any]) -> set[Any]:
+    check_hashes(items)
+    return set(items)
+
+
+def _read_frozenset(items: list[Any]) -> frozenset[Any]:
+    return frozenset(_read_set(items))
+
+
 def _items(value: Any) -> dict[str, object]:
     return {"items": list(value)}
 
@@ -219,8 +230,8 @@ _SCALAR_LAYOUTS = (
 _LAYOUTS = (
     *_SCALAR_LAYOUTS,
     Layout("tuple", (tuple,), {"items": _LIST}, _items, tuple),
-    Layout("set", (set,), {"items": _LIST}, _items, set),
-    Layout("frozenset", (frozenset,), {"items": _LIST}, _items, frozenset),
+    Layout("set", (set,), {"items": _LIST}, _items, _read_set),
+    Layout("frozenset", (frozenset,), {"items": _LIST}, _items, _read_frozenset),
     Layout(
         "deque",
         (deque,),

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
 from broker.codecs import Edge
+from broker.codecs.hashes import check_hashes
 from broker.codecs.interface import Fault
 from broker.hints import safe_repr
 from broker.schema.kinds import Composite, Kind, Scalar, promised
@@ -277,6 +278,9 @@ def entries_of(value: Any) -> Iterable[Any]:
     return list(value.items())
 
 
+_HASHED = (set, frozenset)
+
+
 def _take_items(raw: Any, kind: Repeated, edge: Edge) -> Any:
     items: list[Any] = []
     item_kind: Any = kind.item
@@ -287,8 +291,10 @@ def _take_items(raw: Any, kind: Repeated, edge: Edge) -> Any:
     except Fault as fault:
         raise fault.at(f"[{len(items)}]")  # noqa: B904
     try:
+        if kind.cls in _HASHED:
+            check_hashes(items)
         return kind.build(items)
-    except TypeError as error:  # what cannot be hashed, in a set
+    except (TypeError, ValueError) as error:  # what cannot be hashed, or was made to be hashed alike
         raise Fault(f"this is no {kind.cls.__name__}: {error}") from error
 
 
