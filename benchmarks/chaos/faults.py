@@ -80,6 +80,7 @@ class Faults:
         if self._draw.random() < 0.5:
             self.victim.kill()
             self.victim = self._setting.start_client(*self._extent)
+            self.victim.tell("down")  # another fault of this round may follow
         else:
             self._registrar.kill()
             self._registrar = self._setting.start_registrar("victim")

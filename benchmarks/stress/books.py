@@ -42,7 +42,7 @@ class Books:
         self.patience = patience
         self._client = client
         self._folder = folder
-        self._clock = _Clock()
+        self._clock = Clock()
         self._numbers = itertools.count(client << _CLIENT_BITS)
         self.answered: list[int] = []
         """Calls that must have been executed exactly once."""
@@ -139,7 +139,7 @@ def _is_of_loss(error: Exception) -> bool:
     return of_method or isinstance(error, (CommunicationError, NamingError))
 
 
-class _Clock:
+class Clock:
     """Time that does not pass while this process is stopped."""
 
     _TICK = 0.1

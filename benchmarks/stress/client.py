@@ -25,6 +25,7 @@ import broker
 from benchmarks.clocks import resident_kib, sockets
 from benchmarks.stress.books import Books, Watchdog
 from benchmarks.stress.calls import Calls, all_members
+from benchmarks.stress.processes import trim
 from benchmarks.stress.tasks import Tasks
 from broker.connection import workers
 from broker.connection.client import pool
@@ -120,6 +121,7 @@ class Client:
         self._working.clear()
         _settled(lambda: bool(self.books.under_way))
         self.books.write()
+        trim()
 
     def left(self) -> dict[str, Any]:
         """What is left here and there while all rest, once there was time for it to go."""

@@ -8,7 +8,6 @@ SIGKILL too.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import struct
@@ -22,6 +21,7 @@ from dataclasses import asdict
 from typing import Any
 
 import broker
+from benchmarks.stress.processes import trim
 from broker.errors import CommunicationError
 
 REMEMBERED = 50_000
@@ -184,7 +184,7 @@ class Administration:
         self._target = target
 
     def stats(self) -> dict[str, Any]:
-        gc.collect()
+        trim()
         return {
             **asdict(daemon.stats()),
             **self._target.open,
