@@ -55,8 +55,12 @@ class Assembly:
             raise ProtocolError(f"a chunk of {data.nbytes} bytes arrived beyond the credit or the size of its value")
         self._received = received
         while data:
-            wanted = self._sizes[len(self._complete)] - self._part.tell()
-            self._part.write(data[:wanted])
+            begun = self._part.tell()
+            wanted = self._sizes[len(self._complete)] - begun
+            if not begun and data.nbytes >= wanted:  # a part in one chunk: in one piece of memory, which it keeps
+                self._part = BytesIO(bytes(data[:wanted]))
+            else:
+                self._part.write(data[:wanted])
             if data.nbytes >= wanted:
                 self._end_part()
             data = data[wanted:]
