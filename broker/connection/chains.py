@@ -20,6 +20,8 @@ Job = Callable[[], None]
 
 
 _CHAIN_SIZE = 16
+_LOOK_SECONDS = 1.0
+"""How often the main thread, while it waits, looks whether there was a signal."""
 
 
 class _Random:
@@ -103,7 +105,9 @@ class Waiter:
         self._attended = True
         try:
             while not self.done:
-                if not (self._signal.acquire() if deadline is None else self._acquire_until(deadline)):
+                if deadline is None:
+                    self._acquire()
+                elif not self._acquire_until(deadline):
                     return self.done
                 if self._jobs:
                     self._run_jobs()
@@ -122,6 +126,14 @@ class Waiter:
             except IndexError:
                 return
             run_elsewhere(job)
+
+    def _acquire(self) -> None:
+        if threading.get_ident() != threading.main_thread().ident:
+            self._signal.acquire()
+            return
+        # A signal that arrives just as the thread begins to wait does not end that: CPython sees it when it next looks.
+        while not self._signal.acquire(timeout=_LOOK_SECONDS):
+            pass
 
     def _acquire_until(self, deadline: float) -> bool:
         remaining = deadline - time.monotonic()
