@@ -66,12 +66,12 @@ stockmarket: setup ## Runs a stock market of eight processes for a minute and wa
 ns: setup ## Runs the name server until Ctrl-C
 	@$(BIN)/python -m broker.naming
 
-# Two at a time: most of them wait for processes of theirs.
+# More at a time than cores: most of them wait for processes of theirs, or for time to pass.
 test: setup node .venv-proto/.done ## Runs the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-oldest: .venv-oldest/.done node .venv-proto/.done ## Runs the tests with the oldest dependencies that pyproject.toml allows
-	.venv-oldest/bin/python -m pytest -n 2 --dist worksteal
+	.venv-oldest/bin/python -m pytest -n 3 --dist worksteal
 
 .venv-oldest/.done: pyproject.toml .ci/lower_bounds.py
 	@$(call make_venv,.venv-oldest)

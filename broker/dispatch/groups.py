@@ -145,6 +145,7 @@ class GroupJob(QuickJob):
         )  # fmt: skip
         with self._lock:
             self._frame, self._context = frame, context
+            self._tell_locked()  # it may have been given up since it was looked at
         variables = contextvars.copy_context()
         try:
             result = variables.run(call_in, context, target.method, args, kwargs)
@@ -199,9 +200,12 @@ class GroupJob(QuickJob):
     def _some_given_up(self, reason: str) -> None:
         """What runs is told if it is one of them; the others are seen to when they are taken."""
         with self._lock:
-            frame, context = self._frame, self._context
-            if frame is not None and self._single is None and self._group.why_given_up(frame.id) is not None:
-                self._single = self._by_itself(frame, context)
+            self._tell_locked()
+
+    def _tell_locked(self) -> None:
+        frame, context = self._frame, self._context
+        if frame is not None and self._single is None and self._group.why_given_up(frame.id) is not None:
+            self._single = self._by_itself(frame, context)
 
     def push(self) -> None:
         """Sends the results that are there. From any thread."""

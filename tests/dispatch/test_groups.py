@@ -18,7 +18,7 @@ from broker.connection.engine import Connection, Settings
 from broker.connection.frames import CallFrame, ResultFrame, decode_frames
 from broker.connection.refusals import Reason
 from broker.connection.workers import Workers
-from broker.context import current_context
+from broker.context import CallContext, current_context
 from broker.dispatch import Arrivals, Dispatcher, groups
 from broker.loop import LoopThread
 from broker.objects import ObjectTable, Sessions
@@ -399,6 +399,23 @@ def test_a_call_that_runs_is_told_that_it_is_given_up(both: Both) -> None:
     assert both.thing.entered.acquire(timeout=SOON)
     both.client.cancel(calls[2], "not wanted")
     both.pass_on(both.client, both.server)
+    assert both.thing.told.wait(SOON)
+    reader.join(SOON)
+    assert [both.value(call) for call in calls[:2]] == [0, 1]
+
+
+def test_a_call_that_is_given_up_as_it_begins_is_told(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = [both.call("hang_at", number, 2) for number in range(3)]
+
+    def context(*args: Any, **kwargs: Any) -> CallContext:
+        """Between the look whether the call was given up, and its beginning."""
+        if both.thing.begun == [0, 1]:
+            both.client.cancel(calls[2], "not wanted")
+            in_thread(lambda: both.pass_on(both.client, both.server)).join(SOON)
+        return CallContext(*args, **kwargs)
+
+    monkeypatch.setattr(groups, "CallContext", context)
+    reader = in_thread(both.to_server)
     assert both.thing.told.wait(SOON)
     reader.join(SOON)
     assert [both.value(call) for call in calls[:2]] == [0, 1]
