@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -102,12 +102,22 @@ class Visit:
 
 
 class Faults(logging.Handler):
-    """What is logged as a fault of ours."""
+    """What is logged as a fault of ours while it listens: at first, and from `go_on` until `pause`."""
+
+    known: ClassVar[list[Faults]] = []
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.seen: list[str] = []
+        self.known.append(self)
+        self.go_on()
+
+    def go_on(self) -> None:
+        self.seen.clear()
         logging.getLogger("broker").addHandler(self)
+
+    def pause(self) -> None:
+        logging.getLogger("broker").removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.seen.append(logging.Formatter().format(record))
