@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -16,6 +17,7 @@ import hypothesis
 import pytest
 
 from broker.config import config
+from broker.connection import chains
 from broker.connection.local import entrances
 
 # How long an example takes says more about what else the machine does.
@@ -33,6 +35,18 @@ def default_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name)
     yield
     config.reset()
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left_waiting() -> Iterator[None]:
+    """Whoever waits for a call ends to wait with it. Else the next tests would find it, and not know whose it is."""
+    yield
+    patience = time.monotonic() + 10
+    while chains._waiting and time.monotonic() < patience:
+        time.sleep(0.01)  # a thread that is about to go
+    left = dict(chains._waiting)
+    chains._waiting.clear()
+    assert not left
 
 
 @pytest.fixture

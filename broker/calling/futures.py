@@ -164,13 +164,13 @@ class CallFuture(DrivenCall, Future[Any]):
     def _wait(self, timeout: float | None) -> bool:
         """Waits until it is done, and runs the nested calls of its chain meanwhile; False if it takes longer."""
         waiter = Waiter(self.request.chain, self.request.depth)
-        waiter.register()
         wake = _Wake(waiter)
         with self._condition:
             if self._state != PENDING:
                 return True
             self._waiters.append(wake)
         try:
+            waiter.register()
             return waiter.wait(None if timeout is None else time.monotonic() + timeout, run_nested_late)
         finally:
             with self._condition:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -201,6 +202,21 @@ def test_many_threads_wait_for_one_future(connected: Any, worker: Worker) -> Non
     for thread in threads:
         thread.join(SOON)
     assert results == [True] * 5
+
+
+def test_who_comes_to_wait_as_the_result_arrives_is_not_kept(connected: Any, worker: Worker) -> None:
+    future = connected.wait.future()
+    assert worker.entered.acquire(timeout=SOON)
+    results: list[bool] = []
+    thread = threading.Thread(target=lambda: results.append(future.result(SOON)))
+    with future._condition:  # the thread has found no result, and cannot go on yet
+        thread.start()
+        until(lambda: stands_in(thread, "__enter__"))
+        worker.go_on.set()
+        until(lambda: future._state != "PENDING")
+    thread.join(SOON)
+    assert results == [True]
+    assert not chains._waiting
 
 
 def test_a_task_awaits_futures(connected: Any, worker: Worker) -> None:
@@ -506,6 +522,12 @@ def test_on_an_event_loop_nobody_waits(connected: Any, worker: Worker, monkeypat
         return await asyncio.gather(*futures)
 
     assert asyncio.run(main()) == [True] * 10
+
+
+def stands_in(thread: threading.Thread, function: str) -> bool:
+    """Whether the thread is in that function."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_code.co_name == function
 
 
 def until(condition: Callable[[], bool]) -> None:

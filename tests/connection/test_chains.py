@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from broker.connection import chains
 from broker.connection.chains import Waiter, is_waiting, new_chain, run_nested
 from tests.connection.conftest import both
-
-
-@pytest.fixture(autouse=True)
-def nobody_is_left_waiting() -> Iterator[None]:
-    yield
-    assert not chains._waiting
 
 
 def never(job: chains.Job) -> None:
