@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from broker.calling.remote import Remote
 
 _COST = FRAME_COST + 100
+_LONGEST = 4096
+"""Bytes of arguments; longer ones may travel in chunks, and are let go of before the call is over."""
 _READ = Outcome()
 """The outcome of a call whose result was read with others."""
 
@@ -115,7 +117,7 @@ class PlainCall(_Plain):
     @classmethod
     def make(cls, remote: Remote, member: str, payload: bytes) -> PlainCall | None:
         """Makes the call if it is plain; else does nothing."""
-        site = Site.of(remote, member, waits=True)
+        site = Site.of(remote, member, waits=True) if len(payload) <= _LONGEST else None
         if site is None:
             return None
         call = cls(remote, site, payload)
@@ -174,7 +176,7 @@ class PlainFuture(CallFuture, _Plain):
     @classmethod
     def make(cls, remote: Remote, member: str, payload: bytes) -> PlainFuture | None:
         """Makes the call if it is plain; else does nothing."""
-        site = Site.of(remote, member, waits=False)
+        site = Site.of(remote, member, waits=False) if len(payload) <= _LONGEST else None
         if site is None or site.room.is_full:
             return None
         call = cls(remote, site, payload)

@@ -145,6 +145,7 @@ class Remote:
     ) -> Any:
         """Calls a member and waits for its result, unless `oneway`. Raises what the method raised, and BrokerErrors."""
         options = self.options
+        payload = None
         if options.is_plain and not oneway and kind == Call.METHOD:
             payload = plain_arguments(args, kwargs)
             plain = PlainCall.make(self, member, payload) if payload is not None else None
@@ -152,7 +153,7 @@ class Remote:
                 return plain.result()
         elif options.around:
             return invoke_around(self, member, args, kwargs, kind, oneway=oneway)
-        arguments = self.encode(args, kwargs, snapshot=oneway)
+        arguments = Encoded("json", payload) if payload is not None else self.encode(args, kwargs, snapshot=oneway)
         call = Invocation(self, member, arguments, kind, oneway=oneway)
         outcome, _ = call.wait()
         return call.result_of(outcome)
@@ -160,15 +161,18 @@ class Remote:
     def future(self, member: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Future[Any]:
         """Calls a method, and does not wait for its result. Raises CodecError and MessageTooLargeError at once."""
         options = self.options
-        if options.is_plain and (payload := plain_arguments(args, kwargs)) is not None:
-            plain = PlainFuture.make(self, member, payload)
+        payload = None
+        if options.is_plain:
+            payload = plain_arguments(args, kwargs)
+            plain = PlainFuture.make(self, member, payload) if payload is not None else None
             if plain is not None:
                 return plain
         elif options.around:
             surrounded = AroundFuture(self, member, args, kwargs)
             surrounded.submit()
             return surrounded
-        call = CallFuture(self, member, self.encode(args, kwargs, snapshot=True))
+        arguments = Encoded("json", payload) if payload is not None else self.encode(args, kwargs, snapshot=True)
+        call = CallFuture(self, member, arguments)
         call.submit()
         return call
 

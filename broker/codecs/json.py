@@ -42,8 +42,6 @@ _LIST = frozenset({list})
 _EXACT = 2**53 - 1
 """The largest whole number that every JSON reader keeps."""
 
-_FEW = 4096  # bytes
-
 _MOST_LEVELS = 3 * MAX_DEPTH + 8
 """JSON levels of the deepest value: a dict with keys that are no texts takes three."""
 
@@ -78,8 +76,9 @@ class JsonCodec:
 
     def encode_call(self, args: tuple[object, ...], kwargs: dict[str, object], edge: Edge) -> Encoded:
         """The payload is `[args, kwargs]`. Paths begin with `args[0]` and `kwargs['name']`."""
-        if is_plain(args) and (not kwargs or is_plain_dict(kwargs)):
-            return Encoded("json", _write((args, kwargs)))
+        plain = plain_arguments(args, kwargs)
+        if plain is not None:
+            return Encoded("json", plain)
         encoder = Encoder(edge)
         with _paths_from("args"):
             lowered_args = encoder.items(args, 0)
@@ -317,16 +316,15 @@ def _flat(value: Any) -> object:
 
 
 def plain_arguments(args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes | None:
-    """What `encode_call` writes for a few plain arguments; None where there is more to them."""
+    """The payload of a call whose arguments are plain; None where there is more to them."""
     if type(kwargs) is not dict:
         kwargs = dict(kwargs)
     if not is_plain(args) or (kwargs and not is_plain_dict(kwargs)):
         return None
     try:
-        text = orjson.dumps((args, kwargs))
+        return orjson.dumps((args, kwargs))
     except TypeError:
         return None
-    return text if len(text) <= _FEW else None
 
 
 def plain_values(payloads: list[bytes]) -> list[Any] | None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import broker
+from broker.calling.futures import CallFuture
+from broker.calling.plain import PlainFuture
 from broker.codecs import MAX_DEPTH, Encoded, JsonCodec, PlainEdge, plain_arguments, plain_values
 
 SOON = 10  # seconds that nothing takes
@@ -121,6 +123,13 @@ def test_a_thread_that_calls_no_more_holds_nobody_up(shop: Any) -> None:
         thread.join(SOON)
 
 
+def test_long_arguments_take_the_long_way(shop: Any) -> None:
+    for text, kind in (("x" * 4_000, PlainFuture), ("x" * 5_000, CallFuture)):
+        future = shop.same.future(text)
+        assert type(future) is kind
+        assert future.result(SOON) == text == shop.same(text)
+
+
 # ---- what is read and written in one go
 
 
@@ -147,13 +156,13 @@ def test_values_at_the_depth_that_a_value_may_have() -> None:
     assert plain_values([b"[" + deepest + b"]", b"1"]) is None
 
 
-@pytest.mark.parametrize("args", [(), (1, "a"), ([1, {"b": None}],)])
+@pytest.mark.parametrize("args", [(), (1, "a"), ([1, {"b": None}],), ("x" * 5_000,)])
 @pytest.mark.parametrize("kwargs", [{}, {"c": 2.5}])
 def test_plain_arguments_are_what_the_codec_writes(args: tuple[object, ...], kwargs: dict[str, object]) -> None:
     assert plain_arguments(args, kwargs) == JsonCodec().encode_call(args, kwargs, PlainEdge()).payload
 
 
-@pytest.mark.parametrize("value", [(1,), {1}, b"b", float("nan"), 2**70, "\ud800", "x" * 5_000, {"$type": 1}])
+@pytest.mark.parametrize("value", [(1,), {1}, b"b", float("nan"), 2**70, "\ud800", {"$type": 1}])
 def test_other_arguments_are_left_to_the_codec(value: object) -> None:
     assert plain_arguments((value,), {}) is None
     assert plain_arguments((), {"value": value}) is None
