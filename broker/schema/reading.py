@@ -243,7 +243,8 @@ class Reader:
     def _union(self, hints: Sequence[Any], names: Mapping[Any, Any]) -> Hinted:
         read = [self.read(hint, names) for hint in hints]
         nullable = any(hinted.nullable or hinted.kind is kinds.Null for hinted in read)
-        rest = [hinted.kind for hinted in read if hinted.kind is not kinds.Null]
+        kinds_of_arms = {id(hinted.kind): hinted.kind for hinted in read if hinted.kind is not kinds.Null}
+        rest = list(kinds_of_arms.values())  # a NewType is what it is of, and may stand beside it
         if JSON_VALUE in rest:
             return Hinted(JSON_VALUE)
         if len(rest) == 1:
@@ -256,12 +257,13 @@ class Reader:
             message = self.message(_camel(word))
             union = UnionKind(message.name, word)
             message.proto.oneof_decl.add(name="value")
-            named = []
+            named: dict[str, tuple[str, Kind]] = {}
             for arm in arms:
-                legal = message.choose(arm.word)
-                message.add(arm.word, legal, arm, None, "\n".join(notes_of(arm))).oneof_index = 0
-                named.append((legal, arm))
-            union.arms = named
+                name = unique(arm.word, named)
+                legal = message.choose(name)
+                message.add(name, legal, arm, None, "\n".join(notes_of(arm))).oneof_index = 0
+                named[name] = legal, arm
+            union.arms = list(named.values())
             return union
 
         return self._once(("union", *map(id, arms)), make)

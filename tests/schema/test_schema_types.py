@@ -150,6 +150,10 @@ ROWS: list[tuple[Any, Any, Any]] = [
     (dict, {"a": [1.5]}, {"a": [1.5]}),
     (list, [1.5, "a"], [1.5, "a"]),
     (int | str, "a", {"str": "a"}),
+    (str | Literal["a", "b"], "a", {"str": "a"}),
+    (list[str | Literal["a"]], ["x", "a"], [{"str": "x"}, {"str": "a"}]),
+    (typing.NewType("Name", str) | int, "a", {"str": "a"}),
+    (typing.NewType("Name", str) | str, "a", "a"),
     (int | float | None, 2.0, {"float": 2.0}),
     (list[int] | Line, [1], {"list_of_int": {"items": ["1"]}}),
     (Optional[str], "a", "a"),  # noqa: UP045 - as many have it
