@@ -120,8 +120,10 @@ class ClientStream:
             return
         self._due.add(tag)
         try:
-            self._call.operate(operations, tag)
-        except ValueError:  # the call has ended: its status is on its way, or was the last event
+            begun = self._call.operate(operations, tag)
+        except ValueError:  # the call has ended, and its status is on its way
+            begun = False
+        if not begun:  # or the status was the last event, which the reader has taken and not looked at yet
             self._due.discard(tag)
 
     # ---- the thread that reads

@@ -214,7 +214,11 @@ class Opening:
         threading.Thread(target=self._read, args=(stream, engine), name=name, daemon=True).start()
 
     def _read(self, stream: Stream, engine: Connection) -> None:
-        stream.read()
+        try:
+            stream.read()
+        except BaseException as error:  # a fault of ours must not look like an open connection
+            engine.lost(f"an internal error ended the connection ({type(error).__name__})")
+            raise
         reason = f"{self._place} closed the connection"
         if stream.code is not grpc.StatusCode.OK:
             self._failure, self._details = stream.code, stream.details

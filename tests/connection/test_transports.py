@@ -151,3 +151,64 @@ def test_readers_that_were_held_up_go_back_to_their_number() -> None:
 
 def _pollers() -> int:
     return sum(thread.name == "broker-poller" for thread in threading.enumerate())
+
+
+class LateSender:
+    """The call of a stream, on which something is sent just after gRPC has seen the last of it."""
+
+    def __init__(self, stream: completion.ClientStream) -> None:
+        self._stream = stream
+        self._call = stream._call
+        self.was_late = False
+
+    def next_event(self) -> Any:
+        event = self._call.next_event()
+        if event.tag == "status" and self._stream._due == {event.tag}:
+            self.was_late = True
+            self._stream.send((b"late",))
+        return event
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+
+def test_what_is_sent_as_a_stream_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC has destroyed the queue by then: whoever asked it for another event would crash."""
+    senders: list[LateSender] = []
+    readers: list[threading.Thread] = []
+    read = completion.ClientStream.read
+
+    def read_with_a_late_sender(stream: completion.ClientStream) -> None:
+        sender = LateSender(stream)
+        senders.append(sender)
+        readers.append(threading.current_thread())
+        monkeypatch.setattr(stream, "_call", sender)
+        read(stream)
+
+    monkeypatch.setattr(completion.ClientStream, "read", read_with_a_late_sender)
+    for _ in range(20):
+        daemon = broker.Daemon()
+        uri = daemon.register(Room(), "room")
+        daemon.start()
+        proxy: Any = broker.Proxy(uri, local=False)
+        assert proxy.echo(1) == 1
+        daemon.shutdown(grace=0)
+        readers[-1].join(SOON)
+        assert not senders[-1]._stream._due
+        if senders[-1].was_late:
+            break
+    assert senders[-1].was_late
+
+
+def test_a_reader_that_fails_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    with broker.Daemon() as daemon:
+        proxy: Any = broker.Proxy(daemon.register(Room(), "room"), local=False, timeout=SOON)
+        assert proxy.echo(1) == 1
+        engine = proxy._broker._remote.session.connection.engine
+        monkeypatch.setattr(engine, "receive", lambda message: 1 / 0)
+        with pytest.raises(broker.errors.ConnectionClosedError, match=r"internal error .*ZeroDivisionError"):
+            proxy.echo(2)
+        assert proxy.echo(3) == 3
+        assert [args.exc_type for args in failed] == [ZeroDivisionError]
