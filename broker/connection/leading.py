@@ -42,6 +42,7 @@ class Turn:
     held_since = 0.0
     released = False  # the watchdog sends them, and nothing is held during this job any more
     group: Splitting | None = None  # the job that it runs, if that is many calls
+    read_on: Job | None = None  # lets others read on meanwhile; under the lock of Leading
 
     def __init__(self, leading: Leading) -> None:
         self._leading = leading
@@ -55,6 +56,12 @@ class Turn:
 
     def end_group(self) -> None:
         self.group = None
+
+    def let_read(self) -> None:
+        """Others read on, though there is more to do for this thread. From any thread."""
+        read_on = self._leading.take_read_on(self)
+        if read_on is not None:
+            read_on()
 
     @property
     def has_more(self) -> bool:
@@ -165,16 +172,23 @@ class Leading:
         for job in jobs or ():
             self._submit_late(job)
 
-    def lead(self) -> None:
-        """Runs what was collected, unless another thread leads, which then does."""
+    def lead(self, read_on: Job | None = None) -> bool:
+        """Runs what was collected, unless another thread leads, which then does.
+
+        `read_on` lets another thread read on where these came from. Many jobs are run before that, unless one takes
+        long; then it was not called, and this returns True: it is for the caller to read on.
+        """
         jobs, _local.jobs = _local.jobs, None
         if not jobs:
-            return
+            _run(read_on)
+            return False
         turn = Turn(self)
         with self._lock:
             follows = self._turn is not None
             leads = not follows and self._workers.enter()
             if leads:
+                if len(jobs) > 1 or _is_many(jobs[0]):
+                    turn.read_on, read_on = read_on, None
                 self._ready.extend(islice(jobs, 1, None))
                 self._turn, self._others_next = turn, True
             elif follows:
@@ -182,6 +196,7 @@ class Leading:
                     self._brought.put(owner_of(job), job)
             else:  # as many calls run as may
                 jobs = [*self._take_all_locked(), *jobs]
+        _run(read_on)
         if leads:
             try:
                 self._take_turn(turn, jobs[0])
@@ -192,6 +207,15 @@ class Leading:
         else:
             for job in jobs:
                 self._submit_late(job)
+        return self.take_read_on(turn) is not None
+
+    def take_read_on(self, turn: Turn) -> Job | None:
+        """What lets others read on, for one to call."""
+        if turn.read_on is None:
+            return None
+        with self._lock:
+            read_on, turn.read_on = turn.read_on, None
+        return read_on
 
     def lead_with(self, job: Job) -> None:
         """Runs a job on this thread, which is one of the workers, as the leader; or leaves it to the one that leads."""
@@ -213,7 +237,7 @@ class Leading:
         job: Job | None = first
         try:
             while job is not None:
-                if self._ready or self._brought:
+                if self._ready or self._brought or turn.read_on is not None:
                     self.watch()
                 turn.released = False
                 run_safely(job)
@@ -282,20 +306,26 @@ class Leading:
                 time.sleep(PATIENCE / 2)
                 quiet = quiet + 1 if self._look() else 0
             with self._lock:
-                self._watched = bool(self._ready or self._brought)
+                self._watched = self._is_to_be_watched_locked(self._turn)
                 if self._watched:
                     self._watch.release()
+
+    def _is_to_be_watched_locked(self, turn: Turn | None) -> bool:
+        """Whether anybody waits for the leader."""
+        if self._ready or self._brought:
+            return True
+        return turn is not None and (bool(turn.held) or turn.group is not None or turn.read_on is not None)
 
     def _look(self) -> bool:
         """Replaces a leader that takes long; returns whether nothing waits."""
         with self._lock:
             turn = self._turn
-            group = turn.group if turn is not None else None
-            waiting = bool(self._ready or self._brought)
-            if not waiting and (turn is None or not (turn.held or group is not None)):
+            if not self._is_to_be_watched_locked(turn):
                 return True
             if turn is not None and time.monotonic() - turn.since < PATIENCE:
                 return False
+            group = turn.group if turn is not None else None
+            waiting = bool(self._ready or self._brought)
             jobs = [*(group.split() if group is not None else ()), *self._take_all_locked()]
             if turn is not None and (waiting or jobs):
                 waiting = True
@@ -306,9 +336,20 @@ class Leading:
         if turn is not None:
             turn.released = True
             turn.release()
+            turn.let_read()
         if turn is not None and waiting:  # else they came from a job of a former leader
             for function in self.on_stuck:
                 function()
         for job in jobs:
             self._submit_late(job)
         return False
+
+
+def _is_many(job: Job) -> bool:
+    """Whether the job is that of many calls."""
+    return getattr(job, "is_many", False)
+
+
+def _run(job: Job | None) -> None:
+    if job is not None:
+        job()

@@ -98,6 +98,8 @@ class Outgoing:
         """Sends a call, or queues it; its outcome may already be there."""
         if not (pending.is_small and self._send_small(pending)):
             self._queue(pending)
+            if pending.waiter is None:
+                self._last_unawaited = time.perf_counter()  # to send has taken its time: the burst goes on behind it
 
     def _send_small(self, pending: MadeCall) -> bool:
         """Sends a call if nothing else has to go before it: at once, or with what comes next where that is sure to."""

@@ -41,6 +41,8 @@ _PATIENCE = 0.02
 """How long a thread that writes a big message may be held up, in all."""
 _ARRIVAL_SECONDS = 0.002
 """How long a thread that reads stays with a big message which arrives bit by bit: to come back to it takes longer."""
+_STAY_SECONDS = 0.005
+"""How long a thread stays with one connection whose calls it carries out; the others may be busy with theirs."""
 _SILENCE_SECONDS = 5.0
 """After so long a silence, or twice that, the other side is asked for a sign of life."""
 _ANSWER_SECONDS = 5.0
@@ -280,6 +282,15 @@ class ServerSocket(MessageSocket):
         self._watch.add(self._descriptor, READABLE, self._ready)
 
     def _ready(self) -> None:
+        """Takes in what has arrived. The thread stays for more where calls come faster than they are carried out."""
+        leave = time.monotonic() + _STAY_SECONDS
+        while self._take_in_and_lead():
+            if time.monotonic() > leave:  # others have their turn
+                self._arm()
+                return
+
+    def _take_in_and_lead(self) -> bool:
+        """Whether this thread is to come back, because no other reads meanwhile."""
         leading = self._leading
         leading.collect()
         try:
@@ -292,11 +303,13 @@ class ServerSocket(MessageSocket):
             self._engine.violated(str(error))
             goes_on = False
         if goes_on:
-            self._watch.arm(self._descriptor, READABLE)
-        else:
-            self._engine.transport_ended(f"{self._engine.peer_name} is gone")
-            self._ended()
-        leading.lead()
+            return leading.lead(self._arm)
+        self._engine.transport_ended(f"{self._engine.peer_name} is gone")
+        self._ended()
+        return leading.lead()
+
+    def _arm(self) -> None:
+        self._watch.arm(self._descriptor, READABLE)
 
     def _take_in(self) -> bool:
         """Whether there may be more to come."""

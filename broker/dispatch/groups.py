@@ -28,6 +28,7 @@ from broker.objects import Registration
 _MOST_HELD = 64  # results that wait for those behind them
 _LONGEST = 4096  # bytes of such a result
 _SLICE = 0.001  # seconds after which others have their turn
+_ALONE = 0.004  # seconds after which what others ask is read meanwhile
 
 
 def take_group(express: Express, group: CallGroup, client: Client) -> bool:
@@ -54,6 +55,8 @@ class GroupJob(QuickJob):
 
     The lock guards who takes the last call, what is running, and the results. Nothing of a user runs under it.
     """
+
+    is_many = True
 
     def __init__(
         self, express: Express, group: CallGroup, target: Target, registration: Registration, client: Client
@@ -111,8 +114,11 @@ class GroupJob(QuickJob):
                 remember_pace(self.registration, self.member.name, now - before)
             if turn.released or len(self._results) >= _MOST_HELD:
                 self.push()
-            if now - began > _SLICE and turn.has_more and self._group.has_more:
-                return False
+            if now - began > _SLICE and self._group.has_more:
+                if turn.has_more:
+                    return False
+                if now - began > _ALONE:
+                    turn.let_read()
         if count:
             remember_pace(self.registration, self.member.name, (now - began) / count)
         return True

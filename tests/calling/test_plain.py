@@ -19,11 +19,20 @@ SOON = 10  # seconds that nothing takes
 
 
 class Shop:
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
     def same(self, value: object) -> object:
         return value
 
     def fail(self, text: str) -> None:
         raise ValueError(text)
+
+    def wait(self) -> bool:
+        return self.go_on.wait(SOON)
+
+    def let_go(self) -> None:
+        self.go_on.set()
 
     def told(self, text: str) -> str:
         broker.current_context.response_metadata["said"] = text
@@ -85,6 +94,17 @@ def test_what_came_with_an_earlier_reply_is_not_there_any_more(shop: Any) -> Non
     for future in [shop.same.future(number) for number in range(50)]:
         future.result(SOON)
     assert not broker.current_context.response_metadata
+
+
+def test_calls_that_wait_for_one_that_comes_behind_them(every_way: None) -> None:
+    with broker.Daemon() as daemon, broker.Proxy(daemon.register(Shop())) as shop:
+        for _ in range(200):
+            assert shop.same(1) == 1  # they are known to be quick
+        waiting = [shop.wait.future() for _ in range(20)]
+        others = [broker.Proxy(shop._broker.uri) for _ in range(3)]  # the calls of one proxy and thread have an order
+        assert [other.same(2) for other in others] == [2] * 3
+        others[0].let_go()
+        assert [future.result(SOON) for future in waiting] == [True] * 20
 
 
 def test_threads_that_call_at_once(shop: Any) -> None:

@@ -33,12 +33,12 @@ def workers() -> Iterator[Workers]:
     workers.close()
 
 
-def bring(leading: Leading, *jobs: Callable[[], None]) -> None:
-    """What a thread that reads does with a message."""
+def bring(leading: Leading, *jobs: Callable[[], None], read_on: Callable[[], None] | None = None) -> bool:
+    """What a thread that reads does with a message; whether it is to read on itself."""
     leading.collect()
     for job in jobs:
         leading.submit(job, quick=True)
-    leading.lead()
+    return leading.lead(read_on)
 
 
 def test_quick_jobs_run_on_the_thread_that_brings_them(workers: Workers) -> None:
@@ -104,3 +104,49 @@ def test_what_a_long_job_brings_itself_goes_to_the_workers(workers: Workers, is_
 
     bring(leading, long)
     assert next_ran.is_set()
+
+
+# ---- who reads meanwhile
+
+
+def test_others_read_on_while_one_job_runs(workers: Workers) -> None:
+    order: list[str] = []
+    assert not bring(Leading(workers), lambda: order.append("job"), read_on=lambda: order.append("read on"))
+    assert order == ["read on", "job"]
+
+
+def test_the_thread_that_has_many_jobs_reads_on_itself(workers: Workers) -> None:
+    order: list[str] = []
+    jobs = [lambda: order.append("job")] * 3
+    assert bring(Leading(workers), *jobs, read_on=lambda: order.append("read on"))
+    assert order == ["job"] * 3
+
+
+def test_without_jobs_others_read_on(workers: Workers) -> None:
+    order: list[str] = []
+    assert not bring(Leading(workers), read_on=lambda: order.append("read on"))
+    assert order == ["read on"]
+
+
+def test_others_read_on_if_one_of_many_jobs_takes_long(workers: Workers) -> None:
+    leading = Leading(workers)
+    for _ in range(3):
+        told = threading.Semaphore(0)
+        assert not bring(leading, lambda: None, lambda told=told: told.acquire(timeout=SOON), read_on=told.release)  # type: ignore[misc]
+        assert not told.acquire(timeout=0)  # it was told once
+
+
+def test_who_leaves_its_jobs_to_another_lets_others_read_on(workers: Workers) -> None:
+    leading = Leading(workers)
+    told: list[bool] = []
+
+    def follow() -> None:
+        told.append(bring(leading, *[lambda: None] * 3, read_on=lambda: told.append(True)))
+
+    def while_another_brings() -> None:
+        other = threading.Thread(target=follow)
+        other.start()
+        other.join(SOON)
+
+    bring(leading, while_another_brings)
+    assert told == [True, False]
