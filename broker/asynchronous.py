@@ -101,6 +101,14 @@ class AsyncControl(ControlBase):
         """Connects now, and replaces a name by the URI that it leads to. True if the proxy was not connected."""
         return await in_thread(self._remote.bind)
 
+    @property
+    def welcome(self) -> Awaitable[Any]:
+        """What the daemon answered to the greeting of this session: `await proxy._broker.welcome`. Connects if need be.
+
+        Raises AccessDenied if it was refused, with what `admit` raised as its cause.
+        """
+        return in_thread(self._remote.welcome)
+
     async def ping(self) -> None:
         """Asks the daemon for a sign of life. Raises CommunicationError if there is none."""
         await in_thread(self._remote.ping)
@@ -110,9 +118,9 @@ class AsyncControl(ControlBase):
         self._remote.session.close()
 
     async def reconnect(self) -> None:
-        """Ends the session and connects anew. Raises CommunicationError if that fails."""
+        """Ends the session and connects anew. Raises CommunicationError if that fails, and AccessDenied."""
         self._remote.session.close()
-        await in_thread(self._remote.open_session)
+        await in_thread(self._remote.welcome)
 
 
 AsyncProxy._kind = AsyncControl

@@ -64,6 +64,8 @@ class Client:
 class SessionResources(Protocol):
     """Where a session keeps what is to be closed when it ends. Methods may be called from any thread."""
 
+    @property
+    def values(self) -> dict[str, Any]: ...
     def track(self, resource: Any) -> None: ...
     def untrack(self, resource: Any) -> None: ...
     def on_close(self, function: Callable[[], object]) -> None: ...
@@ -393,6 +395,12 @@ class CurrentContext:
             return function()
 
         call.on_cancel(tell)
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """What is kept for the session of the caller: a dict of its own, which ends with it. Methods of one session may
+        run at the same time. Raises BrokerError where there is no session."""
+        return self._session("session").values
 
     def track(self, resource: Any) -> None:
         """Closes the resource (calls its `close()`) when the session of the caller ends, however it ends.

@@ -26,7 +26,7 @@ from broker.connection.opening import CONNECT_METHOD
 from broker.connection.server import ConnectionLimits, ConnectService, DaemonThreads
 from broker.connection.workers import Workers, start_thread
 from broker.context import CallContext
-from broker.dispatch import Dispatcher, Stats, arrivals_at
+from broker.dispatch import Admit, Dispatcher, Stats, arrivals_at
 from broker.errors import DaemonError
 from broker.exports import EXPORTED_TYPES
 from broker.listening import check_bind, listen, listen_unix, published_address, resolve_host, server_side
@@ -66,6 +66,9 @@ class Daemon:
     URIs where it differs. `codecs` are accepted; `require_expose` makes only members marked @expose remote;
     `max_workers` methods run at the same time; `max_message_size` bounds one value, in bytes; `tracebacks=False` keeps
     tracebacks at home. `authorize(client, object_id, member)` decides about every call: it runs on a worker thread.
+    `admit(client, greeting)` is asked about each session before its first call, with what the proxy has as `greeting`
+    (None without one), on a worker thread and in `current_context`: it answers the greeting, or raises to refuse all
+    calls of the session. A caller without sessions (`Invoke`, typed services) is asked about in each call.
     `around` are functions `f(call, next)` that run around every call, the first outermost, where the method runs; see
     `broker.Call`. `proxy_class(uri, credentials=...)` makes the proxies that methods get as arguments.
 
@@ -88,6 +91,7 @@ class Daemon:
         insecure: bool = Config.insecure.unset,
         credentials: Credentials | grpc.ServerCredentials | None = None,
         authorize: Authorize | None = None,
+        admit: Admit | None = None,
         around: Iterable[Around] = (),
         proxy_class: type[Proxy] | None = None,
     ) -> None:
@@ -132,6 +136,7 @@ class Daemon:
             self._edge(Config.tracebacks.pick(tracebacks), proxy_class),
             codecs=accepted,
             authorize=authorize if authorize is not None else default_policy(),
+            admit=admit,
             knows_callers=self._identification.is_required,
             around=around_functions,
             max_calls=Config.max_calls.pick(None),

@@ -120,6 +120,8 @@ class SessionState:
     """What a daemon keeps for one session: instances, tracked resources, functions to call at its end."""
 
     def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        """What methods keep in it."""
         self._lock = threading.Lock()
         self._makers: dict[str, tuple[Registration, Maker]] = {}
         self._resources: dict[int, object] = {}

@@ -26,9 +26,12 @@ class Proxy(ProxyBase):
     `json` or, where the daemon accepts it, `pickle`; `metadata` travels with every call; `retries` repeats calls that
     may have been executed when their connection was lost: for methods that are idempotent. `around` are functions
     `f(call, next)` that run around every call, the first outermost, on the thread that calls; see `broker.Call`.
+    `greeting` is what every session begins with, for daemons that `admit` whom they know. `resolve` is a
+    function for objects that are found by other means than a name server: given the URI, it returns the one that it
+    leads to, each time that the proxy connects, and raises NamingError if there is none.
     `proxy_class` is the class of the proxies that arrive in results, made as `proxy_class(uri, credentials=...)`; its
     `_travels_as(value, codec)` may have something else travel in place of values. It,
-    `around` and `credentials` are no part of a pickle.
+    `around`, `resolve` and `credentials` are no part of a pickle.
 
     Everything of the proxy itself is under the one reserved name `_broker`.
     """
@@ -156,6 +159,14 @@ class ProxyControl(ControlBase):
         """Connects now, and replaces a name by the URI that it leads to. True if the proxy was not connected."""
         return self._remote.bind()
 
+    @property
+    def welcome(self) -> Any:
+        """What the daemon answered to the greeting of this session; None without one. Connects if need be.
+
+        Raises AccessDenied if it was refused, with what `admit` raised as its cause.
+        """
+        return self._remote.welcome()
+
     def ping(self) -> None:
         """Asks the daemon for a sign of life. Raises CommunicationError if there is none."""
         self._remote.ping()
@@ -165,9 +176,9 @@ class ProxyControl(ControlBase):
         self._remote.session.close()
 
     def reconnect(self) -> None:
-        """Ends the session and connects anew. Raises CommunicationError if that fails."""
+        """Ends the session and connects anew. Raises CommunicationError if that fails, and AccessDenied."""
         self.close()
-        self._remote.open_session()
+        self._remote.welcome()
 
 
 Proxy._kind = ProxyControl

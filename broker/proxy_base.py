@@ -16,7 +16,13 @@ from broker.registry import leases
 from broker.security import default_credentials
 from broker.uri import URI
 
-_OPTIONS = ("timeout", "connect_timeout", "wait", "codec", "metadata", "retries", "credentials", "local", "around")
+_OPTIONS = (
+    "timeout", "connect_timeout", "wait", "codec", "metadata", "retries", "credentials", "local", "around", "greeting",
+    "resolve",
+)  # fmt: skip
+
+
+_NOT_PICKLED = ("credentials", "around", "resolve")
 
 
 class ProxyBase:
@@ -40,6 +46,8 @@ class ProxyBase:
         credentials: ChannelSecurity | None = None,
         local: bool = Config.local.unset,
         around: Iterable[Around] = (),
+        greeting: object = None,
+        resolve: Callable[[URI], URI | str] | None = None,
         proxy_class: type[Any] | None = None,
     ) -> None:
         options = Options(
@@ -52,6 +60,8 @@ class ProxyBase:
             credentials=credentials if credentials is not None else default_credentials(),
             local=Config.local.pick(local),
             around=self._kind.functions(around),
+            greeting=greeting,
+            resolve=resolve,
             proxy_class=proxy_class,
         )
         self._begin(Remote(URI(uri), options))
@@ -84,7 +94,7 @@ class ProxyBase:
                 f"{self!r} cannot be pickled: it leads over one connection of this process. "
                 "Where the object shall be called from elsewhere, register it with a daemon instead of exporting it"
             )
-        options = {name: getattr(self._broker, name) for name in _OPTIONS if name not in ("credentials", "around")}
+        options = {name: getattr(self._broker, name) for name in _OPTIONS if name not in _NOT_PICKLED}
         options["metadata"] = dict(options["metadata"])
         return _unpickle, (type(self), str(self._broker.uri), options)
 
@@ -154,6 +164,8 @@ class ControlBase:
     credentials = property(lambda self: self._remote.options.credentials, doc="The TLS credentials, if any.")
     local = property(lambda self: self._remote.options.local, doc="Whether short cuts may be taken.")
     around = property(lambda self: [*self._remote.options.around], doc="The functions around every call.")
+    greeting = property(lambda self: self._remote.options.greeting, doc="What each session begins with; None: nothing.")
+    resolve = property(lambda self: self._remote.options.resolve, doc="What says where the URI leads, if given.")
     proxy_class = property(lambda self: self._remote.options.proxy_class, doc="The class of proxies that arrive.")
 
     def set(self, name: str, value: object) -> None:

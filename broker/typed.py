@@ -45,6 +45,8 @@ class ProxyOptions(TypedDict, total=False):
     credentials: ChannelSecurity | None
     local: bool
     around: Iterable[Around]
+    greeting: object
+    resolve: Callable[[URI], URI | str] | None
 
 
 # ---- connecting
@@ -245,9 +247,12 @@ def send(method: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> N
 def options(proxy: T, **changes: Unpack[ProxyOptions]) -> T:
     """The same proxy with some options changed: of the same type, and with the same session.
 
-    Raises TypeError for what is no proxy, and for credentials: they are those of the connection.
+    Raises TypeError for what is no proxy, for credentials, which are those of the connection, and for a greeting, which
+    is that of the session.
     """
     known = _proxy(proxy, "options")
+    if "greeting" in changes:
+        raise TypeError("a greeting is that of a session, which options share: make another proxy")
     if "credentials" in changes:
         raise TypeError("credentials are those of a connection, and a session has one: connect anew with others")
     control = known._broker

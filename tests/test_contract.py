@@ -14,7 +14,7 @@ import broker
 
 _PROXY = (
     "(uri, *, timeout=None, connect_timeout=10, wait=0, codec='json', metadata=None, retries=0, credentials=None, "
-    "local=True, around=(), proxy_class=None)"
+    "local=True, around=(), greeting=None, resolve=None, proxy_class=None)"
 )
 
 # Signatures without annotations; None where only the name is promised. `ns` is what locate_ns returns.
@@ -23,7 +23,7 @@ CONTRACT: dict[str, str | None] = {
     "Daemon": (
         "(host=None, port=0, *, unix_socket=None, advertise=None, codecs=('json',), require_expose=False, "
         "max_workers=None, max_message_size=None, tracebacks=True, insecure=False, credentials=None, authorize=None, "
-        "around=(), proxy_class=None)"
+        "admit=None, around=(), proxy_class=None)"
     ),
     "Daemon.address": None,
     "Daemon.register": "(obj_or_class, object_id=None, *, replace=False, max_concurrency=None, executor=None)",
@@ -97,6 +97,7 @@ CONTRACT: dict[str, str | None] = {
     "current_context.remaining": None,
     "current_context.cancelled": None,
     "current_context.wait_cancelled": "(timeout=None)",
+    "current_context.session": None,
     "current_context.track": "(resource)",
     "current_context.on_cancel": "(function)",
     "current_context.on_close": "(function)",

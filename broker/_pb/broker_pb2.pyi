@@ -279,12 +279,14 @@ class Call(_message.Message):
         SET: _ClassVar[Call.Kind]
         DESCRIBE: _ClassVar[Call.Kind]
         BATCH: _ClassVar[Call.Kind]
+        GREET: _ClassVar[Call.Kind]
     KIND_UNSPECIFIED: Call.Kind
     METHOD: Call.Kind
     GET: Call.Kind
     SET: Call.Kind
     DESCRIBE: Call.Kind
     BATCH: Call.Kind
+    GREET: Call.Kind
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]

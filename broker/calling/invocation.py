@@ -152,7 +152,7 @@ class Invocation:
         if self.request.batch is not None:
             check_feature(connection.engine.peer, BATCHES, str(connection.place))
         self.request.object = uri.object
-        self.request.session = self.remote.session.on(connection)
+        self.request.session = self.remote.session_on(connection)
         return connection.engine.call(self.request)
 
     def is_to_be_repeated(self, outcome: Outcome) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +11,7 @@ from broker.around import NO_FUNCTIONS, AroundFunctions
 from broker.codecs import CODECS
 from broker.connection.channels import ChannelSecurity
 from broker.errors import CodecError
+from broker.uri import URI
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,10 @@ class Options:
     credentials: ChannelSecurity | None = None
     local: bool = True
     around: AroundFunctions = NO_FUNCTIONS
+    greeting: Any = None
+    """What each session begins with; None: nothing."""
+    resolve: Callable[[URI], URI | str] | None = None
+    """Where a URI leads, each time that the proxy connects; None: where the name server says."""
     proxy_class: Any = None
     """The class of proxies that arrive; None: that of all others."""
     is_plain: bool = field(init=False, default=False)
@@ -40,6 +45,7 @@ class Options:
                 raise TypeError(f"metadata is text, and text or bytes; not {key!r}: {value!r}")
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
         rare = self.timeout is not None or self.metadata or self.around or self.retries
+        rare = rare or self.greeting is not None
         object.__setattr__(self, "is_plain", self.codec == "json" and not rare)
 
     def with_(self, **changes: Any) -> Options:

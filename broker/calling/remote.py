@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +17,7 @@ from broker.calling.departures import NO_DEPARTURES, Departing, departures_of
 from broker.calling.edge import Edge
 from broker.calling.futures import CallFuture
 from broker.calling.gathered import Gathered
+from broker.calling.greeting import greet
 from broker.calling.invocation import Invocation, Lanes, earlier, error_of
 from broker.calling.options import Options
 from broker.calling.plain import PlainCall, PlainFuture, Site
@@ -227,14 +229,33 @@ class Remote:
     def bind(self) -> bool:
         """Connects, and replaces a name by the URI that it leads to now. True if the proxy was not connected."""
         before = self.session.connection
-        self.uri = self.open_session()
+        uri = self.open_session()
+        self.welcome()
+        self.uri = uri
         return before is not self.session.connection
 
     def open_session(self) -> URI:
         """Connects if need be, and has a session there."""
         uri, connection = self.connect(self._deadline())
-        self.session.on(connection)
+        self.session_on(connection)
         return uri
+
+    def session_on(self, connection: Route) -> int:
+        """The number of the session on a connection, greeted if it is to be. Raises what `Session.on` does."""
+        if self.options.greeting is None:
+            return self.session.on(connection)
+        reception = self.session.reception
+        if reception is not None and reception.was_turned_away:  # nobody has looked at it: the next session greets anew
+            self.session.close()
+        return self.session.on(connection, partial(greet, self))
+
+    def welcome(self) -> Any:
+        """What the daemon answered to the greeting of this session; connects if need be. Raises AccessDenied."""
+        deadline = self._deadline()
+        _, connection = self.connect(deadline)
+        self.session_on(connection)
+        reception = self.session.reception
+        return None if reception is None else reception.answer(self, deadline)
 
     def on_reconnect(self, function: Callable[[], object]) -> None:
         """Calls the function, aside, when the connection was lost and another was made; that is done at once then."""
@@ -244,7 +265,7 @@ class Remote:
 
     def forget_place(self) -> bool:
         """The object is not where the name led to. False if it is no name: then there is nowhere else to look."""
-        if self.uri.protocol == "BROKER":
+        if self.uri.protocol == "BROKER" and self.options.resolve is None:
             return False
         self._place = self._open = None
         return True
@@ -288,8 +309,9 @@ class Remote:
     def _connect_once(self, deadline: float | None) -> tuple[URI, Route]:
         """Resolves the URI afresh and connects; with several candidates, to the first that can be reached."""
         options = self.options
+        named = self.uri if options.resolve is None else URI(options.resolve(self.uri))
         uris = candidates(
-            self.uri, wait=0, patience=min(PATIENCE, self._connect_timeout(deadline)), credentials=options.credentials
+            named, wait=0, patience=min(PATIENCE, self._connect_timeout(deadline)), credentials=options.credentials
         )
         found = [(uri, Place.of(uri, options.credentials, local=options.local)) for uri in uris]
         for number, (uri, place) in enumerate(out_of_reach.last(found), 1):

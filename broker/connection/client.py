@@ -243,7 +243,7 @@ class Session:
     ConnectionClosedError once, and the use after that starts anew. Where somebody watches, he is told instead.
     """
 
-    __slots__ = ("__weakref__", "_kept", "_lost", "_streams", "_watcher", "connection", "number")
+    __slots__ = ("__weakref__", "_kept", "_lost", "_streams", "_watcher", "connection", "number", "reception")
 
     def __init__(self) -> None:
         self._watcher: Watcher | None = None
@@ -251,11 +251,16 @@ class Session:
         self.connection: Route | None = None
         """The connection that it was used on last, and its number there. Only `on` and `close` change them."""
         self.number = 0
+        self.reception: Any = None
+        """What came of the greeting with which it was begun, if it was."""
         self._kept = False
         self._streams: WeakSet[ItemReceiver] | None = None  # open ones; if they are lost nobody was told yet
 
-    def on(self, connection: Route) -> int:
-        """The number of the session on this connection. Raises ConnectionClosedError once where its state is gone."""
+    def on(self, connection: Route, greet: Callable[[Route, int], object] | None = None) -> int:
+        """The number of the session on this connection. Raises ConnectionClosedError once where its state is gone.
+
+        `greet` sends what has to come before all calls of a session with this number, without waiting for an answer.
+        """
         if connection is self.connection:
             return self.number
         with _sessions_lock:
@@ -271,11 +276,22 @@ class Session:
                 )
                 error.may_have_run = False
                 raise error
-            number = self.number = connection.begin_session()
+            number = self.number = self._begin(connection, greet)
             self.connection = connection
             anew, self._lost = self._lost, False
         if watcher is not None:
             watcher.connected(connection, anew=anew)
+        return number
+
+    def _begin(self, connection: Route, greet: Callable[[Route, int], object] | None) -> int:
+        number = connection.begin_session()
+        self.reception = None
+        if greet is not None:
+            try:
+                self.reception = greet(connection, number)
+            except BaseException:
+                connection.end_session(number)
+                raise
         return number
 
     def kept(self) -> None:

@@ -15,7 +15,9 @@ EXPORTS = "exports"
 """The feature of a side that knows references to exported objects, and Release."""
 BATCHES = "batches"
 """The feature of a side that takes calls of the kind BATCH."""
-FEATURES = (EXPORTS, BATCHES)
+GREETINGS = "greetings"
+"""The feature of a side that takes calls of the kind GREET."""
+FEATURES = (EXPORTS, BATCHES, GREETINGS)
 
 
 @dataclass(frozen=True, slots=True)

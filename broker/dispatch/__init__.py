@@ -7,6 +7,7 @@ Every kind of call passes here: frames of a connection, and unary calls of any g
 
     job         a call on its way
     under_way   the calls that are not answered, and the sessions that end behind them
+    greetings   was the session admitted?
     admission   may the caller? object, member, codec
     scheduling  lanes, gates and threads: when and where a call runs
     answers     the one answer of a call
@@ -22,6 +23,7 @@ Every kind of call passes here: frames of a connection, and unary calls of any g
 from broker.dispatch.admission import TYPED
 from broker.dispatch.arrivals import Arrivals, arrivals_at
 from broker.dispatch.dispatcher import MAX_CALLS, MAX_CALLS_PER_CONNECTION, Dispatcher
+from broker.dispatch.greetings import Admit
 from broker.dispatch.statistics import Stats
 
-__all__ = ["MAX_CALLS", "MAX_CALLS_PER_CONNECTION", "TYPED", "Arrivals", "Dispatcher", "Stats", "arrivals_at"]
+__all__ = ["MAX_CALLS", "MAX_CALLS_PER_CONNECTION", "TYPED", "Admit", "Arrivals", "Dispatcher", "Stats", "arrivals_at"]

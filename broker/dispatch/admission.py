@@ -57,14 +57,18 @@ class Admission:
         """Whether calls may come in that codec."""
         return codec in self._codecs
 
+    def stranger(self, job: Job) -> Refused | None:
+        """Why nobody looks at the call, if it has to be known who calls."""
+        if self._knows(job.client):
+            return None
+        what = f"{self._objects.location} has to know who calls, and does not know {job.client.address}"
+        return Refused(Reason.UNAUTHENTICATED, what)
+
     def refusal(self, job: Job) -> Refused | None:
         """Why the call is not carried out; else the job knows its object and its member."""
         request = job.call.request
         is_batch = request.kind == Call.BATCH
         refused = None
-        if not self._knows(job.client):
-            what = f"{self._objects.location} has to know who calls, and does not know {job.client.address}"
-            return Refused(Reason.UNAUTHENTICATED, what)
         if self._authorize is not None and not is_batch:
             refused = self.not_allowed(job, request.member)
         if refused is None and request.depth > chains.MAX_DEPTH:

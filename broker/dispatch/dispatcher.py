@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from broker._pb.broker_pb2 import Call
 from broker.around import NO_FUNCTIONS, AroundFunctions
 from broker.codecs import Edge
 from broker.connection import chains
@@ -25,6 +26,7 @@ from broker.dispatch.answers import Answers
 from broker.dispatch.around import AroundCalls
 from broker.dispatch.execution import Execution
 from broker.dispatch.express import Express
+from broker.dispatch.greetings import Admit, Greetings
 from broker.dispatch.job import Job
 from broker.dispatch.rates import Rates
 from broker.dispatch.scheduling import Scheduler
@@ -57,6 +59,7 @@ class Dispatcher:
         *,
         codecs: tuple[str, ...],
         authorize: Authorize | None = None,
+        admit: Admit | None = None,
         knows_callers: bool = False,
         around: AroundFunctions = NO_FUNCTIONS,
         loop: Callable[[], asyncio.AbstractEventLoop],
@@ -80,9 +83,10 @@ class Dispatcher:
         self._execution = Execution(
             self._under_way, self._scheduler, self._answers, edge, loop, around_calls, self._admission, self._tally
         )
+        self._greetings = Greetings(admit, self._answers, edge, self._execution.context_of, objects.location)
         self.express = Express(
             objects, self._under_way, self._scheduler, self._execution, self._answers, self.leading, self._tally, edge,
-            self._admission, around_calls, self._check,
+            self._admission, around_calls, self._check, is_open=not self._greetings,
         )  # fmt: skip
 
     # ---- the daemon's life
@@ -121,8 +125,13 @@ class Dispatcher:
 
     @property
     def allows(self) -> Callable[[Client, str, str], bool] | None:
-        """Whether a caller may call a member of an object; None where everybody may. Runs user code."""
+        """Whether a caller without a session may call a member of an object; None where all may. Runs user code."""
+        if self._greetings:
+            return self._allows_stranger
         return self._admission.allows if self._admission.asks else None
+
+    def _allows_stranger(self, client: Client, object_id: str, member: str) -> bool:
+        return self._greetings.admits_stranger(client) and self._admission.allows(client, object_id, member)
 
     @property
     def limit_met(self) -> Callable[[str], None]:
@@ -135,10 +144,12 @@ class Dispatcher:
 
     def session_closed(self, connection: Connection, number: int) -> None:
         """A session is over: what is kept for it goes, and what its calls under way still leave behind."""
+        self._greetings.session_closed(connection, number)
         self._under_way.session_closed(connection, number)
 
     def connection_ended(self, connection: Connection) -> None:
         """All sessions of a connection are over."""
+        self._greetings.connection_ended(connection)
         self._under_way.connection_ended(connection)
 
     # ---- a call's way
@@ -191,14 +202,16 @@ class Dispatcher:
 
     def _enter(self, job: Job) -> None:
         request = job.call.request
+        if request.kind == Call.GREET:
+            self._greetings.arrived(job)
         if request.is_nested and chains.is_waiting(request.chain):
             job.nested = True
-            self._scheduler.on_waiting_thread(job, lambda: self._admit(job, self._execution.run))
+            self._go_on(job)
         else:
             self._scheduler.in_lane(job, self._check)
 
     def _check(self, job: Job) -> None:
-        if self._admission.runs_user_code:
+        if self._admission.runs_user_code or self._greetings:
             self._scheduler.on_worker(job, self._check_and_schedule)
         else:
             self._check_and_schedule(job)
@@ -210,11 +223,23 @@ class Dispatcher:
         self._scheduler.schedule(job, self._execution.run)
 
     def _admit(self, job: Job, go_on: Callable[[Job], None]) -> None:
-        refused = self._admission.refusal(job)
+        refused = self._admission.stranger(job)
+        asks = refused is None and (self._greetings or job.call.request.kind == Call.GREET)
+        if asks and not self._greetings.let_pass(job, self._go_on):
+            return
+        refused = refused or self._admission.refusal(job)
         if refused is not None:
             self._refuse(job, refused)
         else:
             go_on(job)
 
+    def _go_on(self, job: Job) -> None:
+        """On the thread that is to decide about the call; also where that had to wait for the session's greeting."""
+        if job.nested:
+            self._scheduler.on_waiting_thread(job, lambda: self._admit(job, self._execution.run))
+        else:
+            self._check(job)
+
     def _refuse(self, job: Job, refused: Refused) -> None:
+        self._greetings.turned_away(job, refused)
         self._answers.refuse(job, refused)

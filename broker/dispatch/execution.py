@@ -172,7 +172,7 @@ class Execution:
 
     def _begin(self, job: Job) -> CallContext:
         """From now on the call has a context, and its time runs out."""
-        context = job.context = self._context(job)
+        context = job.context = self.context_of(job)
         job.tell(context)
         if context.deadline is not None:
             job.timer = timers.call_at(context.deadline, lambda: job.cancel("the time of the call is over"))
@@ -278,7 +278,8 @@ class Execution:
             return self._loop()
         return loop
 
-    def _context(self, job: Job) -> CallContext:
+    def context_of(self, job: Job) -> CallContext:
+        """The context in which the call is carried out."""
         request = job.call.request
         return CallContext(
             job.client,
@@ -311,6 +312,10 @@ class SessionOfJob:
 
     def on_close(self, function: Callable[[], object]) -> None:
         self._state.on_close(function)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return self._state.values
 
     @property
     def _state(self) -> SessionState:

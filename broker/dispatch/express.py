@@ -79,8 +79,10 @@ class Express:
         admission: Admission,
         around: AroundCalls,
         go_on: Step,
+        *,
+        is_open: bool,
     ) -> None:
-        """`go_on` takes a call further that is in its lane, on the long road."""
+        """`go_on` takes a call further that is in its lane, on the long road; `is_open` False: as it does all calls."""
         self.under_way = under_way
         self.scheduler = scheduler
         self.execution = execution
@@ -94,7 +96,7 @@ class Express:
         # Functions of users are asked about no call here, neither before it nor around it.
         self._looks_at_callers = admission.looks_at_callers
         self.lets_pass = admission.lets_pass
-        self.is_open = not admission.runs_user_code and not around and admission.accepts(CODEC)
+        self.is_open = is_open and not admission.runs_user_code and not around and admission.accepts(CODEC)
 
     def takes(self, call: IncomingCall, client: Client) -> bool:
         """Takes a call, if it is plain and nothing stands in its way; called by the thread that reads."""
