@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 import time
@@ -101,6 +102,124 @@ def test_sigterm_lets_calls_finish_and_takes_no_further_ones(start: Callable[[st
         assert ns.list("desk") == {}
     assert desk.wait() == 0, desk.errors
     assert desk.output[-1] == "over\n"
+
+
+class Counter:
+    """Calls back whoever calls it."""
+
+    def ask(self, function: Callable[[], int]) -> int:
+        return function() + 1
+
+    def ask_later(self, function: Any) -> int:
+        return int(broker.submit(function).result(10)) + 1
+
+    async def ask_and_await(self, function: Any) -> int:
+        return int(await broker.AsyncProxy(function)()) + 1
+
+    def two(self) -> int:
+        return 2
+
+    @property
+    def three(self) -> int:
+        return 3
+
+
+def _batch(proxy: Any, local: bool) -> int:
+    batch: Any = broker.Batch(proxy)
+    batch.two()
+    batch.two()
+    return sum(batch())
+
+
+def _awaits(proxy: Any, local: bool) -> int:
+    async def call() -> int:
+        return int(await broker.AsyncProxy(proxy._broker.uri, local=local).two())
+
+    return asyncio.run(call())
+
+
+NESTED: dict[str, tuple[Callable[[Any, bool], int], int]] = {
+    "blocking": (lambda proxy, local: proxy.two(), 2),
+    "attribute": (lambda proxy, local: proxy.three, 3),
+    "future": (lambda proxy, local: proxy.two.future().result(10), 2),
+    "batch": (_batch, 4),
+    "task": (_awaits, 2),
+    "another proxy": (lambda proxy, local: broker.Proxy(proxy._broker.uri, local=local).two(), 2),
+    "deeper": (lambda proxy, local: proxy.ask(broker.export(proxy.two)), 3),
+}
+
+
+@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize("asks", ["ask", "ask_later"])
+@pytest.mark.parametrize("kind", NESTED)
+def test_what_a_call_under_way_waits_for_goes_through_while_the_daemon_drains(
+    kind: str, asks: str, local: bool
+) -> None:
+    make, expected = NESTED[kind]
+    daemon = broker.Daemon()
+    daemon.start()
+    proxy: Any = broker.Proxy(daemon.register(Counter()), local=local)
+    inside, drains = threading.Event(), threading.Event()
+
+    def back() -> int:
+        inside.set()
+        assert drains.wait(10)
+        return make(proxy, local)
+
+    result = getattr(proxy, asks).future(broker.export(back))
+    assert inside.wait(10)
+    shutting_down = threading.Thread(target=daemon.shutdown, args=(20,))
+    shutting_down.start()
+    while _takes_calls(proxy):
+        pass
+    drains.set()
+    assert result.result(10) == expected + 1
+    shutting_down.join(10)
+    assert not shutting_down.is_alive()
+
+
+def _takes_calls(proxy: Any) -> bool:
+    try:
+        proxy.two()
+    except errors.CommunicationError as error:
+        return error.may_have_run
+    return True
+
+
+def test_a_nested_call_of_a_chain_that_is_over_there_was_surely_not_executed() -> None:
+    """Its daemon drains for the sake of another call."""
+    daemon = broker.Daemon()
+    daemon.start()
+    proxy: Any = broker.Proxy(daemon.register(Counter()), local=False)
+    held, entered, drains = threading.Event(), threading.Event(), threading.Event()
+
+    def hold() -> int:
+        entered.set()
+        assert held.wait(10)
+        return 0
+
+    holding = proxy.ask.future(broker.export(hold))
+    assert entered.wait(10)
+    shutting_down = threading.Thread(target=daemon.shutdown, args=(20,))
+
+    class Elsewhere:
+        def relay(self) -> int:
+            assert drains.wait(10)
+            return int(proxy.two())
+
+    with broker.Daemon() as other:
+        result = broker.Proxy(other.register(Elsewhere())).relay.future()
+        shutting_down.start()
+        while _takes_calls(proxy):
+            pass
+        drains.set()
+        with pytest.raises(errors.RemoteError, match="is shutting down") as caught:
+            result.result(10)
+        assert caught.value.type == "broker.errors.CannotConnect"
+    held.set()
+    assert holding.result(10) == 1
+    shutting_down.join(10)
+    assert not shutting_down.is_alive()
 
 
 def test_a_stream_that_never_ends_is_closed_before_the_daemon_is_gone() -> None:

@@ -424,11 +424,13 @@ class Ping(_message.Message):
     def __init__(self, nonce: _Optional[int] = ...) -> None: ...
 
 class GoAway(_message.Message):
-    __slots__ = ("last_call", "reason", "protocol_error")
+    __slots__ = ("last_call", "reason", "protocol_error", "takes_nested")
     LAST_CALL_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_ERROR_FIELD_NUMBER: _ClassVar[int]
+    TAKES_NESTED_FIELD_NUMBER: _ClassVar[int]
     last_call: int
     reason: str
     protocol_error: bool
-    def __init__(self, last_call: _Optional[int] = ..., reason: _Optional[str] = ..., protocol_error: bool = ...) -> None: ...
+    takes_nested: bool
+    def __init__(self, last_call: _Optional[int] = ..., reason: _Optional[str] = ..., protocol_error: bool = ..., takes_nested: bool = ...) -> None: ...

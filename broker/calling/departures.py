@@ -35,8 +35,15 @@ class Departing(Protocol):
     """Whether the description of the object has to be there."""
 
     @property
+    def outlasts_drain(self) -> bool:
+        """Whether a connection will do that takes nested calls only."""
+
+    @property
     def latest(self) -> float | None:
         """Until when it can wait, a time of `time.monotonic`."""
+
+    def describe(self) -> None:
+        """Sees to it that the description is here, as a part of the call that this one is nested in."""
 
     def depart(self, uri: URI, connection: Route) -> None:
         """There is a connection. Must not raise, nor wait."""
@@ -115,9 +122,11 @@ class Departures:
         if self._patience is None:
             self._patience = time.monotonic() + remote.options.wait
         try:
-            uri, connection = remote.connect(_latest(waiting), wait=0)
-            if any(call.needs_description for call in waiting):
-                remote.describe()
+            nested = all(call.outlasts_drain for call in waiting)
+            uri, connection = remote.connect(_latest(waiting), wait=0, nested=nested)
+            describing = next((call for call in waiting if call.needs_description), None)
+            if describing is not None:
+                (remote if connection.usable else describing).describe()
         except Exception as error:
             if isinstance(error, (CannotConnect, NamingError)) and time.monotonic() < self._patience:
                 timers.call_later(RETRY_PAUSE, self._try_again)  # and no thread waits for that
@@ -170,12 +179,14 @@ NO_DEPARTURES = Departures()
 class _Turn:
     """A thread that waits for its turn."""
 
-    needs_description = False
+    needs_description = outlasts_drain = False
 
     def __init__(self, remote: Remote, latest: float | None) -> None:
         self.remote = remote
         self.latest = latest
         self.come = threading.Event()
+
+    def describe(self) -> None: ...
 
     def depart(self, uri: URI, connection: Route) -> None:
         self.come.set()

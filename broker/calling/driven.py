@@ -98,6 +98,11 @@ class DrivenCall(Invocation):
     def latest(self) -> float | None:
         return self.request.deadline
 
+    def describe(self) -> None:
+        context = self._belongs_to
+        if context is not None:
+            context.run(self.remote.describe)
+
     def depart(self, uri: URI, connection: Route) -> None:
         if self.ending is not None:
             return

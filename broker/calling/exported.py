@@ -47,13 +47,13 @@ class ExportedRemote(Remote):
     def transport(self) -> str | None:
         return self._held.connection.transport if self.connected else None
 
-    def open_place(self) -> tuple[URI, Route] | None:
+    def open_place(self, *, nested: bool = False) -> tuple[URI, Route] | None:
         route = _route(self._held)
-        return (self.uri, route) if route.usable and self._may_unpickle(route) else None
+        return (self.uri, route) if route.takes(nested=nested) and self._may_unpickle(route) else None
 
-    def connect(self, deadline: float | None, *, wait: float | None = None) -> tuple[URI, Route]:
+    def connect(self, deadline: float | None, *, wait: float | None = None, nested: bool = False) -> tuple[URI, Route]:
         engine = self._held.connection
-        if not engine.usable:
+        if not _route(self._held).takes(nested=nested):
             why = engine.ended_because or engine.draining_because or "it is closed"
             error = ConnectionClosedError(
                 f"{self.where()} is out of reach, for the connection over which it came is gone ({why})"

@@ -75,7 +75,7 @@ class CallFuture(DrivenCall, Future[Any]):
 
     def submit(self) -> None:
         """Sends the call; waits if thousands are unanswered. Raises CodecError and MessageTooLargeError."""
-        place = self.remote.open_place()
+        place = self.remote.open_place(nested=self.outlasts_drain)
         is_full = self.remote.departures.is_full if place is None else place[1].room.is_full
         if not is_full or on_a_loop() or self._wait_for_room(place):
             self.start(place)

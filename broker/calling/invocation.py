@@ -143,6 +143,14 @@ class Invocation:
 
     # ---- out
 
+    @property
+    def outlasts_drain(self) -> bool:
+        """Whether it goes out where only nested calls are taken, over a connection whose other side drains.
+
+        What was refused there is sent again as any other call.
+        """
+        return self.request.is_nested and self._again > 0
+
     def send(self, uri: URI, connection: Route) -> PendingCall:
         """Sends the call, to the object and over the connection that the name led to.
 
@@ -216,7 +224,7 @@ class Invocation:
             remote.departures.wait(remote, request.deadline)
         while True:
             try:
-                uri, connection = remote.connect(request.deadline)
+                uri, connection = remote.connect(request.deadline, nested=self.outlasts_drain)
                 pending = self.send(uri, connection)
             except BrokerError as error:
                 if not self.is_to_be_tried_again(error):

@@ -84,7 +84,7 @@ class Remote:
 
     def description(self) -> RemoteDescription:
         """What the daemon says about the object; asked once for each connection."""
-        _, connection = self.connect(self._deadline())
+        _, connection = self.connect(self._deadline(), nested=CallContext.active() is not None)
         return self._cached_description(connection) or self.refresh()
 
     def known_description(self) -> RemoteDescription | None:
@@ -236,7 +236,7 @@ class Remote:
 
     def open_session(self) -> URI:
         """Connects if need be, and has a session there."""
-        uri, connection = self.connect(self._deadline())
+        uri, connection = self.connect(self._deadline(), nested=CallContext.active() is not None)
         self.session_on(connection)
         return uri
 
@@ -252,7 +252,7 @@ class Remote:
     def welcome(self) -> Any:
         """What the daemon answered to the greeting of this session; connects if need be. Raises AccessDenied."""
         deadline = self._deadline()
-        _, connection = self.connect(deadline)
+        _, connection = self.connect(deadline, nested=CallContext.active() is not None)
         self.session_on(connection)
         reception = self.session.reception
         return None if reception is None else reception.answer(self, deadline)
@@ -274,24 +274,27 @@ class Remote:
         """Lets a call wait for a connection, on a thread aside."""
         departures_of(self).put(call)
 
-    def open_place(self) -> tuple[URI, Route] | None:
-        """Where the object is, and the connection to it, if there is one that takes calls; no I/O."""
+    def open_place(self, *, nested: bool = False) -> tuple[URI, Route] | None:
+        """Where the object is, and the connection to it, if there is one that takes calls; no I/O.
+
+        `nested` asks for a connection that takes nested calls: also one whose other side drains.
+        """
         known = self._open
-        if known is not None and known[1].engine.usable:
+        if known is not None and (known[1].engine.usable or (nested and known[1].engine.takes_nested)):
             return known if self.options.codec != "pickle" or self._may_unpickle(known[1]) else None
         place = self._place
-        connection = pool.find(place[1]) if place is not None else None
+        connection = pool.find(place[1], nested=nested) if place is not None else None
         if place is None or connection is None or not self._may_unpickle(connection):
             return None
         self._open = known = (place[0], connection)
         return known
 
-    def connect(self, deadline: float | None, *, wait: float | None = None) -> tuple[URI, Route]:
+    def connect(self, deadline: float | None, *, wait: float | None = None, nested: bool = False) -> tuple[URI, Route]:
         """Where the object is, and the connection to it; connects if need be, until the deadline at the latest.
 
-        `wait` is for how many seconds to keep trying, where not as the options say.
+        `wait` is for how many seconds to keep trying, where not as the options say; `nested` as for `open_place`.
         """
-        place = self.open_place()
+        place = self.open_place(nested=nested)
         if place is not None:
             return place
         if self._place is not None and self._open is not None:
@@ -299,14 +302,14 @@ class Remote:
         patience = time.monotonic() + (self.options.wait if wait is None else wait)
         while True:
             try:
-                return self._connect_once(deadline)
+                return self._connect_once(deadline, nested=nested)
             except (CannotConnect, NamingError):
                 now = time.monotonic()
                 if now >= patience or (deadline is not None and now >= deadline):
                     raise
             time.sleep(RETRY_PAUSE)
 
-    def _connect_once(self, deadline: float | None) -> tuple[URI, Route]:
+    def _connect_once(self, deadline: float | None, *, nested: bool) -> tuple[URI, Route]:
         """Resolves the URI afresh and connects; with several candidates, to the first that can be reached."""
         options = self.options
         named = self.uri if options.resolve is None else URI(options.resolve(self.uri))
@@ -316,7 +319,7 @@ class Remote:
         found = [(uri, Place.of(uri, options.credentials, local=options.local)) for uri in uris]
         for number, (uri, place) in enumerate(out_of_reach.last(found), 1):
             try:
-                connection = pool.get(place, self._connect_timeout(deadline))
+                connection = pool.get(place, self._connect_timeout(deadline), nested=nested)
             except CannotConnect:
                 out_of_reach.add(place)
                 if number == len(found):

@@ -209,10 +209,10 @@ class TaskCall(DrivenCall):
             self.needs_description = True
         else:
             self._take_from_description()
-        self.start(self.remote.open_place())
+        self.start(self.remote.open_place(nested=self.outlasts_drain))
 
     async def _wait_for_room(self) -> None:
-        place = self.remote.open_place()
+        place = self.remote.open_place(nested=self.outlasts_drain)
         if place is None or not place[1].room.is_full:
             return
         room, deadline = place[1].room, self.request.deadline

@@ -52,6 +52,10 @@ class Route:
         """Whether calls can be made on it."""
         return self.engine.usable
 
+    def takes(self, *, nested: bool) -> bool:
+        """Whether calls can be made on it; nested ones can be for longer, while the other side drains."""
+        return self.engine.usable or (nested and self.engine.takes_nested)
+
     @property
     def room(self) -> Room:
         """How many calls may be unanswered."""
@@ -128,15 +132,18 @@ class _Pool:
         self._sweeping = False
         self._ended: deque[tuple[ClientConnection, int]] = deque()  # sessions whose proxies were collected
 
-    def find(self, place: Place) -> ClientConnection | None:
-        """The connection to a place, if there is one that takes calls."""
+    def find(self, place: Place, *, nested: bool = False) -> ClientConnection | None:
+        """The connection to a place, if there is one that takes calls; `nested` asks about nested ones."""
         connection = self._connections.get(place)
-        return connection if connection is not None and connection.engine.usable else None
+        return connection if connection is not None and connection.takes(nested=nested) else None
 
-    def get(self, place: Place, timeout: float | None) -> ClientConnection:
-        """The connection to a place; connects if there is none. Threads that ask at once share one attempt."""
+    def get(self, place: Place, timeout: float | None, *, nested: bool = False) -> ClientConnection:
+        """The connection to a place; connects if there is none. Threads that ask at once share one attempt.
+
+        One that takes nested calls only will do with `nested`.
+        """
         forks.check()
-        connection = self.find(place)
+        connection = self.find(place, nested=nested)
         if connection is not None:
             return connection
         with self.lock:

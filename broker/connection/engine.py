@@ -165,6 +165,11 @@ class Connection:
         return self._line.takes_calls
 
     @property
+    def takes_nested(self) -> bool:
+        """Whether nested calls can be made: also while the other side drains, if it holds their chain."""
+        return self._line.takes_nested
+
+    @property
     def busy(self) -> bool:
         """Whether calls of either side are under way, or either side holds an exported object of the other."""
         return self._outgoing.busy or self._incoming.busy or bool(self.exports.given or self.exports.held)
@@ -248,9 +253,13 @@ class Connection:
             if self.ended_because is None and self.peer is not None:
                 self._line.put_locked(Frame(ping=Ping()))
 
-    def go_away(self, reason: str) -> None:
-        """Tells the other side that no further call of its will be executed. Calls under way go on."""
-        self._incoming.go_away(reason)
+    def go_away(self, reason: str, *, takes_nested: bool = False) -> None:
+        """Tells the other side that no further call of its will be executed. Calls under way go on.
+
+        With `takes_nested` nested calls are still handed on, until the connection is closed: they may be what the calls
+        under way wait for.
+        """
+        self._incoming.go_away(reason, takes_nested=takes_nested)
 
     def close(self, reason: str) -> None:
         """Ends the connection in order: what is queued and a GoAway still go out."""
@@ -456,7 +465,7 @@ class Connection:
     def _on_goaway(self, frame: Frame) -> None:
         goaway = frame.goaway
         reason = goaway.reason or f"{self.peer_name} is going away"
-        self._outgoing.drain(reason, goaway.last_call)
+        self._outgoing.drain(reason, goaway.last_call, takes_nested=goaway.takes_nested)
         if goaway.protocol_error:
             self.lost(f"{self.peer_name} ended the connection: {reason}")
 

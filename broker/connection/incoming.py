@@ -1,7 +1,8 @@
 """The calls that the other side makes: taken under credit, handed on, cancelled, answered.
 
 - Call credit goes back as a call starts. Nested calls spend none; they are bounded by their number alone.
-- Every two-way call gets exactly one Result or Refused, cancelled or not; a GoAway answers those that came after it.
+- Every two-way call gets exactly one Result or Refused, cancelled or not; a GoAway answers those that came after it,
+  but for nested ones where it says that they are taken.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from broker.connection.chains import Job
 from broker.connection.exports import Exports
 from broker.connection.frames import INLINE_LIMIT, CallFrame, encode_frame
 from broker.connection.groups import CallGroup
+from broker.connection.introduction import DRAINING
 from broker.connection.item_sender import ItemSender
 from broker.connection.leading import hold
 from broker.connection.line import Line
@@ -63,6 +65,7 @@ class Incoming:
         self._credit_step = max(1, line.settings.call_credit // 2)
         self._nested = 0
         self._last_call: int | None = None  # what we said in a GoAway
+        self._takes_nested = False  # and whether we said that nested calls are taken all the same
         self._ending_because: str | None = None  # the other side has left in order, and oneway calls of its are left
 
     @property
@@ -148,7 +151,8 @@ class Incoming:
     def _admit_locked(self, highest: int, spent: int) -> bool:
         """Counts calls up to that number, which spent so much credit. False if a GoAway that we sent answers them."""
         self._highest = highest
-        if self._line.ended_because is not None or self._last_call is not None:
+        barred = self._last_call is not None and not (self._takes_nested and not spent)
+        if self._line.ended_because is not None or barred:
             return False
         self._unstarted += spent
         if self._unstarted > self._line.settings.call_credit:
@@ -359,12 +363,17 @@ class Incoming:
 
     # ---- the end
 
-    def go_away(self, reason: str) -> None:
-        """Tells the other side that no further call of its will be executed. Calls under way go on."""
+    def go_away(self, reason: str, *, takes_nested: bool) -> None:
+        """See `Connection.go_away`."""
         with self._line:
-            if self._last_call is None and self._line.ended_because is None:
-                self._last_call = self._highest
-                self._line.put_locked(self.last_words(reason))
+            peer = self._line.peer
+            takes_nested = takes_nested and peer is not None and DRAINING in peer.features
+            is_news = self._last_call is None or (self._takes_nested and not takes_nested)
+            if is_news and self._line.ended_because is None:
+                self._last_call, self._takes_nested = self._highest, takes_nested
+                words = self.last_words(reason)
+                words.goaway.takes_nested = takes_nested
+                self._line.put_locked(words)
 
     def last_words(self, reason: str, *, protocol_error: bool = False) -> Frame:
         """The GoAway that says which calls were taken."""

@@ -17,7 +17,9 @@ BATCHES = "batches"
 """The feature of a side that takes calls of the kind BATCH."""
 GREETINGS = "greetings"
 """The feature of a side that takes calls of the kind GREET."""
-FEATURES = (EXPORTS, BATCHES, GREETINGS)
+DRAINING = "draining"
+"""The feature of a side that still makes nested calls where a GoAway says that they are taken."""
+FEATURES = (EXPORTS, BATCHES, GREETINGS, DRAINING)
 
 
 @dataclass(frozen=True, slots=True)

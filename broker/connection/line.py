@@ -61,6 +61,7 @@ class Line:
         self.ended_because: str | None = None
         self.closing = False  # the transport ends when the outbox is empty
         self.takes_calls = True  # until the connection is closed or has ended, or the other side takes no more
+        self.takes_nested = True  # the same for nested calls, which a side that drains may still take
         self.flushed = threading.Event()
         self.outbox = Outbox()
         self.admit_locked: Callable[[], None] = lambda: None
@@ -166,7 +167,7 @@ class Line:
         """Ends the line when all that is queued has gone out."""
         with self:
             self.closing = True
-            self.takes_calls = False
+            self.takes_calls = self.takes_nested = False
             self._output.notify_all()
 
     # ---- what comes out
@@ -269,7 +270,7 @@ class Line:
         """Drops all but the last words; the caller runs the jobs that waited for room, without the lock."""
         self.ended_because = reason
         self.closing = True
-        self.takes_calls = False
+        self.takes_calls = self.takes_nested = False
         self.outbox = Outbox()
         if last_words is not None:
             self.put_locked(last_words)
@@ -287,7 +288,7 @@ class Line:
         self.flushed.set()
         self.ended_because = reason
         self.closing = True
-        self.takes_calls = False
+        self.takes_calls = self.takes_nested = False
         self.outbox = Outbox()
         self._stalled.clear()
 

@@ -69,9 +69,10 @@ class Outgoing:
         """How many calls were made so far."""
         return self._last_id
 
-    @property
-    def closed_because(self) -> str | None:
-        """Why no further call can be made, if so."""
+    def _closed_because(self, call: MadeCall) -> str | None:
+        """Why a call can be made no more, if so."""
+        if call.is_nested and self._line.takes_nested:
+            return None
         reason = self._line.ended_because or self.draining_because
         if reason is None and self._line.closing:
             reason = f"the connection to {self._line.peer_name} is closed"
@@ -107,11 +108,11 @@ class Outgoing:
         with line.lock:
             if pending.is_nested:
                 credit = 0
-                free = line.peer is not None
+                free = line.takes_nested and line.peer is not None
             else:
                 credit = 1
-                free = self._credit > 0 and not self._parked
-            if not (free and line.takes_calls):
+                free = line.takes_calls and self._credit > 0 and not self._parked
+            if not free:
                 return False
             in_burst = self._is_in_burst() if pending.waiter is None else self._is_in_company()
             in_burst = in_burst and len(line.outbox.frames) < _TOGETHER
@@ -151,7 +152,7 @@ class Outgoing:
 
     def _queue(self, pending: MadeCall) -> None:
         with self._line:
-            reason = self.closed_because
+            reason = self._closed_because(pending)
             if reason is None:
                 if pending.is_nested and self._line.peer is not None:
                     self._send_locked(pending)
@@ -380,21 +381,26 @@ class Outgoing:
 
     # ---- lost
 
-    def drain(self, reason: str, last_call: int) -> None:
-        """The other side takes no further call, and executes none above `last_call`."""
+    def drain(self, reason: str, last_call: int, *, takes_nested: bool) -> None:
+        """The other side takes no further call, and executes none above `last_call`; nested ones, it may be, still."""
         with self._line:
             self.draining_because = reason
             self._line.takes_calls = False
+            self._line.takes_nested = takes_nested = self._line.takes_nested and takes_nested
             beyond = [call for number, call in self._pending.items() if number > last_call]
-            calls = {id(call): call for call in (*self._parked, *self._unsent_locked(), *beyond)}.values()
-            self._parked.clear()
-            for call in calls:
+            barred = {
+                id(call): call
+                for call in (*self._parked, *self._unsent_locked(), *beyond)
+                if not (takes_nested and call.is_nested)
+            }
+            self._parked = deque(call for call in self._parked if id(call) not in barred)
+            for call in barred.values():
                 call.abandoned = call.abandoned or not call.taken
                 self._pending.pop(call.id, None)
                 self._assemblies.drop_locked((call.id, True))
                 self._line.outbox.drop(call.id, False)
             runnable = self._line.use_room_locked()
-        for call in calls:
+        for call in barred.values():
             call.finish(Outcome(lost=reason))
         run_all(runnable)
 

@@ -228,11 +228,11 @@ class ConnectService:
             return list(self._connections)
 
     def go_away(self, reason: str) -> None:
-        """Tells all peers that no further call is taken."""
+        """Tells all peers that no further call is taken, but nested ones, of chains that are under way."""
         with self._lock:
             self._closing = reason
         for connection in self.connections:
-            connection.go_away(reason)
+            connection.go_away(reason, takes_nested=True)
 
     def close(self, reason: str) -> None:
         """Ends all connections in order."""

@@ -97,7 +97,10 @@ class Dispatcher:
             self._enter(job)
 
     def drain(self, deadline: float) -> None:
-        """Takes no further call, waits for those under way until the deadline (time.monotonic), cancels the rest."""
+        """Takes no further call, waits for those under way until the deadline (time.monotonic), cancels the rest.
+
+        What calls under way wait for is still taken: nested calls of their chains.
+        """
         for job in self._under_way.drain():
             self._refuse(job, REFUSED_DRAINING)
         left = self._under_way.wait(deadline)
@@ -167,7 +170,7 @@ class Dispatcher:
         call.on_cancel(job.cancel)
         if not self._under_way.add(job):
             return  # `start` goes on with it
-        if self._under_way.draining:
+        if self._under_way.draining and not self._under_way.waits_for(job):
             self._refuse(job, REFUSED_DRAINING)
         else:
             self._enter(job)

@@ -78,6 +78,10 @@ class GroupJob(QuickJob):
     def waiting(self) -> int:
         return self._group.waiting
 
+    def carries_out(self, chain: bytes) -> bool:
+        context = self._context
+        return context is not None and context.chain == chain
+
     def __call__(self) -> None:
         turn = this_turn()
         if turn is None:  # a worker: a call that takes long would hold up the others

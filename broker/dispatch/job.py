@@ -58,6 +58,10 @@ class Job:
         """How many calls of it have not started."""
         return 0 if self.started else self.weight
 
+    def carries_out(self, chain: bytes) -> bool:
+        """Whether it is a call of that chain."""
+        return self.call.request.chain == chain
+
     def cancel(self, reason: str) -> None:
         """The caller gave up, is lost, or its time is over. From any thread; runs no user code there."""
         if self.done:

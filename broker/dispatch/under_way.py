@@ -29,6 +29,7 @@ class UnderWay:
     def __init__(self, sessions: Sessions, location: str, few: int) -> None:
         """While fewer than so many calls are under way, no limit is reached."""
         self.draining = False
+        self._over = False  # it has drained: nothing is taken any more
         self._few = few
         self._sessions = sessions
         self._location = location
@@ -102,7 +103,16 @@ class UnderWay:
         """Waits until no call is under way, or for the deadline (time.monotonic); returns those that are left."""
         with self._lock:
             self._idle.wait_for(lambda: not self._jobs, max(0.0, deadline - time.monotonic()))
+            self._over = True
             return list(self._jobs)
+
+    def waits_for(self, job: Job) -> bool:
+        """Whether a call that was added while the daemon drains is nested in one that is under way."""
+        request = job.call.request
+        if not request.is_nested:
+            return False
+        with self._lock:
+            return not self._over and any(other.carries_out(request.chain) for other in self._jobs if other is not job)
 
     def remove(self, job: Job) -> None:
         """The call is answered."""

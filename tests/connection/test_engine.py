@@ -765,6 +765,45 @@ def test_a_crossing_call_may_be_cancelled(pair: Pair) -> None:
     assert not pair.client.busy
 
 
+def test_nested_calls_go_through_a_side_that_drains_until_it_closes(pair: Pair) -> None:
+    before = make_call(pair.client, "before", nested=True)
+    pair.settle()
+    pair.server.go_away("the daemon is shutting down", takes_nested=True)
+    crossing = make_call(pair.client, "crossing", nested=True)
+    root = make_call(pair.client, "root")
+    make_call(pair.client, "oneway", depth=2, oneway=True)
+    pair.to_server()
+    pair.settle()
+    assert outcome(root) == Outcome(lost="the daemon is shutting down", may_have_run=False)
+    after = make_call(pair.client, "after", bytes(3 * MIB), nested=True)
+    pair.settle()
+    assert [call.request.member for call in pair.served.calls] == ["before", "crossing", "after"]
+    for call in pair.served.calls[:2]:
+        answer(call)
+    pair.settle()
+    assert [call.outcome is not None for call in (before, crossing, after)] == [True, True, False]
+    assert (pair.client.usable, pair.client.takes_nested) == (False, True)
+    pair.server.close("over")
+    late = make_call(pair.client, "late", nested=True)
+    pair.to_server()
+    pair.settle()
+    assert outcome(late) == Outcome(lost="over", may_have_run=False)
+    assert outcome(make_call(pair.client, nested=True)) == Outcome(lost="over", may_have_run=False)
+    assert (after.outcome, len(pair.served.calls)) == (None, 3)  # it is still carried out
+    assert (pair.client.takes_nested, pair.client.ended_because) == (False, None)
+    after.cancel("the test is over")
+
+
+def test_a_side_that_does_not_know_of_draining_makes_no_calls_then() -> None:
+    server, served = introduced_server()
+    server.go_away("over", takes_nested=True)
+    assert frames_of(server) == [Frame(goaway=GoAway(last_call=0, reason="over"))]
+    server.receive(message(call_frame(1, depth=2, nested=True)))
+    assert (served.calls, server.ended_because) == ([], None)
+    server.close("over")
+    assert frames_of(server) == []
+
+
 def test_going_away_gives_up_what_was_not_sent(make_pair: MakePair) -> None:
     pair = make_pair(server={"call_credit": 2})
     sent = make_call(pair.client)

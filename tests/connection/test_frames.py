@@ -146,6 +146,10 @@ GOLDEN = {
     "release": (Frame(id=7, release=Release(count=2)), "08078a01020802"),
     "ping": (Frame(ping=Ping(nonce=9)), "9201020809"),
     "pong": (Frame(pong=Ping(nonce=9)), "9a01020809"),
+    "goaway that takes nested calls": (
+        Frame(goaway=GoAway(last_call=4, reason="over", takes_nested=True)),
+        "a2010a080412046f7665722001",
+    ),
     "goaway": (
         Frame(goaway=GoAway(last_call=4, reason="the daemon is shutting down")),
         "a2011f0804121b746865206461656d6f6e206973207368757474696e6720646f776e",
