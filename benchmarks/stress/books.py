@@ -40,6 +40,8 @@ class Books:
         """`client` tells the numbers of this client from those of others; what is wrong is written into the folder.
         `patience` is how long a call may take, in seconds."""
         self.patience = patience
+        self.longest = patience + _LATE_SECONDS
+        """How long to wait for the end of a call: its own error comes first."""
         self._client = client
         self._folder = folder
         self._clock = Clock()
@@ -91,7 +93,7 @@ class Books:
             self.answered.append(number)
         finally:
             seconds = self._clock.now() - began
-            if seconds > self.patience + _LATE_SECONDS:
+            if seconds > self.longest:
                 self.complain(f"a call of {self.patience:g} s took {seconds:.1f} s: {sys.exc_info()[1]!r}")
 
     @contextmanager

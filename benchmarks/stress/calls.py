@@ -105,7 +105,7 @@ class Calls:
             number = self._books.number()
             made.append((number, self._proxy.echo.future(number, "future")))
         for number, future in made:
-            result = future.result(self._books.patience)
+            result = future.result(self._books.longest)
             check(result, [number, "future"])
             self._books.answered.append(number)
 
@@ -117,9 +117,9 @@ class Calls:
             wait_for([future], self._draw.random() * 0.02)
         if future.cancel():
             with suppress(CancelledError):
-                raise Wrong(f"a cancelled future has a result: {future.result(self._books.patience)}")
+                raise Wrong(f"a cancelled future has a result: {future.result(self._books.longest)}")
         else:
-            check(future.result(self._books.patience), number)
+            check(future.result(self._books.longest), number)
             self._books.answered.append(number)
 
     def callbacks_of_future(self) -> None:
@@ -139,8 +139,8 @@ class Calls:
         with self._books.call() as number:
             future = self._proxy.echo.future(number, 0)
             future.add_done_callback(add)
-            future.result(self._books.patience)
-            if not done.wait(self._books.patience):
+            future.result(self._books.longest)
+            if not done.wait(self._books.longest):
                 raise Wrong("the callback of a future was not called")
             check(called, [number])
 
@@ -153,7 +153,7 @@ class Calls:
         if form == "oneway":
             batch(oneway=True)
             return
-        results = batch(future=True).result(self._books.patience) if form == "future" else batch()
+        results = batch(future=True).result(self._books.longest) if form == "future" else batch()
         check(list(results), [[number, "batch"] for number in numbers])
         self._books.answered.extend(numbers)
 
