@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.stress.processes import Process, Usage
+from benchmarks.stress.processes import IDLE_SECONDS, Process, Usage
 
 NAME = "chaos"
 
@@ -69,6 +70,7 @@ def at_rest(clients: Mapping[str, Process], others: Mapping[str, Process]) -> tu
     for client in clients.values():
         client.tell("rest")
     found = {name: json.loads(client.tell("left")) for name, client in clients.items()}
+    time.sleep(1.5 * IDLE_SECONDS)
     left = [f"the {name} has left {what}" for name, what in found.items() if what]
     usage = {name: process.usage() for name, process in {**clients, **others}.items()}
     for client in clients.values():

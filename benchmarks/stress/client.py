@@ -25,13 +25,12 @@ import broker
 from benchmarks.clocks import resident_kib, sockets
 from benchmarks.stress.books import Books, Watchdog
 from benchmarks.stress.calls import Calls, all_members
-from benchmarks.stress.processes import trim
+from benchmarks.stress.processes import IDLE_SECONDS, trim
 from benchmarks.stress.tasks import Tasks
 from broker.connection import workers
 from broker.connection.client import pool
 from broker.connection.engine import Connection
 
-IDLE_SECONDS = 1.0
 SETTLE_SECONDS = 20.0
 KEPT_THREADS = ("MainThread", "stress-", "broker-timers", "broker-loop")
 """What begins so may be there when all is over; all other threads must have ended."""

@@ -15,6 +15,8 @@ from benchmarks.clocks import resident_kib
 
 ROOT = Path(__file__).parent.parent.parent
 END_SECONDS = 150.0
+IDLE_SECONDS = 1.0
+"""How long the threads of these programs stay without work: at rest they are soon gone, and what is left is counted."""
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 """Has glibc keep one heap for all threads of a process, so that its memory is what it uses. With a heap for each, what
 lies free in them grows with every burst of threads, and comes to 30 to 80 MiB more, of which nothing is in use."""

@@ -21,7 +21,8 @@ from dataclasses import asdict
 from typing import Any
 
 import broker
-from benchmarks.stress.processes import trim
+from benchmarks.stress.processes import IDLE_SECONDS, trim
+from broker.connection import workers
 from broker.errors import CommunicationError
 
 REMEMBERED = 50_000
@@ -199,6 +200,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 if __name__ == "__main__":
     logging.getLogger("broker").addFilter(_is_news)
+    workers.IDLE_SECONDS = IDLE_SECONDS
     target = Target(os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     # All of the loopback network: who connects to another address of it has another connection.
     daemon = broker.Daemon(host="0.0.0.0", advertise="127.0.0.1", port=int(sys.argv[1]), insecure=True)
