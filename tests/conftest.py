@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +18,7 @@ import pytest
 from broker.config import config
 from broker.connection import chains
 from broker.connection.local import entrances
+from tests.fork_server import Anew, Forked, ForkServer
 
 # How long an example takes says more about what else the machine does.
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -81,14 +81,8 @@ def self_signed(folder: Path) -> tuple[bytes, bytes]:
 class Program:
     """A Python program in a process of its own, whose printed lines a test waits for."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-u", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environment},
-        )
+    def __init__(self, process: Anew | Forked) -> None:
+        self.process = process
         self.output: list[str] = []
         self._errors: list[str] = []
         self._arrived = threading.Condition()
@@ -132,7 +126,7 @@ class Program:
     def freeze(self) -> None:
         """SIGSTOP, and waits until it has stopped: it may run on for a moment after the signal was sent."""
         self.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+        self.process.wait_until_stopped()
 
     def wait(self, timeout: float = 60.0) -> int:
         """Waits for its end; the exit code."""
@@ -159,14 +153,29 @@ class Program:
             self._arrived.notify_all()
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    server = ForkServer()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def run_program() -> Iterator[Callable[..., Program]]:
-    """Runs Python code, or with `arguments` a module or script, as a process that ends with the test at the latest."""
+def run_program(fork_server: ForkServer) -> Iterator[Callable[..., Program]]:
+    """Runs Python code, or with `arguments` a module or script, as a process that ends with the test at the latest.
+
+    It is forked from one that has imported broker, where that can make no difference. `anew` is for those to which the
+    beginning of an interpreter matters.
+    """
     programs: list[Program] = []
 
-    def run(code: str | None = None, *arguments: str, environment: Mapping[str, str] | None = None) -> Program:
+    def run(
+        code: str | None = None, *arguments: str, environment: Mapping[str, str] | None = None, anew: bool = False
+    ) -> Program:
         given = arguments if code is None else ("-c", textwrap.dedent(code), *arguments)
-        programs.append(Program(given, environment or {}))
+        around = {**os.environ, **(environment or {})}
+        can_fork = not anew and fork_server.can_run(given, around)
+        programs.append(Program(fork_server.run(given, around) if can_fork else Anew(given, around)))
         return programs[-1]
 
     yield run

@@ -1,4 +1,7 @@
-"""Forks after use: the parent goes on, the child has connections of its own, and where it cannot it says so at once."""
+"""Forks after use: the parent goes on, the child has connections of its own, and where it cannot it says so at once.
+
+The programs that fork are started anew: those of the tests are forked themselves, else.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,7 @@ def run(run_program: Run) -> Run:
     uri = run_program(SERVER).line("workshop")
 
     def run(code: str, environment: dict[str, str] | None = None) -> Any:
-        program = run_program(f"{FORK}\n{code}", uri, environment=environment)
+        program = run_program(f"{FORK}\n{code}", uri, environment=environment, anew=True)
         assert program.wait(60) == 0, program.errors + str(program.output)
         assert "child failed" not in "".join(program.output)
         return program
@@ -178,6 +181,7 @@ def test_a_fork_does_not_need_the_peer(run_program: Run) -> None:
     """,
         frozen.line("workshop"),
         other.line("workshop"),
+        anew=True,
     )
     program.line("ready")
     frozen.freeze()
@@ -211,6 +215,7 @@ def test_what_a_fork_costs(run_program: Run) -> None:
     assert after < before + 200
     """,
         run_program(SERVER).line("workshop"),
+        anew=True,
     )
     assert program.wait() == 0, program.errors
     print(f"\n{program.output[0]}", end="")
@@ -278,7 +283,8 @@ def test_a_child_of_a_daemon_goes_on(run_program: Run) -> None:
         assert workshop.add(1, 2) == 3
     assert workshop.add_in_a_child(1, 2) == 3  # by the thread that carries out the call
     daemon.shutdown()
-    """
+    """,
+        anew=True,
     )
     assert program.wait(60) == 0, program.errors + str(program.output)
     assert "child failed" not in "".join(program.output)
@@ -306,7 +312,8 @@ def test_forks_of_a_daemon_that_is_called_without_a_pause(run_program: Run) -> N
         thread.join()
     daemon.shutdown()
     assert codes == [0] * 20, codes
-    """
+    """,
+        anew=True,
     )
     assert program.wait(60) == 0, program.errors + str(program.output)
 

@@ -51,7 +51,8 @@ def test_ctrl_c_ends_a_waiting_call_at_once_and_cancels_it(run_program: Run) -> 
         except KeyboardInterrupt:
             print("interrupted")
         print("still", proxy.ok())
-        """
+        """,
+        anew=True,
     )
     server.line("waiting")
     client.send_signal(signal.SIGINT)
@@ -63,7 +64,7 @@ def test_ctrl_c_ends_a_waiting_call_at_once_and_cancels_it(run_program: Run) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_request_loop_cleanly(run_program: Run, number: int) -> None:
-    server = run_program(SERVER)
+    server = run_program(SERVER, anew=True)
     uri = server.line("uri")
     assert broker.Proxy(uri).ok()
     server.send_signal(number)

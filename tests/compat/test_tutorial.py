@@ -15,6 +15,7 @@ import pytest
 
 from broker.compat import Pyro4
 from tests.conftest import Program
+from tests.fork_server import Anew
 
 PROGRAMS = Path(__file__).parent / "programs"
 CONTENTS = "['chair', 'bike', 'flashlight', 'laptop', 'couch']"
@@ -30,7 +31,7 @@ def compat(run_program: Run, *arguments: str | Path, ns_port: int = 0) -> Any:
 @pytest.fixture(scope="module")
 def ns_port() -> Iterator[int]:
     """The port of a name server that was started as Pyro4's manual says."""
-    server = Program(["-m", "broker.compat", "-m", "Pyro4.naming", "-p", "0"], {})
+    server = Program(Anew(["-m", "broker.compat", "-m", "Pyro4.naming", "-p", "0"], os.environ))
     uri = server.line("URI = ")
     port = int(uri.removeprefix("PYRO:Pyro.NameServer@localhost:"))
     assert server.output[:2] == [
