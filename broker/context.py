@@ -71,6 +71,16 @@ class SessionResources(Protocol):
     def on_close(self, function: Callable[[], object]) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _CallOfMethod:
+    """Ends a call that the method has made, when its own is cancelled."""
+
+    end: Callable[[], object]
+
+    def __call__(self) -> object:
+        return self.end()
+
+
 class CallContext:
     """One call on its way. Made by the daemon; `cancel` and all else may be called from any thread."""
 
@@ -84,6 +94,7 @@ class CallContext:
     _metadata: Metadata = _NO_METADATA
     _response_metadata: dict[str, str | bytes] | None = None
     _cancelled = False
+    _ends_soon = False
 
     def __init__(
         self,
@@ -187,6 +198,10 @@ class CallContext:
 
     @property
     def cancelled(self) -> bool:
+        return self._ends_soon or self._is_given_up
+
+    @property
+    def _is_given_up(self) -> bool:
         return self._cancelled or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     def cancel(self) -> None:
@@ -200,10 +215,28 @@ class CallContext:
         self._cancelled = True
         return bool(self._callbacks)
 
+    def mark_ending(self) -> bool:
+        """Sets `cancelled`, though somebody still waits for the call: what it does is to end soon, by itself. Returns
+        whether callbacks are left to `tell_of_ending`."""
+        self._ends_soon = True
+        return bool(self._callbacks)
+
+    def tell_of_ending(self) -> None:
+        """Runs the callbacks (user code). The calls that the method has made go on."""
+        for function in list(self._callbacks):
+            if type(function) is not _CallOfMethod:
+                try:
+                    self._callbacks.remove(function)
+                except ValueError:  # another thread runs it
+                    continue
+                self._run(function)
+
     def on_cancel(self, function: Callable[[], object]) -> None:
         self._callbacks.append(function)
-        if self.cancelled:  # perhaps since a moment: whoever pops the callback runs it
+        if self._is_given_up:  # perhaps since a moment: whoever pops the callback runs it
             self._run_callbacks()
+        elif self._ends_soon:
+            self.tell_of_ending()
 
     def watch(self, end: Callable[[], object]) -> None:
         """Calls the function when the call is cancelled: what was begun on its behalf is to end with it.
@@ -214,7 +247,7 @@ class CallContext:
         if self.must_be_told:
             end()
         elif not (self._cancelled or self.oneway):
-            self._callbacks.insert(0, end)  # before those of users
+            self._callbacks.insert(0, _CallOfMethod(end))  # before those of users
             self._run_if_cancelled()
 
     @property
@@ -236,7 +269,7 @@ class CallContext:
     def unwatch(self, end: Callable[[], object]) -> None:
         """Forgets a function that was given to `watch`."""
         try:
-            self._callbacks.remove(end)
+            self._callbacks.remove(_CallOfMethod(end))
         except ValueError:  # it was popped, or never taken
             pass
 
@@ -257,13 +290,16 @@ class CallContext:
                 function = self._callbacks.pop(0)
             except IndexError:
                 return
-            try:
-                function()
-            except Exception:
-                _log.warning(
-                    "a function given to current_context.on_cancel failed (call of %s on %r)",
-                    self.member, self.object_id, exc_info=True,
-                )  # fmt: skip
+            self._run(function)
+
+    def _run(self, function: Callable[[], object]) -> None:
+        try:
+            function()
+        except Exception:
+            _log.warning(
+                "a function given to current_context.on_cancel failed (call of %s on %r)",
+                self.member, self.object_id, exc_info=True,
+            )  # fmt: skip
 
     # ---- the session
 
@@ -378,7 +414,8 @@ class CurrentContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the caller has given up, or died, or its time has run out."""
+        """Whether the caller has given up, or died, or its time has run out; of a stream, also whether its daemon is
+        about to end."""
         call = _active.get()
         return call is not None and call.is_known_to_be_cancelled()
 

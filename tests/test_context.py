@@ -225,6 +225,27 @@ def test_callbacks_run_once_each_in_order_and_at_once_when_it_is_too_late() -> N
     assert seen == [1, 2, 3]
 
 
+def test_a_call_that_is_to_end_soon_is_told_and_those_it_has_made_go_on() -> None:
+    call = a_call()
+    seen: list[str] = []
+    end = lambda: seen.append("ended")  # noqa: E731
+    call.watch(end)
+    call.on_cancel(lambda: seen.append("told"))
+    assert call.mark_ending()
+    assert call.cancelled
+    call.tell_of_ending()
+    call.run(current_context.on_cancel, lambda: seen.append("told later"))
+    assert seen == ["told", "told later"]
+    assert not call.must_be_told  # the calls that it makes now are made
+    call.cancel()
+    assert seen == ["told", "told later", "ended"]
+    other = a_call()
+    other.watch(end)
+    other.unwatch(end)
+    other.cancel()
+    assert seen == ["told", "told later", "ended"]
+
+
 def test_a_failing_callback_is_logged_and_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
     call = a_call()
     seen: list[str] = []

@@ -222,6 +222,26 @@ def test_a_nested_call_of_a_chain_that_is_over_there_was_surely_not_executed() -
     assert not shutting_down.is_alive()
 
 
+def test_a_stream_that_looks_does_not_hold_up_the_end() -> None:
+    class Clock:
+        def ticks(self) -> Iterator[int]:
+            while not broker.current_context.wait_cancelled(0.01):
+                yield 1
+
+    daemon = broker.Daemon()
+    daemon.start()
+    proxy: Any = broker.Proxy(daemon.register(Clock()), local=False)
+    ticks = proxy.ticks()
+    next(ticks)
+    began = time.monotonic()
+    daemon.shutdown(grace=30)
+    assert time.monotonic() - began < 10
+    with pytest.raises(errors.CommunicationError, match="is shutting down") as caught:
+        for _ in ticks:
+            pass
+    assert caught.value.may_have_run
+
+
 def test_a_stream_that_never_ends_is_closed_before_the_daemon_is_gone() -> None:
     closed = threading.Event()
 

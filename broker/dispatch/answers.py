@@ -23,6 +23,7 @@ from broker.dispatch.under_way import UnderWay
 from broker.errors import CodecError, CommunicationError, MessageTooLargeError, Overloaded, ProtocolError
 from broker.security import is_suspicious, log_refusal, wants_refusal
 
+SHUTTING_DOWN = "the daemon is shutting down"
 _RAISED = "what it raised"
 _log = logging.getLogger("broker")
 
@@ -115,6 +116,8 @@ class Answers:
     def begin_stream(self, job: Job) -> ItemSink | None:
         """Answers that items follow. None if that cannot be said: then the call is over."""
         refused = self._streams.enter(job)
+        if self._under_way.draining:
+            job.end_soon(SHUTTING_DOWN)
         if refused is not None:
             self.refuse(job, refused, ran=True)
             return None
@@ -135,7 +138,11 @@ class Answers:
         return sink
 
     def end_stream(self, job: Job, sink: ItemSink, value: object, *, raised: bool) -> None:
-        """There is no further item: what the generator returned, or raised."""
+        """There is no further item: what the generator returned, or raised. One that ends because it was told to is not
+        taken for one that has come to its end."""
+        if not raised and job.was_cut_short:
+            self.cancel_stream(job)
+            return
         if raised:
             assert isinstance(value, BaseException)
             self._tally.raised(value)
@@ -153,7 +160,11 @@ class Answers:
 
     def cancel_stream(self, job: Job) -> None:
         """Nobody wants further items."""
-        self.refuse(job, Refused(Reason.CANCELLED, f"the stream ended: {job.cancelled or 'cancelled'}"), ran=True)
+        self.refuse(
+            job,
+            Refused(Reason.CANCELLED, f"the stream ended: {job.cancelled or job.ends_soon or 'cancelled'}"),
+            ran=True,
+        )
 
     # ---- the end
 

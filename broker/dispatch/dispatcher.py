@@ -22,7 +22,7 @@ from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import Workers
 from broker.context import Client
 from broker.dispatch.admission import Admission
-from broker.dispatch.answers import Answers
+from broker.dispatch.answers import SHUTTING_DOWN, Answers
 from broker.dispatch.around import AroundCalls
 from broker.dispatch.execution import Execution
 from broker.dispatch.express import Express
@@ -103,9 +103,13 @@ class Dispatcher:
         """
         for job in self._under_way.drain():
             self._refuse(job, REFUSED_DRAINING)
+        for (
+            job
+        ) in self._under_way.streams():  # which may never end by themselves; those that begin now are told as well
+            job.end_soon(SHUTTING_DOWN)
         left = self._under_way.wait(deadline)
         for job in left:
-            job.cancel("the daemon is shutting down")
+            job.cancel(SHUTTING_DOWN)
         if left:
             self._under_way.wait(time.monotonic() + _TIDY_SECONDS)
 

@@ -37,6 +37,8 @@ class Job:
     """What `authorize` was asked about."""
     member: Member | None = None
     cancelled: str | None = None
+    ends_soon: str | None = None
+    """Why a stream was told to come to its end, if it was."""
     context: CallContext | None = None
     timer: Timer | None = None
     weight = 1
@@ -74,6 +76,19 @@ class Job:
                 run_aside(context.cancel)
         for stop in self.stops:
             stop()
+
+    def end_soon(self, reason: str) -> None:
+        """Tells a stream that it should come to its end, for which somebody waits. From any thread; runs no user code
+        there."""
+        self.ends_soon = reason
+        context = self.context
+        if context is not None and context.mark_ending():
+            run_aside(context.tell_of_ending)
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether its items ended because it was told that they should."""
+        return self.ends_soon is not None and self.context is not None and self.context.knows
 
     def tell(self, context: CallContext) -> None:
         """The call has a context from now on: it is told if the call was cancelled before."""

@@ -99,6 +99,11 @@ class UnderWay:
             held, self._held = self._held or [], None
             return held
 
+    def streams(self) -> list[Job]:
+        """The calls that send items."""
+        with self._lock:
+            return [job for job in self._jobs if job.streams]
+
     def wait(self, deadline: float) -> list[Job]:
         """Waits until no call is under way, or for the deadline (time.monotonic); returns those that are left."""
         with self._lock:

@@ -162,6 +162,11 @@ class Server:
         self.dispatcher.dispatch(served, Client("inproc:1"), None)
         return served
 
+    def refuses_calls(self) -> bool:
+        served = self.call("no such member")
+        assert served.answered.wait(SOON)
+        return served.refused is not None and served.refused.reason == Reason.DRAINING
+
     def is_idle(self) -> bool:
         give_up = time.monotonic() + SOON
         while self.dispatcher.under_way and time.monotonic() < give_up:
@@ -659,6 +664,88 @@ def test_a_daemon_that_ends_cancels_its_streams(server: Server, thing: Thing) ->
     assert served.sink.refused is not None
     assert "shutting down" in served.sink.refused.message
     assert thing.closed.wait(SOON)
+
+
+def _waits() -> Iterator[int]:
+    yield 1
+    assert current_context.wait_cancelled(SOON)
+
+
+def _asks() -> Iterator[int]:
+    while not current_context.cancelled:
+        yield 1
+        time.sleep(0.001)
+
+
+def _is_called() -> Iterator[int]:
+    told = threading.Event()
+    current_context.on_cancel(told.set)
+    yield 1
+    assert told.wait(SOON)
+
+
+async def _asks_later() -> AsyncIterator[int]:
+    while not current_context.cancelled:
+        yield 1
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("make", [_waits, _asks, _is_called, _asks_later])
+def test_a_stream_is_told_at_once_that_its_daemon_ends(server: Server, make: Callable[[], Any]) -> None:
+    """And who reads it learns that it was cut short."""
+
+    class Endless:
+        def numbers(self) -> Any:
+            return make()
+
+    server.add(Endless())
+    served = server.call("numbers")
+    served.sink.wait_for(1)
+    server.dispatcher.drain(time.monotonic() + SOON)
+    assert not server.dispatcher.under_way
+    assert served.sink.refused is not None
+    assert served.sink.refused.reason == Reason.CANCELLED
+    assert "the daemon is shutting down" in served.sink.refused.message
+
+
+@pytest.mark.parametrize("member", ["alone", "alone_later"])
+def test_a_stream_that_does_not_ask_comes_to_its_end_while_its_daemon_drains(
+    server: Server, thing: Thing, member: str
+) -> None:
+    served = server.call(member, 9, room=4)
+    served.sink.wait_until_parked()
+    draining = threading.Thread(target=server.dispatcher.drain, args=(time.monotonic() + SOON,))
+    draining.start()
+    while not server.refuses_calls():
+        pass
+    served.sink.grant(100)
+    draining.join(SOON)
+    assert items(served) == list(range(9))
+
+
+def test_a_stream_that_begins_while_its_daemon_drains_is_told(server: Server) -> None:
+    class Late:
+        def __init__(self) -> None:
+            self.inside, self.go_on = threading.Event(), threading.Event()
+
+        def numbers(self) -> Iterator[int]:
+            self.inside.set()
+            assert self.go_on.wait(SOON)
+            return _waits()
+
+    late = Late()
+    server.add(late)
+    served = server.call("numbers")
+    assert late.inside.wait(SOON)
+    draining = threading.Thread(target=server.dispatcher.drain, args=(time.monotonic() + SOON,))
+    draining.start()
+    while not server.refuses_calls():
+        pass
+    late.go_on.set()
+    assert served.sink.ended.wait(SOON)
+    assert served.sink.refused is not None
+    assert served.sink.items == [1]
+    draining.join(SOON)
 
 
 def test_an_iterator_inside_a_result_wants_a_connection(server: Server, thing: Thing) -> None:
