@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
+from typing import NamedTuple
 
 from broker._pb.broker_pb2 import Credit, Frame
 from broker._pb.broker_pb2 import Encoded as WireEncoded
 from broker.codecs import Encoded, Reference
 from broker.connection.exports import Exports
-from broker.connection.frames import ChunkFrame
+from broker.connection.frames import ChunkFrame, OpenChunk
 from broker.connection.line import Line
 from broker.connection.outbox import Key
 from broker.connection.refusals import Reason, Refused
@@ -50,10 +51,45 @@ class Assembly:
 
     def add(self, data: memoryview) -> int:
         """Takes a chunk in; returns how much credit to give for it now. Raises ProtocolError."""
-        received = self._received + data.nbytes
-        if received > min(self._granted, self._size) or not data.nbytes:
+        if not self._may_take(data.nbytes) or not data.nbytes:
             raise ProtocolError(f"a chunk of {data.nbytes} bytes arrived beyond the credit or the size of its value")
-        self._received = received
+        self._take(data)
+        return self._credit()
+
+    def room_for(self, size: int, data: memoryview) -> memoryview | None:
+        """Memory for the end of a chunk of that size, of which `data` is the beginning; None where it has to be copied.
+
+        That is for a chunk whose end is one whole part. What stands before that part is taken in.
+        """
+        if not self._may_take(size):
+            return None
+        begun, place = self._part.tell(), len(self._complete)
+        start, end = 0, self._sizes[place] - begun
+        while end < size:
+            place += 1
+            begun, start, end = 0, end, end + self._sizes[place]
+        if end != size or begun or start > data.nbytes:
+            return None
+        self._take(data[:start])
+        while len(self._complete) < place:  # those without bytes before it
+            self._end_part()
+        # The system gives memory that nobody has written to when it is written to: what is merely claimed takes none.
+        self._part = BytesIO(bytes(size - start))
+        room = self._part.getbuffer()
+        room[: data.nbytes - start] = data[start:]
+        return room[data.nbytes - start :]
+
+    def filled(self) -> int:
+        """That memory is full; returns how much credit to give for the chunk now."""
+        self._received += self._sizes[len(self._complete)]
+        self._end_part()
+        return self._credit()
+
+    def _may_take(self, size: int) -> bool:
+        return self._received + size <= min(self._granted, self._size)
+
+    def _take(self, data: memoryview) -> None:
+        self._received += data.nbytes
         while data:
             begun = self._part.tell()
             wanted = self._sizes[len(self._complete)] - begun
@@ -64,7 +100,9 @@ class Assembly:
             if data.nbytes >= wanted:
                 self._end_part()
             data = data[wanted:]
-        if self._granted - received > self._grant or self._granted >= self._size:
+
+    def _credit(self) -> int:
+        if self._granted - self._received > self._grant or self._granted >= self._size:
             return 0
         self._granted += self._grant
         return self._grant
@@ -80,6 +118,14 @@ class Assembly:
         while len(self._complete) < len(self._sizes):  # those without bytes at the end
             self._end_part()
         return Encoded(self._codec, self._complete[0].getvalue(), tuple(self._complete[1:]), self._references)
+
+
+class Landing(NamedTuple):
+    """Memory of a value for what arrives of it."""
+
+    room: memoryview
+    filled: Callable[[], None]
+    """To be called, by the thread that reads, when the room is full and nothing refers to it any more."""
 
 
 class Assemblies:
@@ -128,19 +174,33 @@ class Assemblies:
         entry = self._arriving.get(key)
         if entry is None:
             return False
+        self._taken(key, entry, entry[0].add(chunk.data))
+        return True
+
+    def room_for(self, chunk: OpenChunk, data: memoryview) -> Landing | None:
+        """Where the rest of a chunk may be written, of which `data` has arrived; None if it has to come as a whole."""
+        key = (chunk.id, chunk.reply)
+        entry = self._arriving.get(key)
+        room = entry[0].room_for(chunk.size, data) if entry is not None else None
+        if entry is None or room is None:
+            return None
+        assembly = entry[0]
+        return Landing(room, lambda: self._taken(key, entry, assembly.filled()))
+
+    def _taken(self, key: Key, entry: tuple[Assembly, Done], grant: int) -> None:
+        """A chunk was taken in, for which so much credit is to be given."""
         assembly, done = entry
-        grant = assembly.add(chunk.data)
         complete = assembly.result()
         with self._line:
             if self._arriving.get(key) is not entry:
-                return True  # given up just now
+                return  # given up just now
             if complete is not None:
                 del self._arriving[key]
             elif grant:
-                self._line.put_locked(Frame(id=chunk.id, reply=not chunk.reply, credit=Credit(bytes=grant)))
+                call_id, reply = key
+                self._line.put_locked(Frame(id=call_id, reply=not reply, credit=Credit(bytes=grant)))
         if complete is not None:
             done(complete)
-        return True
 
     def drop_locked(self, key: Key) -> bool:
         """Gives a value up; False if it was not arriving."""

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from broker._pb.broker_pb2 import Frame, Hello, Ping
-from broker.connection.assemblies import Assemblies
+from broker.connection.assemblies import Assemblies, Landing
 from broker.connection.calls import CallRequest, IncomingCall, MadeCall, Outcome, PendingCall
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
@@ -36,6 +36,7 @@ from broker.connection.frames import (
     MESSAGE_LIMIT,
     CallFrame,
     ChunkFrame,
+    OpenChunk,
     ResultFrame,
     decode_frames,
     in_groups,
@@ -273,31 +274,18 @@ class Connection:
 
         What must not have been sent ends the connection.
         """
-        line = self._line
-        line.reader = threading.get_ident()
-        try:
-            plain = plain_frame(message)
-            if plain is not None and line.peer is not None and line.ended_because is None:
-                if type(plain) is ResultFrame:
-                    self._outgoing.on_plain_result(plain)
-                else:
-                    self._incoming.on_plain_call(plain)  # type: ignore[arg-type]  # it is the other one
-                return
-            if len(message) > MESSAGE_LIMIT:
-                raise ProtocolError(f"a message of {len(message)} bytes arrived; {MESSAGE_LIMIT} is the limit")
-            for frame in in_groups(decode_frames(message)):
-                if line.ended_because is not None:
-                    return
-                self._take(frame)
-                if len(line.outbox.frames) > MAX_QUEUED_FRAMES:
-                    raise ProtocolError(f"more than {MAX_QUEUED_FRAMES} frames wait to be taken in")
-        except ProtocolError as error:
-            self.violated(str(error))
-        except Exception as error:  # a fault of ours must not look like an open connection
-            run_aside(lambda error=error: _log.error("a frame could not be handled", exc_info=error))  # type: ignore[misc]
-            self.end(f"an internal error ended the connection ({type(error).__name__})")
-        finally:
-            line.taken_in()
+        self._take_in(self._on_message, message)
+
+    def room_for(self, chunk: OpenChunk, data: memoryview) -> Landing | None:
+        """Where the transport may write the rest of a chunk, of which `data` has arrived: then it calls `landed`.
+
+        None: it has to bring the chunk as a whole. By the thread that reads.
+        """
+        return self._assemblies.room_for(chunk, data)
+
+    def landed(self, landing: Landing) -> None:
+        """As `receive`, for a chunk that was written to its place. Nothing may refer to its room any more."""
+        self._take_in(landing.filled)
 
     def next_message(self, timeout: float | None = None) -> bytes | None:
         """The next message to send; waits for one. None when there will be none any more, or the timeout passed."""
@@ -378,6 +366,37 @@ class Connection:
             pong.set()
 
     # ---- frames that arrive
+
+    def _take_in(self, take: Callable[..., None], *message: bytes | memoryview) -> None:
+        line = self._line
+        line.reader = threading.get_ident()
+        try:
+            take(*message)
+        except ProtocolError as error:
+            self.violated(str(error))
+        except Exception as error:  # a fault of ours must not look like an open connection
+            run_aside(lambda error=error: _log.error("a frame could not be handled", exc_info=error))  # type: ignore[misc]
+            self.end(f"an internal error ended the connection ({type(error).__name__})")
+        finally:
+            line.taken_in()
+
+    def _on_message(self, message: bytes | memoryview) -> None:
+        line = self._line
+        plain = plain_frame(message)
+        if plain is not None and line.peer is not None and line.ended_because is None:
+            if type(plain) is ResultFrame:
+                self._outgoing.on_plain_result(plain)
+            else:
+                self._incoming.on_plain_call(plain)  # type: ignore[arg-type]  # it is the other one
+            return
+        if len(message) > MESSAGE_LIMIT:
+            raise ProtocolError(f"a message of {len(message)} bytes arrived; {MESSAGE_LIMIT} is the limit")
+        for frame in in_groups(decode_frames(message)):
+            if line.ended_because is not None:
+                return
+            self._take(frame)
+            if len(line.outbox.frames) > MAX_QUEUED_FRAMES:
+                raise ProtocolError(f"more than {MAX_QUEUED_FRAMES} frames wait to be taken in")
 
     def _take(self, frame: Frame | ChunkFrame | list[ResultFrame] | list[CallFrame]) -> None:
         if type(frame) is list:

@@ -46,6 +46,18 @@ class ChunkFrame(NamedTuple):
     data: memoryview
 
 
+class OpenChunk(NamedTuple):
+    """A chunk at the end of a message that has not arrived as a whole."""
+
+    id: int
+    reply: bool
+    size: int
+    start: int
+    """Where its frame begins in the message."""
+    data: int
+    """Where its data begin."""
+
+
 class ResultFrame(NamedTuple):
     """A result that arrived, of the kind that nearly all are: a value in json inside its frame, and nothing else."""
 
@@ -105,6 +117,22 @@ def plain_frame(message: bytes | memoryview) -> CallFrame | ResultFrame | None:
     end = len(message)
     stop, plain = _plain(message, found, end)
     return plain if stop == end else None
+
+
+def open_chunk(begun: memoryview, size: int) -> OpenChunk | None:
+    """The chunk at the end of a message of that size, which begins like this; None if it ends otherwise."""
+    start = 0
+    try:
+        while start < len(begun) and begun[start] == _FRAMES_FRAME:
+            length, position = _read_varint(begun, start + 1)
+            end = position + length
+            if end == size:
+                head = _chunk_head(begun, position, end)
+                return OpenChunk(head[0], head[1], end - head[2], start, head[2]) if head is not None else None
+            start = end
+    except (IndexError, ValueError):
+        pass  # it is not all there, or wrong, which shows when it is read as a whole
+    return None
 
 
 def decode_frames(message: bytes | memoryview) -> Iterable[Received]:
@@ -300,20 +328,24 @@ def _length(number: bytes) -> int:
 
 def _chunk(body: memoryview) -> ChunkFrame | None:
     """The chunk in this frame, if it has the layout that `chunk_header` writes."""
-    if body[0] != _FRAME_ID:
+    head = _chunk_head(body, 0, len(body))
+    return ChunkFrame(head[0], head[1], body[head[2] :]) if head is not None else None
+
+
+def _chunk_head(view: memoryview, position: int, end: int) -> tuple[int, bool, int] | None:
+    """Of a frame that is a chunk: its number, whether it is of an answer, and where its data begin."""
+    if view[position] != _FRAME_ID:
         return None
-    call_id, position = _read_varint(body, 1)
-    reply = bytes(body[position : position + 2]) == bytes((_FRAME_REPLY, 1))
+    call_id, position = _read_varint(view, position + 1)
+    reply = bytes(view[position : position + 2]) == bytes((_FRAME_REPLY, 1))
     position += 2 * reply
-    if bytes(body[position : position + 2]) != _FRAME_CHUNK:
+    if bytes(view[position : position + 2]) != _FRAME_CHUNK:
         return None
-    size, position = _read_varint(body, position + 2)
-    if size != len(body) - position or body[position] != _CHUNK_DATA:
+    size, position = _read_varint(view, position + 2)
+    if size != end - position or view[position] != _CHUNK_DATA:
         return None
-    size, position = _read_varint(body, position + 1)
-    if size != len(body) - position:
-        return None
-    return ChunkFrame(call_id, reply, body[position:])
+    size, position = _read_varint(view, position + 1)
+    return (call_id, reply, position) if size == end - position else None
 
 
 def varint(number: int) -> bytes:

@@ -21,7 +21,7 @@ class Inbox:
     def __init__(self) -> None:
         self._rest = b""  # the beginning of a message
         self._big: bytearray | None = None  # where a big message is taken in
-        self._size = 0
+        self._start = self._begun = self._size = 0  # of that message
         self.room: memoryview | None = None
         """Where the next bytes have to go, if a big message is being taken in."""
 
@@ -53,17 +53,33 @@ class Inbox:
             raise ProtocolError(f"a message of {size} bytes was announced; {MESSAGE_LIMIT} is the limit")
         big = self._big = _spare.take(size)
         big[: len(begun)] = begun
-        self._size = size
+        self._start, self._begun, self._size = 0, len(begun), size
         self.room = memoryview(big)[len(begun) : size]
 
+    def begun(self) -> tuple[memoryview, int]:
+        """What was there of the big message when its room was made, and the size that it will have."""
+        return memoryview(self._big or b"")[: self._begun], self._size
+
+    def cut(self, start: int) -> None:
+        """What stands before that in the big message was taken in already."""
+        self._start = start
+
+    def divert(self, room: memoryview) -> None:
+        """The rest of the big message goes there, and is no message."""
+        self.done()
+        self.room = room
+
     def filled(self, count: int) -> memoryview | None:
-        """So many bytes went into the room; the message, if it is complete. It is to be read before `done`."""
-        assert self.room is not None and self._big is not None
+        """So many bytes went into the room; the message, if it is complete. It is to be read before `done`.
+
+        Empty if it was diverted.
+        """
+        assert self.room is not None
         self.room = self.room[count:]
         if self.room:
             return None
         self.room = None
-        return memoryview(self._big)[: self._size]
+        return memoryview(self._big)[self._start : self._size] if self._big is not None else memoryview(b"")
 
     def done(self) -> None:
         """The big message was read, and nothing refers to it any more."""

@@ -23,7 +23,9 @@ from weakref import WeakSet
 import grpc
 
 from broker.connection import watch
+from broker.connection.assemblies import Landing
 from broker.connection.engine import Connection
+from broker.connection.frames import open_chunk
 from broker.connection.inbox import LENGTH, READ_SIZE, Inbox
 from broker.connection.leading import Leading
 from broker.connection.near import IS_POSSIBLE
@@ -43,6 +45,9 @@ _ARRIVAL_SECONDS = 0.002
 """How long a thread that reads stays with a big message which arrives bit by bit: to come back to it takes longer."""
 _STAY_SECONDS = 0.005
 """How long a thread stays with one connection whose calls it carries out; the others may be busy with theirs."""
+_ROOM = 1 << 20
+"""Bytes that the system is to hold for the other side, so that a message with one chunk is written in one go. The
+system counts twice as much, and has a limit of its own."""
 _SILENCE_SECONDS = 5.0
 """After so long a silence, or twice that, the other side is asked for a sign of life."""
 _ANSWER_SECONDS = 5.0
@@ -85,6 +90,7 @@ class MessageSocket:
         self._socket = end
         self._engine = engine
         self._inbox = Inbox()
+        self._landing: Landing | None = None  # where a big message goes, if not into the inbox
         self._rest: Sequence[bytes | memoryview] = ()  # of the message that is being sent
         self._finished = False  # this side sends no more
         self._over = False  # the other side sends no more, or is gone
@@ -92,6 +98,7 @@ class MessageSocket:
         self._heard = 0  # how often something was read
         self._timer = timers.call_later(_SILENCE_SECONDS, partial(self._look, 0))
         end.settimeout(None)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIME.pack(0, int(_ROOM_SECONDS * 1e6)))
         _sockets.add(self)
 
@@ -176,7 +183,22 @@ class MessageSocket:
         message = self._inbox.put(data)
         if message:
             self._engine.receive(message)
+        if self._inbox.room is not None:
+            self._begin_big()
         return bool(data)
+
+    def _begin_big(self) -> None:
+        """Takes in what stands before a chunk, which then can go straight into its value."""
+        begun, size = self._inbox.begun()
+        chunk = open_chunk(begun, size)
+        if chunk is None:
+            return
+        if chunk.start:
+            self._engine.receive(begun[: chunk.start])
+            self._inbox.cut(chunk.start)
+        self._landing = self._engine.room_for(chunk, begun[chunk.data :])
+        if self._landing is not None:
+            self._inbox.divert(self._landing.room)
 
     def _read_big(self) -> bool:
         """Takes in more of a big message, straight to where it stays; False at the end."""
@@ -184,10 +206,15 @@ class MessageSocket:
         count = self._socket.recv_into(self._inbox.room)
         self._heard += 1
         message = self._inbox.filled(count) if count else None
-        if message is not None:
+        if message is None:
+            return count > 0
+        if self._landing is None:
             self._engine.receive(message)
-            self._inbox.done()
-        return count > 0
+        else:
+            landing, self._landing = self._landing, None
+            self._engine.landed(landing)
+        self._inbox.done()
+        return True
 
     def _ended(self) -> None:
         """The one who reads has come to the end."""
