@@ -31,7 +31,8 @@ from broker.errors import DaemonError
 from broker.exports import EXPORTED_TYPES
 from broker.listening import check_bind, listen, listen_unix, published_address, resolve_host, server_side
 from broker.loop import LoopThread
-from broker.objects import ObjectTable, Sessions
+from broker.loop_executor import LoopExecutor
+from broker.objects import Members, ObjectTable, Registration, Sessions
 from broker.proxy import Proxy
 from broker.proxy_base import ProxyBase
 from broker.references import served
@@ -53,6 +54,7 @@ from broker.uri import URI
 SERVICE = CONNECT_METHOD.split("/")[1]
 _UNCOUNTED = 100
 """Connections of gRPC beyond those that may be there: those who are refused with a reason, and other clients."""
+_LOOP_SECONDS = 0.1  # between two looks at what ends a loop
 _SETTLE_SECONDS = 1.0  # for the last messages of connections that end
 
 _log = logging.getLogger("broker")
@@ -112,6 +114,7 @@ class Daemon:
         self._started = False
         self._stopping = False
         self._stopped = False
+        self._forgetting = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = LoopThread()
         self._unix_path = Config.unix_socket.pick(unix_socket)
@@ -261,21 +264,29 @@ class Daemon:
         replace: bool = False,
         max_concurrency: int | None = None,
         executor: Executor | None = None,
+        members: Members | None = None,
+        weak: bool = False,
     ) -> URI:
         """Makes an object, or the instances of a class, callable from elsewhere; returns its URI.
 
         Without an id it gets a generated one. `max_concurrency=1` runs its calls one after another in order of arrival;
-        `executor` says on which threads they run. Raises DaemonError if the id is taken (unless `replace`), if the
-        object is registered already, if nothing of it is remote, or after `shutdown()`.
+        `executor` says on which threads they run. `members` names what is remote, in place of the marks in the class:
+        a collection of names, or {remote name: name in the class}; so one object can be registered several times, each
+        time with what others are to see of it. With `weak` the daemon does not keep the object alive, and forgets it
+        once nobody does. Raises DaemonError if the id is taken (unless `replace`), if the object is registered already,
+        if nothing of it is remote, or after `shutdown()`; TypeError for what cannot be registered (weakly).
         """
         self._check_registrable(obj_or_class)
         registration, replaced = self._objects.add(
-            obj_or_class, object_id, replace=replace, max_concurrency=max_concurrency, executor=executor
-        )
+            obj_or_class, object_id, replace=replace, max_concurrency=max_concurrency, executor=executor,
+            members=members, weak=weak,
+        )  # fmt: skip
         uri = self._uri(registration.object_id)
         if replaced is not None:
-            served.remove(replaced.target, uri)
-        served.add(obj_or_class, uri)
+            served.remove(replaced.target_id, uri)
+        served.add(obj_or_class, uri, weak=weak)
+        if weak:
+            self._forget_what_goes()
         self._services.objects_changed()
         return uri
 
@@ -289,11 +300,27 @@ class Daemon:
 
     def unregister(self, obj_or_id: object) -> None:
         """Forgets an object: calls under way go on, later ones raise ObjectNotFound. Its names are withdrawn."""
-        registration = self._objects.remove(obj_or_id)
+        self._withdraw(self._objects.remove(obj_or_id))
+
+    def _withdraw(self, registration: Registration) -> None:
         uri = self._uri(registration.object_id)
-        served.remove(registration.target, uri)
+        served.remove(registration.target_id, uri)
         self._leases.withdraw(uri)
         self._services.objects_changed()
+
+    def _forget_what_goes(self) -> None:
+        """Has a thread withdraw the objects that were registered weakly, as they go: what tells of it may not wait."""
+        with self._state:
+            if self._forgetting:
+                return
+            self._forgetting = True
+
+        def forget() -> None:
+            while (gone := self._objects.gone.get()) is not None:
+                if self._objects.remove_gone(gone):
+                    self._withdraw(gone)
+
+        start_thread(forget, "broker-forgetting")
 
     def uri_for(self, obj_or_id: object) -> URI:
         """The URI of a registered object. Raises ObjectNotFound."""
@@ -359,24 +386,40 @@ class Daemon:
         self._dispatcher.start()
         self._services.serving(True)
 
-    def request_loop(self) -> None:
+    def request_loop(self, until: Callable[[], object] | None = None, *, executor: LoopExecutor | None = None) -> None:
         """Serves until `shutdown()`, Ctrl-C or SIGTERM; then shuts down and returns.
 
-        In the main thread SIGTERM is handled for as long as this runs, and put back.
+        `until` is asked ten times a second: once it returns something true this returns too, and the daemon goes on in
+        the background. `executor` is one of objects of this daemon: their methods run on this thread meanwhile. In the
+        main thread SIGTERM is handled for as long as this runs, and put back.
         """
-        self._serve_until_told(lambda: None)
+        self._serve_until_told(lambda: None, until, executor)
 
-    def _serve_until_told(self, announce: Callable[[], None]) -> None:
+    def _serve_until_told(
+        self,
+        announce: Callable[[], None],
+        until: Callable[[], object] | None = None,
+        executor: LoopExecutor | None = None,
+    ) -> None:
         """`request_loop`, which announces that it serves once a signal would end it cleanly."""
         self.start()
         try:
             with sigterm_as_ctrl_c():
                 announce()
-                with self._state:
-                    while not self._state.wait_for(lambda: self._stopping, SIGNAL_SECONDS):
-                        pass  # a signal is looked at
+                while not self._stopping:  # between two waits a signal is looked at
+                    if until is not None and until():
+                        return
+                    if executor is not None:
+                        executor.run(_LOOP_SECONDS)
+                    else:
+                        with self._state:
+                            self._state.wait_for(lambda: self._stopping, _LOOP_SECONDS if until else SIGNAL_SECONDS)
         except KeyboardInterrupt:
             _log.info("the daemon at %s was told to end", self.location)
+        if executor is not None:  # what was accepted still runs, on this thread
+            start_thread(self.shutdown, "broker-shutdown")
+            while not self._stopped:
+                executor.run(_LOOP_SECONDS)
         self.shutdown()
         with self._state:
             self._state.wait_for(lambda: self._stopped)
@@ -421,8 +464,9 @@ class Daemon:
             self._threads.shutdown()
             self._workers.close()
             self._loop_thread.stop()
+            self._objects.gone.put(None)
             for object_id, registration in self._objects.registrations.items():
-                served.remove(registration.target, self._uri(object_id))
+                served.remove(registration.target_id, self._uri(object_id))
             if self._unix_path is not None:
                 Path(self._unix_path).unlink(missing_ok=True)
         finally:

@@ -5,7 +5,8 @@ Everything here looks at classes, never at instances, and runs no user code but 
 Which members are remote:
 
 - methods and properties whose names are public: no leading underscore, or one of `SPECIAL`;
-- if any member of the class or of its bases is marked `@expose`, or marks are required, only the marked ones.
+- if any member of the class or of its bases is marked `@expose`, or marks are required, only the marked ones;
+- where who registers an object names its members, these and no others, whatever the marks say.
 
 A mark belongs to a name: it is inherited, and an override of a marked member stays marked. `@expose` on a class marks
 the members that this class itself defines. `@oneway` follows the same rules.
@@ -46,6 +47,7 @@ from broker.decorators import (
     marked_names,
     oneway,
 )
+from broker.errors import DaemonError
 from broker.hints import classes_in, safe_repr
 from broker.signatures import Arity, describe_signature, mismatch, signature_text
 
@@ -57,6 +59,7 @@ __all__ = [
     "behavior",
     "behavior_of",
     "bind_arguments",
+    "chosen_members",
     "expose",
     "members_of",
     "members_of_function",
@@ -202,6 +205,30 @@ def members_of(cls: type, *, require_expose: bool = False) -> MemberTable:
             raise TypeError(f"members are looked up on a class, and {safe_repr(cls)} is none")
         table = _TABLES[id(cls), require_expose] = _read_class(cls, require_expose)
     return table
+
+
+def chosen_members(cls: type, chosen: Iterable[str] | Mapping[str, str]) -> MemberTable:
+    """The table of the members that are named, whatever their marks: a new one each time, of the class as it is now.
+
+    Of {remote name: name in the class} only the first has to be public. Raises TypeError for what is no collection of
+    names, and DaemonError for a remote name that is not public and for what is neither a method nor a property.
+    """
+    if isinstance(chosen, str) or not isinstance(chosen, Iterable):
+        raise TypeError(f"members is a collection of names, or {{remote name: name in the class}}, not {chosen!r}")
+    names = dict(chosen) if isinstance(chosen, Mapping) else {name: name for name in chosen}
+    there = {name: value for _, name, value in class_attributes(cls) if is_property(value) or is_method(value)}
+    public = sorted(filter(is_public, there))
+    without_waiting, _ = marked_names(cls, ONEWAY)
+    members = []
+    for remote, own in sorted(names.items()):
+        if not is_public(remote):
+            raise DaemonError(f"{remote!r} is private and never remote: say {{'a_public_name': {own!r}}} in members")
+        if own not in there:
+            has = ", ".join(public) or "nothing"
+            raise DaemonError(f"{cls.__name__} has no method or property {own!r} that could be remote (it has: {has})")
+        member = _make_member(cls, own, there[own], own in without_waiting)
+        members.append(member if own == remote else dataclasses.replace(member, name=remote))
+    return MemberTable(cls, members, [name for name in public if name not in names.values()], cls.__doc__)
 
 
 def members_of_function(function: Callable[..., Any]) -> MemberTable:

@@ -39,6 +39,8 @@ class LoopExecutor(Executor):
                     result = function(*args, **kwargs)
                 except BaseException as error:  # the future has it, and gives it to who waits
                     future.set_exception(error)
+                    if isinstance(error, KeyboardInterrupt):  # Ctrl-C is for the program whose loop this is
+                        raise
                 else:
                     future.set_result(result)
 

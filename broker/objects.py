@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import queue
 import threading
 import uuid
-from collections.abc import Callable, Hashable
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +17,7 @@ from typing import Any
 
 from broker.codecs.types import TypeRegistry
 from broker.errors import DaemonError, ObjectNotFound
-from broker.exposure import Behavior, MemberTable, behavior_of, members_of, types_in_hints
+from broker.exposure import Behavior, MemberTable, behavior_of, chosen_members, members_of, types_in_hints
 from broker.turns import Gate
 from broker.uri import URI
 
@@ -25,6 +27,8 @@ _NOTHING = object()  # an instance may be falsy, and None
 
 GENERATED = "obj_"
 """Begins the ids that nobody has chosen."""
+Members = Iterable[str] | Mapping[str, str]
+"""Which members are remote: their names, or their remote names with those in the class."""
 PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 
 
@@ -72,6 +76,10 @@ class Registration:
     targets: dict[str, Any] = field(default_factory=dict, repr=False)
     """What `dispatch.express` knows of each member."""
     _single: Maker = field(default_factory=Maker, repr=False)
+    is_weak = False
+
+    def __post_init__(self) -> None:
+        self.target_id = id(self.target)
 
     @property
     def is_class(self) -> bool:
@@ -83,7 +91,10 @@ class Registration:
         return f"{self.object_id!r} at {self.location}"
 
     def instance(self, session: SessionState | None) -> object:
-        """The object that answers a call of this session; makes it if need be. May run user code."""
+        """The object that answers a call of this session; makes it if need be. May run user code.
+
+        None if it is gone, which a weak registration does not prevent.
+        """
         if not isinstance(self.target, type):
             return self.target
         maker: Maker | None = None
@@ -114,6 +125,26 @@ class Registration:
                 f"the instance creator of {cls.__name__} returned {type(made).__name__}: return {cls.__name__}"
             )
         return made
+
+
+class WeakRegistration(Registration):
+    """One of an object that it does not keep alive; its target is None from then on."""
+
+    is_weak = True
+    on_gone: Callable[[Registration], object] | None = None
+    """Called where the last reference goes: in any thread, at any moment, so that it may take no lock."""
+
+    @property
+    def target(self) -> object:
+        return self._reference()
+
+    @target.setter
+    def target(self, target: object) -> None:
+        self._reference = weakref.ref(target, self._gone)
+
+    def _gone(self, reference: object) -> None:
+        if self.on_gone is not None:
+            self.on_gone(self)
 
 
 class SessionState:
@@ -240,7 +271,9 @@ class ObjectTable:
         self._types = types
         self._lock = threading.Lock()
         self._by_id: dict[str, Registration] = {}
-        self._by_target: dict[int, Registration] = {}  # by identity; the registration holds its target
+        self._by_target: dict[int, list[Registration]] = {}  # by identity; all but the first are for chosen members
+        self.gone: queue.SimpleQueue[Registration | None] = queue.SimpleQueue()
+        """The weak registrations whose objects went, to be removed by somebody who may take locks."""
 
     def add(
         self,
@@ -250,17 +283,18 @@ class ObjectTable:
         replace: bool = False,
         max_concurrency: int | None = None,
         executor: Executor | None = None,
+        members: Members | None = None,
+        weak: bool = False,
     ) -> tuple[Registration, Registration | None]:
         """Registers an object or class; returns it with the registration that it replaced."""
         object_id = _checked_id(object_id)
         cls = target if isinstance(target, type) else type(target)
         behavior = behavior_of(cls)
         _check_target(target, behavior)
-        table = members_of(cls, require_expose=self._require_expose)
-        if not table.members:
-            raise DaemonError(nothing_remote(table, require_expose=self._require_expose))
+        table = self._table(cls, members)
+        make = _weak_registration if weak else Registration
         gate = gate_of(max_concurrency, behavior)
-        registration = Registration(object_id, target, table, behavior, gate, checked_executor(executor), self.location)
+        registration = make(object_id, target, table, behavior, gate, checked_executor(executor), self.location)
         with self._lock:
             before = self._by_id.get(object_id)
             if before is not None and not replace:
@@ -268,14 +302,17 @@ class ObjectTable:
                     f"{object_id!r} is taken at {self.location} by {_short(before.target)}: register {_short(target)} "
                     "under another id, or pass replace=True"
                 )
-            known = self._by_target.get(id(target))
-            if known is not None and known is not before:
+            known = self.of_target(target)
+            if known is not None and known is not before and members is None:
                 raise DaemonError(
                     f"{_short(target)} is registered already, as {known.where}: use uri_for, or unregister"
                 )
             if before is not None:
                 self._forget(before)
-            self._by_id[object_id] = self._by_target[id(target)] = registration
+            self._by_id[object_id] = registration
+            self._by_target.setdefault(id(target), []).append(registration)
+        if isinstance(registration, WeakRegistration):
+            registration.on_gone = self.gone.put
         for cls_in_hint in types_in_hints(table):
             self._types.learn(cls_in_hint)
         _log_members(registration)
@@ -290,15 +327,27 @@ class ObjectTable:
                     self._forget(registration)
                     return registration
 
+    def remove_gone(self, registration: Registration) -> bool:
+        """Forgets an object that went; False if it was removed or replaced before."""
+        with self._lock:
+            is_there = self._by_id.get(registration.object_id) is registration
+            if is_there:
+                self._forget(registration)
+        return is_there
+
     def _forget(self, registration: Registration) -> None:
         del self._by_id[registration.object_id]
-        del self._by_target[id(registration.target)]
+        left = [each for each in self._by_target[registration.target_id] if each is not registration]
+        if left:
+            self._by_target[registration.target_id] = left
+        else:
+            del self._by_target[registration.target_id]
 
     def of_target(self, target: object) -> Registration | None:
-        """The registration of this very object or class, if there is one."""
-        found = self._by_target.get(id(target))
-        # Another target: it was removed just now, and its id given to another object.
-        return found if found is not None and found.target is target else None
+        """The registration of this very object or class, the first if there are several."""
+        found = self._by_target.get(id(target), ())
+        # Of another target: that went, and its place in memory is this one's now.
+        return next((registration for registration in found if registration.target is target), None)
 
     def get(self, target_or_id: object) -> Registration:
         """The registration of an object, given itself or its id or name. Raises ObjectNotFound."""
@@ -315,7 +364,7 @@ class ObjectTable:
         if found is None:
             uri = self._published(object_id)
             found = self._by_id.get(uri.object) if uri is not None else None
-        return found
+        return None if found is not None and found.is_weak and found.target is None else found
 
     def known_as(self, object_id: str) -> str:
         """By what an object is spoken of, whatever it was called by: its id, or its name if the id was generated."""
@@ -327,8 +376,28 @@ class ObjectTable:
 
     @property
     def registrations(self) -> dict[str, Registration]:
+        """By id, but for those of objects that went."""
         with self._lock:
-            return dict(self._by_id)
+            present = list(self._by_id.items())
+        return {key: found for key, found in present if not found.is_weak or found.target is not None}
+
+    def _table(self, cls: type, members: Members | None) -> MemberTable:
+        if members is not None:  # none at all, too: others can hold such an object, and hand it back
+            return chosen_members(cls, members)
+        table = members_of(cls, require_expose=self._require_expose)
+        if not table.members:
+            raise DaemonError(nothing_remote(table, require_expose=self._require_expose))
+        return table
+
+
+def _weak_registration(object_id: str, target: object, *rest: Any) -> Registration:
+    """Raises TypeError for what has no weak references."""
+    if isinstance(target, type):
+        raise TypeError(f"weak=True is for objects: the instances of {_short(target)} are the daemon's own")
+    try:
+        return WeakRegistration(object_id, target, *rest)
+    except TypeError:
+        raise TypeError(f"weak=True: there are no weak references to {_short(target)}; register it as it is") from None
 
 
 def _checked_id(object_id: object) -> str:

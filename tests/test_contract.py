@@ -26,14 +26,16 @@ CONTRACT: dict[str, str | None] = {
         "admit=None, around=(), proxy_class=None)"
     ),
     "Daemon.address": None,
-    "Daemon.register": "(obj_or_class, object_id=None, *, replace=False, max_concurrency=None, executor=None)",
+    "Daemon.register": (
+        "(obj_or_class, object_id=None, *, replace=False, max_concurrency=None, executor=None, members=None, weak=False)"
+    ),
     "Daemon.unregister": "(obj_or_id)",
     "Daemon.uri_for": "(obj_or_id)",
     "Daemon.proxy_for": "(obj_or_id)",
     "Daemon.objects": None,
     "Daemon.stats": "()",
     "Daemon.publish": "(obj, name, *, tags=())",
-    "Daemon.request_loop": "()",
+    "Daemon.request_loop": "(until=None, *, executor=None)",
     "Daemon.start": "()",
     "Daemon.shutdown": "(grace=5.0)",
     "Daemon.__enter__": "()",

@@ -54,3 +54,64 @@ def test_methods_of_a_daemon_run_in_the_loop() -> None:
         called = panel.thread.future()
         assert executor.run(timeout=10) == 1
         assert called.result() == threading.get_ident()
+
+
+def test_ctrl_c_while_something_runs_is_for_the_loop() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    executor = broker.LoopExecutor()
+    future = executor.submit(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        executor.run(timeout=0)
+    assert isinstance(future.exception(), KeyboardInterrupt)
+
+
+class Worker:
+    def __init__(self) -> None:
+        self.began, self.go_on = threading.Event(), threading.Event()
+
+    def thread(self) -> int:
+        return threading.get_ident()
+
+    def wait(self) -> int:
+        self.began.set()
+        self.go_on.wait(10)
+        return threading.get_ident()
+
+
+def test_a_loop_of_the_daemon_runs_them_until_it_is_to_end() -> None:
+    executor, worker = broker.LoopExecutor(), Worker()
+    with broker.Daemon() as daemon:
+        proxy = broker.Proxy(daemon.register(worker, executor=executor))
+        called = proxy.thread.future()
+        daemon.request_loop(until=called.done, executor=executor)
+        assert called.result() == threading.get_ident()
+        called = proxy.thread.future()  # the daemon still serves
+        daemon.request_loop(until=called.done, executor=executor)
+        assert called.result() == threading.get_ident()
+
+
+def test_a_condition_that_holds_ends_the_loop_at_once_and_one_that_fails_says_so() -> None:
+    with broker.Daemon() as daemon:
+        daemon.request_loop(until=lambda: True)
+        with pytest.raises(ZeroDivisionError):
+            daemon.request_loop(until=lambda: 1 // 0)
+        assert broker.Proxy(daemon.register(Worker())).thread() != threading.get_ident()
+
+
+def test_what_was_accepted_runs_before_the_loop_ends() -> None:
+    executor, worker = broker.LoopExecutor(), Worker()
+    daemon = broker.Daemon()
+    proxy = broker.Proxy(daemon.register(worker, executor=executor))
+    loop = threading.Thread(target=lambda: daemon.request_loop(executor=executor))
+    loop.start()
+    first, second = proxy.wait.future(), proxy.thread.future()
+    assert worker.began.wait(10)
+    ended = threading.Thread(target=daemon.shutdown)
+    ended.start()
+    worker.go_on.set()
+    assert {first.result(10), second.result(10)} == {loop.ident}
+    for thread in (loop, ended):
+        thread.join(10)
+        assert not thread.is_alive()

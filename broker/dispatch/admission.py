@@ -129,8 +129,7 @@ class Admission:
         job.registration = self._objects.find(object_id) or _exported(job)
         if job.registration is not None:
             return None
-        what = f"there is no object {object_id!r} at {self._objects.location} (it may have been unregistered)"
-        return Refused(Reason.OBJECT_NOT_FOUND, what)
+        return no_such_object(object_id, self._objects.location)
 
     def _without_codec(self, job: Job) -> Refused | None:
         name = job.call.request.arguments.codec
@@ -155,6 +154,11 @@ class Admission:
         what = f"pickle from {job.client} is not loaded at {self._objects.location}: it can run anything. It has to "
         way = "come from somebody whom credentials identify and authorize allows it, or from the same machine"
         return Refused(Reason.CODEC_NOT_ACCEPTED, what + way)
+
+
+def no_such_object(object_id: str, location: str) -> Refused:
+    what = f"there is no object {object_id!r} at {location} (it may have been unregistered)"
+    return Refused(Reason.OBJECT_NOT_FOUND, what)
 
 
 def _exported(job: Job) -> Registration | None:

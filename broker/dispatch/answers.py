@@ -14,7 +14,7 @@ from broker.connection.calls import NO_METADATA, ItemSink
 from broker.connection.exports import EXPORTS_LIMIT
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_aside
-from broker.dispatch.around import RefusedByFunction
+from broker.dispatch.around import NotCalled
 from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
 from broker.dispatch.statistics import Tally
@@ -69,7 +69,7 @@ class Answers:
 
     def finish(self, job: Job, value: object, *, raised: bool) -> None:
         """Answers with what the method returned or raised."""
-        if raised and isinstance(value, RefusedByFunction):
+        if raised and isinstance(value, NotCalled):
             self.refuse(job, value.refused)
             return
         if raised:

@@ -21,8 +21,9 @@ CarryOut = Callable[[tuple[Any, ...], dict[str, Any]], object]
 """Calls the member with these arguments; may return an awaitable or an iterator."""
 
 
-class RefusedByFunction(Exception):
-    """A function refused the call, and the method was not called: a refusal, not something that the method raised."""
+class NotCalled(Exception):
+    """The method was not called, because a function refused the call, or since its object is gone: a refusal, not
+    something that the method raised."""
 
     def __init__(self, refused: Refused) -> None:
         super().__init__(refused.message)
@@ -44,7 +45,7 @@ class AroundCalls:
     ) -> object:
         """Carries the call out with the functions around it; returns what the outermost returns.
 
-        Raises what it raises, or RefusedByFunction.
+        Raises what it raises, or NotCalled.
         """
         asked = _as_call(job, member, kind, args, kwargs)
         invoked = False
@@ -131,7 +132,7 @@ def _result_or_refusal(error: AccessDenied | Overloaded, invoked: bool) -> Excep
     if invoked:
         return error
     reason = Reason.ACCESS_DENIED if isinstance(error, AccessDenied) else Reason.OVERLOADED
-    return RefusedByFunction(Refused(reason, str(error)))
+    return NotCalled(Refused(reason, str(error)))
 
 
 async def _awaiting(result: Awaitable[object], invoked: Callable[[], bool]) -> object:

@@ -22,7 +22,7 @@ from broker.connection.workers import run_aside
 from broker.context import CallContext
 from broker.dispatch.admission import Admission, find_member
 from broker.dispatch.answers import audit, log_unheard, unreadable
-from broker.dispatch.around import RefusedByFunction
+from broker.dispatch.around import NotCalled
 from broker.dispatch.job import Job
 from broker.dispatch.statistics import Tally
 from broker.dispatch.streaming import is_stream
@@ -218,7 +218,7 @@ class BatchRun:
 
     def _raised(self, target: _Target, error: BaseException) -> bool:
         assert target.member is not None
-        if isinstance(error, RefusedByFunction):
+        if isinstance(error, NotCalled):
             return self._refuse(target, error.refused)
         job = self._job
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():

@@ -19,9 +19,9 @@ from broker.connection.refusals import Reason, Refused
 from broker.connection.timers import timers
 from broker.context import CallContext
 from broker.descriptions import describe
-from broker.dispatch.admission import Admission
+from broker.dispatch.admission import Admission, no_such_object
 from broker.dispatch.answers import Answers, unreadable
-from broker.dispatch.around import AroundCalls
+from broker.dispatch.around import AroundCalls, NotCalled
 from broker.dispatch.batches import BatchRun, Steps
 from broker.dispatch.job import Job
 from broker.dispatch.scheduling import Scheduler
@@ -260,7 +260,10 @@ class Execution:
         return member.get(instance)
 
     def _instance(self, registration: Registration, job: Job) -> object:
-        return registration.instance(self._under_way.session_of(job) if registration.keeps_instances else None)
+        instance = registration.instance(self._under_way.session_of(job) if registration.keeps_instances else None)
+        if instance is None:  # it was registered weakly, and went since the call was admitted
+            raise NotCalled(no_such_object(job.call.request.object, registration.location))
+        return instance
 
     def _await(
         self, job: Job, awaitable: Any, variables: contextvars.Context, finished: Callable[[object, bool], None]

@@ -51,6 +51,7 @@ def target_of(registration: Registration, name: str) -> Target | None:
     if member is None or member.kind != "method" or member.oneway or member.is_async or member.stream:
         return None
     plain = registration.gate.is_open and registration.executor is None and not registration.is_class
+    plain = plain and not registration.is_weak  # whose methods would hold the object
     if not plain or member.arity is None:
         return None
     return Target(member.bind(registration.target), member.arity)
