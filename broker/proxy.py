@@ -123,7 +123,7 @@ class Proxy(ProxyBase):
         """What travels in place of a value where a class derived from this one is the `proxy_class`: to be overridden.
 
         It is asked for values that are neither JSON's nor of a type that is kept in any case (`tuple`, `datetime` and
-        so on), nor travel as references; `codec` is the name of the codec.
+        so on), objects that a daemon serves and proxies included; `codec` is the name of the codec.
         """
         return value
 

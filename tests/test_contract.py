@@ -27,7 +27,8 @@ CONTRACT: dict[str, str | None] = {
     ),
     "Daemon.address": None,
     "Daemon.register": (
-        "(obj_or_class, object_id=None, *, replace=False, max_concurrency=None, executor=None, members=None, weak=False)"
+        "(obj_or_class, object_id=None, *, replace=False, max_concurrency=None, executor=None, members=None, "
+        "weak=False)"
     ),
     "Daemon.unregister": "(obj_or_id)",
     "Daemon.uri_for": "(obj_or_id)",

@@ -100,3 +100,18 @@ def test_it_says_what_travels_in_place_of_values(codec: str) -> None:
             house.same(Celsius(-300))
         with pytest.raises(broker.errors.CodecError, match="cannot travel"):
             broker.Proxy(plain.register(House())).same(Celsius(3.0))
+
+
+class ByValue(broker.Proxy):
+    @staticmethod
+    def _travels_as(value: Any, codec: str) -> Any:
+        return {"room": value.name()} if isinstance(value, Room) else value
+
+
+@pytest.mark.parametrize("codec", ["json", "pickle"])
+def test_it_says_so_of_objects_that_are_served_too(codec: str) -> None:
+    with broker.Daemon(proxy_class=ByValue, codecs=["json", "pickle"]) as daemon, broker.Daemon() as plain:
+        house = House()
+        daemon.register(house._room)
+        assert broker.Proxy(daemon.register(house), codec=codec).room() == {"room": "kitchen"}
+        assert broker.Proxy(plain.register(house)).room().name() == "kitchen"

@@ -132,11 +132,13 @@ class Encoder:
         lower = _LOWER.get(kind)
         if lower is not None:
             return lower(self, value, depth + 1)
+        replacement = replaced(value, "json", self._edge)
+        if replacement is not value:
+            return self.lower(replacement, depth + 1)
         reference = self.reference(value)
         if reference is not None:
             return {TAG: "reference", "uri": reference} if isinstance(reference, str) else self._beside(reference)
-        replacement = replaced(value, "json", self._edge)
-        return self._instance(value, kind, depth + 1) if replacement is value else self.lower(replacement, depth + 1)
+        return self._instance(value, kind, depth + 1)
 
     # ---- containers that JSON has
 

@@ -250,8 +250,9 @@ class _Pickler(pickle.Pickler):
         self._levels: dict[int, int] = {}
 
     def _reference(self, value: object) -> str | Reference | None:
-        reference = self._edge.reference(value)
-        return self._edge.stream(value) if reference is None and is_iterator(value) else reference
+        replacement = replaced(value, "pickle", self._edge)
+        reference = self._edge.reference(replacement)
+        return self._edge.stream(replacement) if reference is None and is_iterator(replacement) else reference
 
     def persistent_id(self, value: object) -> str | int | None:
         reference = None if type(value) in _NEVER_REFERENCES else self._reference(value)
