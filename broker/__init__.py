@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from broker.loop_executor import LoopExecutor
     from broker.proxy import Proxy
     from broker.registry.client import NameServer
+    from broker.registry.discovery import Beacon, discover_ns
+    from broker.registry.local import LocalNames
     from broker.registry.locate import locate_ns, resolve
     from broker.registry.server import start_ns, start_ns_loop
     from broker.security import Credentials, JWTs, Policy, SameUser, Tokens
@@ -39,11 +41,13 @@ __all__ = [
     "URI",
     "AsyncProxy",
     "Batch",
+    "Beacon",
     "Call",
     "Credentials",
     "Daemon",
     "FieldNumber",
     "JWTs",
+    "LocalNames",
     "LoopExecutor",
     "NameServer",
     "Policy",
@@ -59,6 +63,7 @@ __all__ = [
     "connect",
     "connect_async",
     "current_context",
+    "discover_ns",
     "dumps",
     "errors",
     "export",
@@ -95,6 +100,9 @@ _HOMES = {
     "LoopExecutor": "broker.loop_executor",
     "Proxy": "broker.proxy",
     "NameServer": "broker.registry.client",
+    "Beacon": "broker.registry.discovery",
+    "discover_ns": "broker.registry.discovery",
+    "LocalNames": "broker.registry.local",
     "locate_ns": "broker.registry.locate",
     "resolve": "broker.registry.locate",
     "start_ns": "broker.registry.server",

@@ -118,7 +118,10 @@ class Daemon:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = LoopThread()
         self._unix_path = Config.unix_socket.pick(unix_socket)
-        self._server = self._listen(Config.host.pick(host), Config.port.pick(port), Config.advertise.pick(advertise))
+        self._asked_port = Config.port.pick(port)
+        self._server = self._listen(Config.host.pick(host), self._asked_port, Config.advertise.pick(advertise))
+        self.authorize = authorize if authorize is not None else default_policy()
+        """Who may call what: for services that are added to this daemon."""
         self._identification = Identification(
             self._own_credentials, self.location, self._audience, Config.max_wrong_tokens.pick(None)
         )
@@ -138,7 +141,7 @@ class Daemon:
             self._workers,
             self._edge(Config.tracebacks.pick(tracebacks), proxy_class),
             codecs=accepted,
-            authorize=authorize if authorize is not None else default_policy(),
+            authorize=self.authorize,
             admit=admit,
             knows_callers=self._identification.is_required,
             around=around_functions,
@@ -182,6 +185,16 @@ class Daemon:
     def location(self) -> str:
         """The address as it stands in URIs."""
         return URI(f"BROKER:x@{self._place}").location or ""
+
+    @property
+    def bound_addresses(self) -> frozenset[str]:
+        """The numeric addresses that it listens on; none on a Unix socket."""
+        return self._bound[0] if self._unix_path is None else frozenset()
+
+    @property
+    def has_fixed_port(self) -> bool:
+        """Whether it was told where to listen, so that it may have been there before."""
+        return self._asked_port != 0 or self._unix_path is not None
 
     def _listen(self, host: str, port: int, advertise: str | None) -> grpc.Server:
         if self._unix_path is not None:
@@ -253,6 +266,10 @@ class Daemon:
     def _serve_also(self, handler: grpc.GenericRpcHandler, service_name: str) -> None:
         """Adds a gRPC service to the server, and to what reflection and health show."""
         self._services.add_handler(service_name, handler)
+
+    def _serve_no_more(self, handler: grpc.GenericRpcHandler, service_name: str) -> None:
+        """The opposite."""
+        self._services.remove_handler(service_name, handler)
 
     # ---- objects
 

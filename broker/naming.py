@@ -21,7 +21,8 @@ examples:
   broker-ns -n 192.0.2.7 --cert ns.pem --key ns.key --ca ca.pem       for other machines, with mutual TLS
   broker-ns -n 192.0.2.7 --insecure        for other machines, without encryption: only in a network that you trust
 
-Programs find it at localhost:9090 by themselves; elsewhere they need BROKER_NS_HOST and BROKER_NS_PORT.
+Programs find it at localhost:9090 by themselves; elsewhere they need BROKER_NS_HOST and BROKER_NS_PORT, or, where it
+runs with --broadcast, BROKER_NS_BROADCAST=1.
 `broker-nsc list` shows what is registered. Ctrl-C and SIGTERM end it.
 Exit status: 0 ended, 1 refused (one line on stderr says why), 2 wrong usage.
 """
@@ -34,7 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         log_to_stderr()
         take(arguments)
-        start_ns_loop(arguments.host, arguments.port, storage=arguments.storage, insecure=insecure)
+        start_ns_loop(
+            arguments.host,
+            arguments.port,
+            storage=arguments.storage,
+            insecure=insecure,
+            broadcast=True if arguments.broadcast else Config.ns_broadcast.unset,
+        )
     except BrokerError as error:
         print(f"broker-ns: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -54,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-s", "--storage", type=_storage, default="memory", help="memory (the default), or sqlite:FILE")
     parser.add_argument("--insecure", action="store_true", help="let other machines connect without TLS")
+    parser.add_argument(
+        "--broadcast", action="store_true", help="answer who asks the network where it is (BROKER_NS_BROADCAST)"
+    )
     add_credentials(parser)
     add_serving(parser)
     return parser

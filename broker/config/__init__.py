@@ -202,6 +202,10 @@ class Config:
     # ---- names
     ns_host = Item("localhost", kinds.host("a host name or address"), "The host of the name server.")
     ns_port = Item(9090, kinds.whole(0, 65535), "The port of the name server.")
+    ns_broadcast = Item(
+        False, kinds.flag(), "Whether a name server is asked for by broadcast where none is found, and answers that."
+    )
+    ns_broadcast_port = Item(9091, kinds.whole(0, 65535), "The UDP port of that.")
     wait = Item(0, kinds.seconds(), "Seconds to keep trying for a name, or a name server, that is not there yet.")
 
     # ---- programs

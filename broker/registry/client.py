@@ -42,9 +42,9 @@ class NameServer:
         the process. Any other stays until it is removed, or for `ttl` seconds if those are given. With `replace` False
         a name that is there is NameTaken. TypeError for an object that no daemon of this process serves.
         """
-        name = _text(name, "name")
+        name = checked_text(name, "name")
         uri = _uri_of(obj_or_uri)
-        labels = _labels(tags)
+        labels = checked_tags(tags)
         if ttl is not None and not ttl > 0:
             raise ValueError(f"ttl is a number of seconds above 0, or None for no end, not {ttl!r}")
         holder = leases.holder_of(uri) if ttl is None else None
@@ -62,7 +62,7 @@ class NameServer:
         Returns how many there were; a name that is not there is 0. ValueError unless exactly one of the three is given.
         """
         conditions = (("name", name), ("prefix", prefix), ("regex", regex))
-        given = {key: _text(text, key) for key, text in conditions if text is not None}
+        given = {key: checked_text(text, key) for key, text in conditions if text is not None}
         if len(given) != 1:
             raise ValueError(f"remove by one of name, prefix and regex, not by {' and '.join(given) or 'none'}")
         answer = self._link.call(wire.REMOVE, pb.RemoveRequest(name=name, prefix=prefix, regex=regex))
@@ -86,11 +86,11 @@ class NameServer:
 
     def entry(self, name: str, *, patience: float | None = None) -> pb.Entry:
         """`lookup` as the wire has it, within a patience in seconds; None: the 5 seconds."""
-        return self._link.call(wire.LOOKUP, pb.LookupNameRequest(name=_text(name, "name")), patience=patience)
+        return self._link.call(wire.LOOKUP, pb.LookupNameRequest(name=checked_text(name, "name")), patience=patience)
 
     def set_tags(self, name: str, tags: Iterable[str]) -> None:
         """Gives a name these tags instead of those that it had."""
-        self._link.call(wire.SET_TAGS, pb.SetTagsRequest(name=_text(name, "name"), tags=_labels(tags)))
+        self._link.call(wire.SET_TAGS, pb.SetTagsRequest(name=checked_text(name, "name"), tags=checked_tags(tags)))
 
     @overload
     def list(
@@ -169,22 +169,24 @@ class NameServer:
         """What `list` is made from: the message of the name server."""
         if prefix is not None and regex is not None:
             raise ValueError("list by a prefix or by a regular expression, not by both")
-        prefix = None if prefix is None else _text(prefix, "prefix")
-        regex = None if regex is None else _text(regex, "regex")
-        any_of = None if tags_any is None else _labels(tags_any)
+        prefix = None if prefix is None else checked_text(prefix, "prefix")
+        regex = None if regex is None else checked_text(regex, "regex")
+        any_of = None if tags_any is None else checked_tags(tags_any)
         if any_of == []:
             return pb.ListResponse()  # no name has one of no tags
-        request = pb.ListRequest(prefix=prefix, regex=regex, tags_all=_labels(tags_all or ()), tags_any=any_of)
+        request = pb.ListRequest(prefix=prefix, regex=regex, tags_all=checked_tags(tags_all or ()), tags_any=any_of)
         return self._link.call(wire.LIST, request, patience=patience)
 
 
-def _labels(tags: Iterable[str]) -> list[str]:
+def checked_tags(tags: Iterable[str]) -> list[str]:
+    """Tags as they are sent. Raises TypeError for what are none."""
     if isinstance(tags, str):
         raise TypeError(f"tags is a collection of str, not one str: write [{tags!r}]")
-    return sorted({_text(tag, "tag") for tag in tags})
+    return sorted({checked_text(tag, "tag") for tag in tags})
 
 
-def _text(value: str, what: str) -> str:
+def checked_text(value: str, what: str) -> str:
+    """Raises TypeError, which says what it should have been, for what is no text."""
     if not isinstance(value, str):
         raise TypeError(f"a {what} is a str, not {type(value).__name__}")
     return value

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from itertools import chain
 from random import Random
 
 from broker.config import Config, config
 from broker.connection.channels import ChannelSecurity
 from broker.errors import NameNotFound, NamingError
 from broker.registry.client import NameServer
+from broker.registry.discovery import discover_ns
 from broker.registry.link import PATIENCE, NoNameServer
 from broker.security import default_credentials
 from broker.uri import DIRECT, NAME, URI, join_host_port
@@ -31,18 +34,21 @@ def locate_ns(
     *,
     wait: float = Config.wait.unset,
     credentials: ChannelSecurity | None = None,
+    broadcast: bool = Config.ns_broadcast.unset,
 ) -> NameServer:
     """Finds the name server and returns it, connected.
 
     With `host` it is asked for there alone. Otherwise it is asked for at BROKER_NS_HOST and BROKER_NS_PORT, then at
-    localhost:9090. `wait` keeps trying for that many seconds; `credentials` are as those of a proxy. Raises
-    NamingError, which lists the places tried, and AccessDenied.
+    localhost:9090, then with `broadcast` at the place that somebody in the network names, who is believed. `wait` keeps
+    trying for that many seconds; `credentials` are as those of a proxy. Raises NamingError, which lists the places
+    tried, and AccessDenied.
     """
     credentials = credentials if credentials is not None else default_credentials()
+    broadcast = host is None and Config.ns_broadcast.pick(broadcast)
     deadline = time.monotonic() + Config.wait.pick(wait)
     while True:
         try:
-            return _found(_places(host, port), PATIENCE, credentials)
+            return _found(_places(host, port), PATIENCE, credentials, broadcast)
         except NamingError:
             if time.monotonic() >= deadline:
                 raise
@@ -84,7 +90,7 @@ def candidates(
 
 
 def _places(host: str | None, port: int | None) -> list[tuple[str, int]]:
-    """The places to ask, in order. Discovery on a network, once there is one, adds its finds at the end."""
+    """The places to ask, in order."""
     if host is not None:
         return [(host, config.ns_port if port is None else port)]
     configured = (config.ns_host, config.ns_port if port is None else port)
@@ -92,9 +98,18 @@ def _places(host: str | None, port: int | None) -> list[tuple[str, int]]:
     return list(dict.fromkeys((configured, default)))
 
 
-def _found(places: list[tuple[str, int]], patience: float, credentials: ChannelSecurity | None) -> NameServer:
+def _discovered() -> Iterator[tuple[str, int]]:
+    """The place that somebody in the network names."""
+    uri = discover_ns()
+    if uri is not None and uri.host is not None and uri.port is not None:
+        yield uri.host, uri.port
+
+
+def _found(
+    places: list[tuple[str, int]], patience: float, credentials: ChannelSecurity | None, broadcast: bool
+) -> NameServer:
     tried: list[str] = []
-    for host, port in places:
+    for host, port in chain(places, _discovered() if broadcast else ()):
         server = NameServer(host, port, credentials=credentials)
         try:
             server.await_answer(patience)
@@ -104,6 +119,8 @@ def _found(places: list[tuple[str, int]], patience: float, credentials: ChannelS
         else:
             return server
     where = f"at {tried[0]}" if len(tried) == 1 else f"at any of these places: {'; '.join(tried)}"
+    if broadcast and len(tried) == len(places):
+        where += f", and nobody answers a broadcast on port {config.ns_broadcast_port}"
     raise NamingError(
         f"no name server found {where}. Start one with `python -m broker.naming`, "
         "or say where it is: by host and port, or by BROKER_NS_HOST and BROKER_NS_PORT"
@@ -127,7 +144,8 @@ def _one_step(uri: URI, patience: float, credentials: ChannelSecurity | None) ->
     key = (os.getpid(), tuple(places), credentials)
     server = _shared.get(key)
     if server is None:
-        server = _shared.setdefault(key, _found(places, patience, credentials))
+        broadcast = uri.host is None and config.ns_broadcast
+        server = _shared.setdefault(key, _found(places, patience, credentials, broadcast))
     try:
         if uri.protocol == NAME:
             return [URI(server.entry(uri.object, patience=patience).uri)]

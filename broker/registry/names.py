@@ -166,6 +166,8 @@ class Names:
         with self._lock:
             self._check_number_locked(registration)
             self._tick_locked()
+            if name == OWN_NAME and self._own is None:
+                raise NameTaken(f"{OWN_NAME} is every name server itself and cannot be taken")
             present = self._own if name == OWN_NAME else self._store.get(name)
             self._check_reserved(name, identity)
             if present is not None:

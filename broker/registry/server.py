@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
@@ -11,13 +12,15 @@ from broker.config import Config, config
 from broker.connection.channels import addresses_of
 from broker.context import current_context
 from broker.daemon import Daemon
+from broker.errors import DaemonError
 from broker.registry import LEASE_TTL, OWN_NAME, wire
+from broker.registry.discovery import Beacon, address_towards
 from broker.registry.names import Names
 from broker.registry.service import Door, generic_handler
 from broker.registry.store import Selection, Store, store_from
-from broker.security import Authorize, Credentials, NameRules, Policy, default_policy
+from broker.security import Authorize, Credentials, NameRules, Policy
 from broker.signals import sigterm_as_ctrl_c
-from broker.uri import URI
+from broker.uri import URI, join_host_port
 
 __all__ = ["NameServerDaemon", "start_ns", "start_ns_loop"]
 
@@ -94,31 +97,31 @@ def _collection(tags: Iterable[str]) -> Iterable[str]:
 class NameServerDaemon:
     """A running name server. `uri` and `address` say where it is; it ends with `close()` or its `with` block."""
 
-    def __init__(
-        self, host: str, port: int, *, store: Store, lease_ttl: float, authorize: Authorize | None, **options: Any
-    ) -> None:
-        """Owns the store from now on. `options` are those of `Daemon`, which raises if the address cannot be had."""
-        authorize = authorize if authorize is not None else default_policy()
+    def __init__(self, daemon: Daemon, *, store: Store, lease_ttl: float, owns_daemon: bool) -> None:
+        """Owns the store from now on, and the daemon if it was made for it."""
+        self.daemon = daemon
+        self.beacon: Beacon | None = None
+        """What answers broadcasts, if anything does."""
         self.stored = store.count()
         """How many names the store had at the start."""
+        self._owns_daemon = owns_daemon
+        self._closed = False
+        self._store = store
         self._names = Names(
             store,
             lease_ttl=lease_ttl,
-            may_return=port != 0,
-            rules=_rules_in(authorize),
+            may_return=daemon.has_fixed_port,
+            rules=_rules_in(daemon.authorize),
             max_names_per_identity=Config.max_names_per_identity.pick(None),
         )
-        try:
-            self.daemon = Daemon(host, port, authorize=authorize, **options)
-        except BaseException:
-            self._names.close()
-            raise
-        self._names.on_limit = self.daemon._limit_met
-        self.uri: URI = self.daemon.register(NameServerObject(self._names), OWN_NAME)
+        self._names.on_limit = daemon._limit_met
+        self._object = NameServerObject(self._names)
+        self.uri: URI = daemon.register(self._object, OWN_NAME)
         self._names.own(self.uri)
-        self.daemon._serve_also(generic_handler(self._names, Door(self.daemon.identification, authorize)), wire.SERVICE)
+        self._handler = generic_handler(self._names, Door(daemon.identification, daemon.authorize))
+        daemon._serve_also(self._handler, wire.SERVICE)
         self._names.start()
-        self.daemon.start()
+        daemon.start()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -130,6 +133,38 @@ class NameServerDaemon:
         """The IP address behind the host."""
         return addresses_of(*self.daemon.address)[0][0]
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs of this machine reach it."""
+        addresses = [address.partition("%")[0] for address in self.daemon.bound_addresses]
+        return all(ipaddress.ip_address(address).is_loopback for address in addresses)
+
+    @property
+    def announcement(self) -> list[str]:
+        """What a program says that runs it: where it is, and what it found in its store."""
+        host = self.address[0]
+        lines = [f"Not starting broadcast server for {host}."] if self.is_local else []
+        if self.beacon is not None:
+            lines.append(f"Broadcast server running on {join_host_port(*self.beacon.address)}")
+        if self._store.persistent:
+            plural = "" if self.stored == 1 else "s"
+            lines.append(f"Persistent store contains {self.stored} existing registration{plural}.")
+        return [*lines, f"NS running on {self.uri.location} ({self.numeric_address})", f"URI = {self.uri}"]
+
+    def answer_broadcasts(self, host: str = "", port: int = Config.ns_broadcast_port.unset) -> Beacon | None:
+        """Answers who asks the network where the name server is, on a UDP port of the interface `host` ("": all).
+
+        Does nothing if other machines do not reach it, or over IPv6 alone. Raises DaemonError if the port is in use.
+        """
+        by_ipv4 = [address for address in self.daemon.bound_addresses if ":" not in address]
+        if self.beacon is None and by_ipv4 and not self.is_local:
+            self.beacon = Beacon(self._uri_towards if "0.0.0.0" in by_ipv4 else self.uri, host, port)
+            self.beacon.start()
+        return self.beacon
+
+    def _uri_towards(self, asker: str) -> URI:
+        return URI.direct(OWN_NAME, address_towards(asker), self.address[1])
+
     def loop(self) -> None:
         """Serves until `close()`, Ctrl-C or SIGTERM, and closes."""
         try:
@@ -138,11 +173,21 @@ class NameServerDaemon:
             self.close()
 
     def close(self) -> None:
-        """Ends the name server; its store is on the disk. Calling it again does nothing, as in a forked child."""
+        """Ends the name server; its store is on the disk. Calling it again does nothing, as in a forked child.
+
+        A daemon that it was given goes on.
+        """
         if self.daemon.is_of_parent:
             return
+        if self.beacon is not None:
+            self.beacon.close()
         self._names.close()
-        self.daemon.shutdown(grace=1.0)
+        if self._owns_daemon:
+            self.daemon.shutdown(grace=1.0)
+        elif not self._closed:
+            self.daemon._serve_no_more(self._handler, wire.SERVICE)
+            self.daemon.unregister(self._object)
+        self._closed = True
 
     shutdown = close
 
@@ -165,60 +210,48 @@ def start_ns(
     insecure: bool = Config.insecure.unset,
     credentials: Credentials | grpc.ServerCredentials | None = None,
     authorize: Authorize | None = None,
+    broadcast: bool = Config.ns_broadcast.unset,
+    daemon: Daemon | None = None,
 ) -> NameServerDaemon:
     """Starts a name server in this process and returns it, serving.
 
     Without arguments it listens where `locate_ns()` looks first, normally localhost:9090; port 0 takes any free one.
     `storage` is `memory` or `sqlite:FILE`. Names of running daemons live `lease_ttl` seconds without being renewed.
-    Raises NamingError for the storage, and DaemonError if the port is in use or the bind needs `insecure`.
+    With `broadcast` it answers who asks the network for it, if other machines reach it at all. A `daemon` that is given
+    serves it, beside its objects: then that says where it listens, to whom and how. Raises NamingError for the storage,
+    and DaemonError if the port is in use or the bind needs `insecure`.
     """
+    if daemon is not None and not daemon.bound_addresses:
+        raise DaemonError(f"a name server is found by host and port, and {daemon!r} has none: give it one of its own")
     store = store_from(storage)
-    return NameServerDaemon(
-        config.ns_host if host is None else host,
-        config.ns_port if port is None else port,
-        store=store,
-        lease_ttl=lease_ttl,
-        insecure=insecure,
-        credentials=credentials,
-        authorize=authorize,
-    )
+    try:
+        own = daemon or Daemon(
+            config.ns_host if host is None else host,
+            config.ns_port if port is None else port,
+            insecure=insecure,
+            credentials=credentials,
+            authorize=authorize,
+        )
+        server = NameServerDaemon(own, store=store, lease_ttl=lease_ttl, owns_daemon=daemon is None)
+    except BaseException:
+        store.close()
+        raise
+    try:
+        if Config.ns_broadcast.pick(broadcast):
+            server.answer_broadcasts()
+    except BaseException:
+        server.close()
+        raise
+    return server
 
 
-def start_ns_loop(
-    host: str | None = None,
-    port: int | None = None,
-    *,
-    storage: str = "memory",
-    lease_ttl: float = LEASE_TTL,
-    insecure: bool = Config.insecure.unset,
-    credentials: Credentials | grpc.ServerCredentials | None = None,
-    authorize: Authorize | None = None,
-) -> None:
-    """Runs a name server until Ctrl-C or SIGTERM, and prints where it is. Raises as `start_ns`."""
+def start_ns_loop(host: str | None = None, port: int | None = None, **options: Any) -> None:
+    """Runs a name server until Ctrl-C or SIGTERM, and prints where it is. Takes and raises what `start_ns` does."""
     with sigterm_as_ctrl_c():
         try:
-            with start_ns(
-                host,
-                port,
-                storage=storage,
-                lease_ttl=lease_ttl,
-                insecure=insecure,
-                credentials=credentials,
-                authorize=authorize,
-            ) as server:
-                _announce(server, storage)
+            with start_ns(host, port, **options) as server:
+                print(*server.announcement, sep="\n", flush=True)
                 server.loop()
         except KeyboardInterrupt:  # before or after the loop, which ends cleanly by itself
             pass
         print("NS shut down.", flush=True)
-
-
-def _announce(server: NameServerDaemon, storage: str) -> None:
-    host = server.address[0]
-    if host == "localhost" or host.startswith("127.") or host == "::1":
-        print(f"Not starting broadcast server for {host}.")
-    if storage != "memory":
-        many = f"{server.stored} existing registration{'' if server.stored == 1 else 's'}"
-        print(f"Persistent store contains {many}.")
-    print(f"NS running on {server.uri.location} ({server.numeric_address})")
-    print(f"URI = {server.uri}", flush=True)

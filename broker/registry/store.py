@@ -10,7 +10,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,17 @@ from typing import Protocol
 
 from broker.errors import NamingError
 
-__all__ = ["Entry", "MemoryStore", "Selection", "SqliteStore", "Store", "StoreError", "check_storage", "store_from"]
+__all__ = [
+    "Entry",
+    "MappingStore",
+    "MemoryStore",
+    "Selection",
+    "SqliteStore",
+    "Store",
+    "StoreError",
+    "check_storage",
+    "store_from",
+]
 
 _SPECS = "write memory, or sqlite:FILE"
 _APPLICATION_ID = 0x62726B72
@@ -176,6 +186,44 @@ class MemoryStore:
 
     def __repr__(self) -> str:
         return "memory"
+
+
+class MappingStore:
+    """Entries in a mapping of the program's own, as {name: (URI, tags)}: a shelf, say. What hangs on a lease does not.
+
+    Whatever the mapping raises is raised.
+    """
+
+    persistent = True
+
+    def __init__(self, mapping: MutableMapping[str, tuple[str, Iterable[str]]]) -> None:
+        self._mapping = mapping
+
+    def get(self, name: str) -> Entry | None:
+        try:
+            uri, tags = self._mapping[name]
+        except KeyError:
+            return None
+        return Entry(name, uri, frozenset(tags))
+
+    def select(self, selection: Selection) -> list[Entry]:
+        present = [self.get(name) for name in sorted(self._mapping)]
+        return [entry for entry in present if entry is not None and selection.matches(entry)]
+
+    def count(self) -> int:
+        return len(self._mapping)
+
+    def put(self, entry: Entry) -> None:
+        self._mapping[entry.name] = entry.uri, entry.tags
+
+    def delete(self, names: Iterable[str]) -> list[Entry]:
+        present = [entry for name in names if (entry := self.get(name)) is not None]
+        for entry in present:
+            del self._mapping[entry.name]
+        return present
+
+    def close(self) -> None:
+        """The mapping is the program's."""
 
 
 class SqliteStore(MemoryStore):

@@ -74,6 +74,12 @@ class Services(grpc.GenericRpcHandler):
         self._others.append(handler)
         self.add(service, {})
 
+    def remove_handler(self, service: str, handler: grpc.GenericRpcHandler) -> None:
+        """That service is over; calls of it go on."""
+        self._others = [other for other in self._others if other is not handler]
+        self._own.discard(service)
+        self._health.changed()
+
     def add_object_broker(self, service: str, connect: grpc.RpcMethodHandler[Any, Any]) -> None:
         """The generic calls, beside the stream on which proxies call."""
         self.add(service, {"Connect": connect, **InvokeService(self._table, self._calls).methods()})
@@ -89,7 +95,7 @@ class Services(grpc.GenericRpcHandler):
         method = self._methods.get(path)
         if method is not None:
             return method
-        for handler in self._others:
+        for handler in self._others:  # the list is replaced, never changed, by who removes one
             method = handler.service(handler_call_details)
             if method is not None:
                 return method
