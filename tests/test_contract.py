@@ -75,7 +75,10 @@ CONTRACT: dict[str, str | None] = {
     "JWTs": "(key_file, *, issuer, audience, identity='sub', algorithms=('RS256', 'ES256', 'EdDSA'))",
     "SameUser": "(file=None)",
     # ---- names
-    "locate_ns": "(host=None, port=None, *, wait=0, credentials=None)",
+    "locate_ns": "(host=None, port=None, *, wait=0, credentials=None, broadcast=False)",
+    "discover_ns": "(port=9091, *, addresses=('<broadcast>',), timeout=0.7)",
+    "Beacon": "(where, host='', port=9091)",
+    "LocalNames": "(storage='memory')",
     "ns.register": "(name, obj_or_uri, *, replace=True, tags=(), ttl=None)",
     "ns.remove": "(name=None, *, prefix=None, regex=None)",
     "ns.lookup": "(name, *, with_tags=False)",

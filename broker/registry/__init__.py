@@ -9,7 +9,9 @@
     link      one gRPC channel to a name server, with the caller's patience
     leases    what a daemon of this process has entered, and the renewal of it
     client    NameServer, what users hold
+    discovery asking the network where a name server is, and answering
     locate    where the name server is; names and tags to URIs
+    local     names without a server
     server    the name server as a whole, on a daemon
 
 `store` and `names` know neither gRPC nor each other's inside; `server` alone knows Daemon.
