@@ -86,15 +86,14 @@ class Proxy(ProxyBase):
         return self._special("__call__", *args, **kwargs)
 
     def __contains__(self, item: object) -> bool:
-        if self._broker._remote.find_member("__contains__") is not None:
+        if self._has("__contains__"):
             return bool(self._special("__contains__", item))
         return any(item is x or item == x for x in self)
 
     def __iter__(self) -> Iterator[Any]:
-        remote = self._broker._remote
-        if remote.find_member("__iter__") is not None:
+        if self._has("__iter__"):
             return iter(self._special("__iter__"))
-        if remote.find_member("__getitem__") is not None:
+        if self._has("__getitem__"):
             return self._by_index()
         raise self._missing("__iter__")
 
@@ -107,6 +106,9 @@ class Proxy(ProxyBase):
                 return
             yield item
             index += 1
+
+    def _has(self, name: str) -> bool:
+        return self._broker._remote.find_member(name) is not None
 
     def _special(self, name: str, *args: object, **kwargs: object) -> Any:
         return self._broker._remote.invoke(name, args, kwargs)

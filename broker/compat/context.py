@@ -16,8 +16,8 @@ from typing import Any
 import broker
 from broker.compat.errors import ProtocolError, PyroError
 
-CONNECTION, ONEWAY = "pyro-connection", "pyro-oneway"
-"""Metadata that say to which connection of a daemon a call belongs, and that nobody waits for it."""
+ONEWAY = "pyro-oneway"
+"""Metadata that say that nobody waits for a call."""
 FLAGS_ONEWAY = 4
 _PREFIX = "pyro."
 
@@ -31,14 +31,14 @@ class SocketConnection:
         self.sock, self.objectId, self.keep_open = sock or peer(), objectId, keep_open
         self.pyroInstances: dict[type, object] = {}
         self.tracked_resources: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.door: Any = None
+        self.control: Any = None  # of the proxy
 
     def getpeercert(self) -> None:
         """None: who a certificate names is `broker.current_context.client.identity`."""
 
     def close(self) -> None:
-        if self.door is not None:
-            self.door._broker.close()
+        if self.control is not None:
+            self.control.close()
 
     def __enter__(self) -> SocketConnection:
         return self

@@ -17,13 +17,14 @@ import broker
 from broker.compat import context
 from broker.compat.configuration import config, credentials
 from broker.compat.context import SocketConnection
-from broker.compat.errors import DaemonError, NotGreeted, ProtocolError, PyroError, translated
+from broker.compat.errors import DaemonError, ProtocolError, PyroError, translated
 from broker.compat.exposure import expose, get_exposed_members, stand_in
-from broker.compat.proxy import DAEMON_NAME, DOOR, NAMESERVER_NAME, Proxy
+from broker.compat.proxy import DAEMON_NAME, NAMESERVER_NAME, Proxy
 from broker.compat.serializers import SerializerBase, accepted_codecs
 from broker.compat.uri import URI
 
 _log = logging.getLogger("broker")
+_CONNECTION = "Pyro"  # in sessions of the broker
 _arriving: Any = Proxy  # it has what the broker asks of such a class
 
 
@@ -54,24 +55,6 @@ class DaemonObject:
         pass
 
 
-class _Door:
-    """Where proxies are greeted: each gets a connection, which ends with its session."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-
-    def greet(self, handshake: Any, object_id: str, annotations: Any) -> dict[str, Any]:
-        daemon, token = self._daemon, uuid.uuid4().hex
-        connection = SocketConnection(objectId=object_id)
-        context.begin_call(connection).annotations = annotations
-        answer = daemon.validateHandshake(connection, handshake)
-        metadata = daemon.objectsById[DAEMON_NAME].get_metadata(object_id)
-        daemon._connections[token] = connection
-        broker.current_context.on_close(lambda: daemon._clientDisconnect(token))
-        broker.current_context.response_metadata.update(context.to_metadata(daemon.annotations()))
-        return {"handshake": answer, "meta": metadata, "token": token}
-
-
 def _log_error(
     daemon: Daemon, client_sock_addr: Any, method: Any, vargs: Any, kwargs: Any, exception: BaseException
 ) -> None:
@@ -100,7 +83,6 @@ class Daemon:
         self._waiting = broker.LoopExecutor()
         self._loop = self._waiting if config.SERVERTYPE == "multiplex" else None
         self._changed, self._must_shutdown = threading.Condition(), False
-        self._connections: dict[str, SocketConnection] = {}
         self._metadata: dict[str, dict[str, set[str]]] = {}
         self.objectsById: dict[str, Any] = {}
         self.methodcall_error_handler: Any = _log_error
@@ -116,13 +98,12 @@ class Daemon:
         self.natLocationStr = f"{nathost}:{natport or number}" if nathost else None
         self.sock = context.sock_of(unixsocket or (place, number), self._waiting.fileno)
         self._put(interface(self), DAEMON_NAME)
-        self._daemon.register(_Door(self), DOOR)
 
     def _open(self, host: str, port: int, unixsocket: str | None) -> broker.Daemon:
         return broker.Daemon(
             host, port, unix_socket=unixsocket, codecs=accepted_codecs(), max_workers=max(1, config.THREADPOOL_SIZE),
             max_message_size=config.MAX_MESSAGE_SIZE or None, insecure=is_consent(host), proxy_class=_arriving,
-            credentials=credentials("SERVER"),
+            credentials=credentials("SERVER"), admit=self._admit,
         )  # fmt: skip
 
     # ---- objects
@@ -225,10 +206,9 @@ class Daemon:
         return lambda: made
 
     def _begin_call(self) -> Any:
-        connection = self._connections.get(str(broker.current_context.metadata.get(context.CONNECTION)))
-        if connection is None:
-            if type(self).validateHandshake is not Daemon.validateHandshake:
-                raise NotGreeted("connection rejected: there was no handshake with this daemon")
+        try:
+            connection = broker.current_context.session[_CONNECTION]
+        except (broker.errors.BrokerError, KeyError):  # the caller has no session, or is no Pyro program
             connection = SocketConnection(objectId=broker.current_context.object_id)
         return context.begin_call(connection)
 
@@ -257,13 +237,25 @@ class Daemon:
                 _log.warning("exception in the callback %r", function, exc_info=True)
             raise
 
-    def _clientDisconnect(self, token: str) -> None:
-        connection = self._connections.pop(token, None)
-        if connection is not None:
-            for resource in list(connection.tracked_resources):
-                with contextlib.suppress(Exception):
-                    resource.close()
-            self.clientDisconnect(connection)
+    def _admit(self, client: object, greeting: Any) -> Any:
+        """Answers the handshake of a proxy: it has a connection, which ends with its session."""
+        if greeting is None:  # no Pyro program
+            if type(self).validateHandshake is not Daemon.validateHandshake:
+                raise PyroError("there was no handshake with this daemon")
+            return None
+        connection = SocketConnection(objectId=greeting["object"])
+        context.begin_call(connection).annotations = greeting["annotations"]
+        answer = self.validateHandshake(connection, greeting["handshake"])
+        metadata = self.objectsById[DAEMON_NAME].get_metadata(greeting["object"])
+        broker.current_context.session[_CONNECTION] = connection
+        broker.current_context.on_close(lambda: self._clientDisconnect(connection))
+        return {"handshake": answer, "meta": metadata}
+
+    def _clientDisconnect(self, connection: SocketConnection) -> None:
+        for resource in list(connection.tracked_resources):
+            with contextlib.suppress(Exception):
+                resource.close()
+        self.clientDisconnect(connection)
 
     def validateHandshake(self, conn: SocketConnection, data: Any) -> Any:
         """To be overridden, like those below: raises to refuse the connection and every call over it."""

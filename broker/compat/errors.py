@@ -28,7 +28,6 @@ SerializeError = _error("SerializeError", ProtocolError, "A value cannot be seri
 NamingError = _error("NamingError", PyroError, "The name server is not there, or cannot do what it was asked to do.")
 DaemonError = _error("DaemonError", PyroError, "A daemon cannot do what it was asked to do.")
 SecurityError = _error("SecurityError", PyroError, "Somebody may not do this.")
-NotGreeted = _error("NotGreeted", PyroError, "The daemon validates handshakes and had none: the proxy makes it up.")
 
 # The nearest base comes first. Programs compare the texts; what the broker says is shown below them.
 _BECOMES: tuple[tuple[type[errors.BrokerError], Any, str], ...] = (

@@ -24,7 +24,7 @@ _MARKS = "exposure:behavior,callback,expose,oneway"
 _ECHO = "echoserver:*EchoServer,main"
 _ERRORS = (
     "*PyroError,*CommunicationError,*ConnectionClosedError,*TimeoutError,*ProtocolError,*MessageTooLargeError,"
-    "*NamingError,*DaemonError,*SecurityError,*SerializeError,*NotGreeted,excepthook"
+    "*NamingError,*DaemonError,*SecurityError,*SerializeError,excepthook"
 )
 _HOOKS = "register_dict_to_class,register_class_to_dict,unregister_dict_to_class,unregister_class_to_dict"
 # Each module: `home:name,name` of broker.compat, where `new=old` renames, and * marks a class that is known by this

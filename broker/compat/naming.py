@@ -16,7 +16,6 @@ from typing import Any
 import broker
 from broker.compat.broadcast import BroadcastServer, asked_for, started_for
 from broker.compat.configuration import config
-from broker.compat.context import SocketConnection
 from broker.compat.daemon import Daemon, is_consent
 from broker.compat.errors import NamingError
 from broker.compat.exposure import expose, get_exposed_members
@@ -209,9 +208,9 @@ class NameServerProxy(NameServer, Proxy):
     def ping(self) -> None:
         self._pyro_ask(lambda names: names.ping())
 
-    def _pyro_greet(self, uri: URI) -> tuple[SocketConnection, Metadata, str]:
+    def _pyro_greet(self, uri: URI) -> Metadata:
         self.ping()
-        return SocketConnection(objectId=uri.object), get_exposed_members(NameServer), ""
+        return get_exposed_members(NameServer)
 
     def _pyroRelease(self) -> None:
         names, self._pyro_names = self._pyro_names, None

@@ -11,7 +11,7 @@ class SendingMessage:
     @staticmethod
     def ping(pyroConnection: Any, hmac_key: object = None) -> None:
         """Asks the daemon of a proxy's connection for a sign of life."""
-        pyroConnection.door._broker.ping()
+        pyroConnection.control.ping()
 
 
 def __getattr__(name: str) -> Any:

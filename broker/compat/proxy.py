@@ -6,7 +6,6 @@ What begins with `_pyro` is Pyro's, and its manual says what it means; what begi
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import threading
 import time
@@ -25,8 +24,6 @@ from broker.compat.serializers import SerializedBlob, SerializerBase, codec_of, 
 from broker.compat.uri import URI
 
 DAEMON_NAME, NAMESERVER_NAME = "Pyro.Daemon", "Pyro.NameServer"
-DOOR = "Pyro.Connections"
-"""The object of our daemons that proxies greet. Its session is the connection."""
 _RECONNECT_PAUSE = 2.0  # so that programs' numbers of tries mean what they meant
 _COPIED = ("_pyroTimeout", "_pyroMaxRetries", "_pyroRawWireResponse", "_pyro_asynchronous")
 Metadata = dict[str, set[str]]
@@ -34,10 +31,11 @@ Metadata = dict[str, set[str]]
 _MissingSpecial: Any = type("AttributeError", (AttributeError, TypeError), {"__module__": "builtins"})
 
 
-class Proxy:
+class Proxy(broker.Proxy):
     """Stands for a remote object. It is connected by its first use; any thread may use it.
 
-    One that is made for the name server is a `NameServerProxy`.
+    What the broker has of it is made anew for each connection, with what is set by then. One that is made for the name
+    server is a `NameServerProxy`.
     """
 
     _name_server: Any = None  # set by naming, like the one below: the class of proxies for a name server
@@ -48,7 +46,6 @@ class Proxy:
     _pyroMethods: Any
     _pyroAttrs: Any
     _pyroTimeout: float | None
-    _pyro_remote: Any
 
     def __new__(cls, uri: object = "", *args: object, **options: object) -> Self:
         name = uri.object if isinstance(uri, URI) else str(uri).partition(":")[2].partition("@")[0]
@@ -74,7 +71,7 @@ class Proxy:
             _pyroHandshake=handshake, _pyroSerializer=serializer, _pyroConnection=None, _pyroLocalSocket=None,
             _pyroSeq=0, _pyroRawWireResponse=False, _pyroMaxRetries=config.MAX_RETRIES, _pyroHmacKey=None,
             _pyroTimeout=config.COMMTIMEOUT, _pyro_owner=threading.get_ident(), _pyro_connecting=threading.RLock(),
-            _pyro_asynchronous=False, _pyro_streams=weakref.WeakSet(), _pyro_remote=None,
+            _pyro_asynchronous=False, _pyro_streams=weakref.WeakSet(),
         )  # fmt: skip
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -89,17 +86,23 @@ class Proxy:
         vars(twin).update({name: getattr(self, name) for name in _COPIED})
         return twin
 
+    def _with(self, *args: Any) -> Self:
+        """For `broker.options`."""
+        twin = super()._with(*args)
+        vars(twin).update(vars(self))
+        return twin
+
     @staticmethod
     def _travels_as(value: Any, codec: str) -> object:
         """For the broker: what travels in place of a value."""
         value = proxied(value)
-        if isinstance(value, Proxy) and codec == "json":
-            return value._pyro_before(value._pyroUri)
-        return travels_as(value, codec)
+        return broker.Proxy(str(value._pyroUri)) if isinstance(value, Proxy) else travels_as(value, codec)
 
-    # ---- attributes
+    # ---- attributes and operators
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_broker":
+            return self._pyro_begin(self._pyroUri)
         known = vars(self).get("_pyroMethods") or ()
         if name.startswith(("__", "_pyro")) and name not in known:  # asked for by copy, pickle, numpy and others
             raise AttributeError(name)
@@ -108,17 +111,12 @@ class Proxy:
         if name in self._pyroAttrs:
             return self._pyroInvoke("__getattr__", (name,), None)
         if name not in self._pyroMethods:
-            raise self._pyro_missing(name)
-        method = _RemoteMethod(self._pyroInvoke, name, self._pyroMaxRetries)
+            raise self._missing(name)
         if self._pyro_asynchronous:
             from broker.compat.futures import AsyncRemoteMethod
 
             return AsyncRemoteMethod(self, name, self._pyroMaxRetries)
-        return method
-
-    def _pyro_missing(self, name: str) -> AttributeError:
-        text = f"remote object '{self._pyroUri}' has no exposed attribute or method '{name}'"
-        return _MissingSpecial(text) if name in FORWARDED else AttributeError(text)
+        return _RemoteMethod(self._pyroInvoke, name, self._pyroMaxRetries)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_pyroHmacKey":
@@ -140,47 +138,18 @@ class Proxy:
         if not self._pyroMethods and not self._pyroAttrs:
             self._pyroGetMetadata()
 
-    # ---- operators
-
-    def _pyro_special(self, name: str, *args: object, **kwargs: object) -> Any:
+    def _has(self, name: str) -> bool:
         self._pyro_know()
-        if name not in self._pyroMethods:
-            raise self._pyro_missing(name)
+        return name in self._pyroMethods
+
+    def _special(self, name: str, *args: object, **kwargs: object) -> Any:
+        if not self._has(name):
+            raise self._missing(name)
         return self._pyroInvoke(name, args, kwargs)
 
-    def __len__(self) -> int:
-        length: int = self._pyro_special("__len__")
-        return length
-
-    def __getitem__(self, key: object) -> Any:
-        return self._pyro_special("__getitem__", key)
-
-    def __setitem__(self, key: object, value: object) -> None:
-        self._pyro_special("__setitem__", key, value)
-
-    def __delitem__(self, key: object) -> None:
-        self._pyro_special("__delitem__", key)
-
-    def __call__(self, *args: object, **kwargs: object) -> Any:
-        return self._pyro_special("__call__", *args, **kwargs)
-
-    def __contains__(self, item: object) -> bool:
-        self._pyro_know()
-        if "__contains__" in self._pyroMethods:
-            return bool(self._pyroInvoke("__contains__", (item,), None))
-        return any(item is each or item == each for each in self)
-
-    def __iter__(self) -> Iterator[Any]:
-        self._pyro_know()
-        if "__iter__" in self._pyroMethods:
-            return iter(self._pyroInvoke("__iter__", (), None))
-        return _by_index(self)
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __enter__(self) -> Self:
-        return self
+    def _missing(self, name: str) -> AttributeError:
+        text = f"remote object '{self._pyroUri}' has no exposed attribute or method '{name}'"
+        return _MissingSpecial(text) if name in FORWARDED else AttributeError(text)
 
     def __exit__(self, *exc_info: object) -> None:
         self._pyroRelease()
@@ -203,12 +172,14 @@ class Proxy:
         return self._pyro_connect(replace_uri=True)
 
     def _pyroRelease(self) -> None:
-        connection, self._pyroConnection = self._pyroConnection, None
-        remote, self._pyro_remote = self._pyro_remote, None
-        if connection is not None:
-            connection.close()
-        if remote is not None and not [stream for stream in self._pyro_streams if stream.linger()]:
-            remote._broker.close()
+        with self._pyro_connecting:
+            connection, self._pyroConnection = self._pyroConnection, None
+            if connection is None:
+                return
+            if not [stream for stream in self._pyro_streams if stream.linger()]:  # else these hold the session
+                connection.close()
+            with contextlib.suppress(AttributeError):
+                object.__delattr__(self, "_broker")
 
     def _pyroReconnect(self, tries: int = 100000000) -> None:
         self._pyroRelease()
@@ -237,20 +208,12 @@ class Proxy:
 
     def _pyroGetMetadata(self, objectId: str | None = None, known_metadata: Any = None) -> None:
         if known_metadata is None and not self._pyro_connect():
-            known_metadata = self._pyro_greet(Proxy._resolve(self._pyroUri))[1]
+            with self.__copy__() as other:  # what was known when this one was connected may be out of date
+                other._pyro_connect()
+                known_metadata = {"methods": other._pyroMethods, "attrs": other._pyroAttrs, "oneway": other._pyroOneway}
         if known_metadata is not None:
             for name, key in (("_pyroMethods", "methods"), ("_pyroAttrs", "attrs"), ("_pyroOneway", "oneway")):
                 setattr(self, name, set(known_metadata[key]))
-
-    def _pyro_before(self, uri: URI, **options: Any) -> broker.Proxy:
-        """A proxy of the broker for a URI."""
-        options["codec"] = codec_of(self._pyroSerializer or config.SERIALIZER)
-        if self._pyroTimeout:
-            options["connect_timeout"] = self._pyroTimeout
-        try:
-            return broker.Proxy(str(uri), credentials=credentials("CLIENT"), proxy_class=Proxy, **options)
-        except broker.errors.BrokerError as error:
-            raise translated(error) from None
 
     def _pyro_connect(self, replace_uri: bool = False) -> bool:
         """Connects if need be; False if it was connected. Raises NamingError, CommunicationError and PyroError."""
@@ -258,49 +221,53 @@ class Proxy:
             if self._pyroConnection is not None:
                 return False
             uri = Proxy._resolve(self._pyroUri)
-            connection, metadata, token = self._pyro_greet(uri)
-            if not metadata["methods"] and not metadata["attrs"]:
-                raise PyroError(
-                    f"remote object '{uri}' doesn't expose any methods or attributes. "
-                    "Did you forget setting @expose on them?"
-                )
+            self._pyroConnection = SocketConnection(context.sock_of(uri.address), uri.object)
+            try:
+                self._pyroConnection.control = self._pyro_begin(uri)
+                metadata = self._pyro_greet(uri)
+                if not metadata["methods"] and not metadata["attrs"]:
+                    raise PyroError(
+                        f"remote object '{uri}' doesn't expose any methods or attributes. "
+                        "Did you forget setting @expose on them?"
+                    )
+            except BaseException:
+                self._pyroRelease()
+                raise
             self._pyroGetMetadata(known_metadata=metadata)
-            self._pyro_remote = self._pyro_before(uri, metadata={context.CONNECTION: token} if token else None)
             self._pyroUri = uri if replace_uri else self._pyroUri
-            self._pyroConnection = connection
             return True
 
-    def _pyro_greet(self, uri: URI) -> tuple[SocketConnection, Metadata, str]:
-        """The handshake: gives the connection, what the object has, and the token of later calls."""
-        connection = SocketConnection(context.sock_of(uri.address), uri.object)
-        connection.door = self._pyro_before(URI(f"PYRO:{DOOR}@{uri.location}"), timeout=self._pyroTimeout or None)
+    def _pyro_begin(self, uri: URI) -> Any:
+        """What the broker has of a proxy for that URI, to begin with a handshake."""
+        handshake = {"object": uri.object, "handshake": self._pyroHandshake, "annotations": self._pyroAnnotations()}
         try:
-            answer = connection.door.greet(self._pyroHandshake, uri.object, self._pyroAnnotations())
-        except broker.errors.ObjectNotFound:
-            return connection, self._pyro_described(uri), ""
-        except broker.errors.CommunicationError as error:
-            raise translated(error, uri.address) from None
-        except Exception as error:
-            raise CommunicationError(f"connection to {uri.address} rejected: {translated(error)}") from None
-        try:
-            self._pyroValidateHandshake(answer["handshake"])
-        except BaseException:
-            connection.close()
-            raise
-        return connection, answer["meta"], answer["token"]
-
-    def _pyro_described(self, uri: URI) -> Metadata:
-        """What an object has whose daemon is not of this layer: there is no handshake."""
-        try:
-            members = self._pyro_before(uri)._broker.description.members.values()
+            broker.Proxy.__init__(
+                self, str(uri), codec=self._pyro_codec(), timeout=self._pyroTimeout or None, greeting=handshake,
+                credentials=credentials("CLIENT"), proxy_class=Proxy,
+            )  # fmt: skip
         except broker.errors.BrokerError as error:
-            reason = "unknown object" if isinstance(error, broker.errors.ObjectNotFound) else translated(error)
+            raise translated(error) from None
+        return self._broker
+
+    def _pyro_codec(self) -> str:
+        return codec_of(self._pyroSerializer or config.SERIALIZER)
+
+    def _pyro_greet(self, uri: URI) -> Metadata:
+        """The handshake: gives what the object has."""
+        control = self._broker
+        try:
+            answer = control.welcome
+            control.set("timeout", None)  # that of calls is the caller's alone
+            if answer is None:  # its daemon is not of this layer
+                return _described(control.description)
+        except (broker.errors.CommunicationError, broker.errors.CodecError) as error:
+            raise translated(error, uri.address) from None
+        except broker.errors.BrokerError as error:
+            reason = translated(error.__cause__ or error)
             raise CommunicationError(f"connection to {uri.address} rejected: {reason}") from None
-        return {
-            "methods": {member.name for member in members if member.is_method},
-            "attrs": {member.name for member in members if not member.is_method},
-            "oneway": {member.name for member in members if member.oneway},
-        }
+        self._pyroValidateHandshake(answer["handshake"])
+        metadata: Metadata = answer["meta"]
+        return metadata
 
     # ---- calling
 
@@ -308,7 +275,7 @@ class Proxy:
         """Makes a call, oneway if the metadata or the flags say so; to be overridden for what is to happen around."""
         if vargs and isinstance(vargs[0], SerializedBlob) and (len(vargs) > 1 or kwargs):
             raise errors.SerializeError("if SerializedBlob is used, it must be the only argument")
-        codec_of(self._pyroSerializer or config.SERIALIZER)
+        self._pyro_codec()
         self._pyro_connect()
         if objectId not in (None, self._pyroConnection.objectId):
             other = URI(Proxy._resolve(self._pyroUri))
@@ -323,42 +290,32 @@ class Proxy:
 
     def _pyro_call(self, call: Callable[[], Any], oneway: bool = False) -> Any:
         """Makes a call, with its annotations and errors as Pyro has them."""
-        for greeted in (True, False):
-            try:
-                with _correlated():
-                    result = call()
-                return _StreamResultIterator(result, self) if isinstance(result, Iterator) else result
-            except errors.NotGreeted:  # the daemon was started anew
+        try:
+            with _correlated():
+                result = call()
+            return _StreamResultIterator(result, self) if isinstance(result, Iterator) else result
+        except BaseException as error:
+            changed = translated(error, self._pyroUri.address)
+            if isinstance(changed, ConnectionClosedError):
                 self._pyroRelease()
-                if not greeted:
-                    raise
-                self._pyro_connect()
-            except BaseException as error:
-                changed = translated(error, self._pyroUri.address)
-                if isinstance(changed, ConnectionClosedError):
-                    self._pyroRelease()
-                if changed is error:
-                    raise
-                raise changed from None
-            finally:
-                if not context.state().in_call:  # a method's own are not touched by calls that it makes
-                    answer = {} if oneway else broker.current_context.response_metadata
-                    received = context.from_metadata(answer)
-                    current_context.response_annotations = received
-                    self._pyroResponseAnnotations(received, 0)
-        raise AssertionError("the second time decides")
+            if changed is error:
+                raise
+            raise changed from None
+        finally:
+            if not context.state().in_call:  # a method's own are not touched by calls that it makes
+                answer = {} if oneway else broker.current_context.response_metadata
+                received = current_context.response_annotations = context.from_metadata(answer)
+                self._pyroResponseAnnotations(received, 0)
 
     def _pyro_ready(self, oneway: bool) -> broker.Proxy:
-        """The broker's proxy for one call: a oneway call is not to hold up those that follow it."""
-        remote: broker.Proxy = self._pyro_remote
-        codec = codec_of(self._pyroSerializer or config.SERIALIZER)
-        if codec != remote._broker.codec:
-            remote._broker.set("codec", codec)
+        """The proxy for one call: a oneway call is not to hold up those that follow it."""
+        if self._pyro_codec() != self._broker.codec:
+            self._broker.set("codec", self._pyro_codec())
         annotations = {**current_context.annotations, **self._pyroAnnotations()}
         if not annotations and not oneway:
-            return remote
-        metadata = {**remote._broker.metadata, **context.to_metadata(annotations)}
-        return broker.options(remote, metadata=metadata | ({context.ONEWAY: "1"} if oneway else {}))
+            return self
+        metadata = context.to_metadata(annotations) | ({context.ONEWAY: "1"} if oneway else {})
+        return broker.options(self, metadata=metadata)
 
     def _pyroInvokeBatch(self, calls: Any, oneway: bool = False) -> Any:
         self._pyro_connect()
@@ -376,6 +333,15 @@ class Proxy:
 
     def _pyroAsync(self, asynchronous: bool = True, **kwargs: bool) -> None:
         self._pyro_asynchronous = kwargs.get("async", asynchronous)
+
+
+def _described(description: Any) -> Metadata:
+    members = description.members.values()
+    return {
+        "methods": {member.name for member in members if member.is_method},
+        "attrs": {member.name for member in members if not member.is_method},
+        "oneway": {member.name for member in members if member.oneway},
+    }
 
 
 class _ExceptionWrapper:
@@ -464,17 +430,14 @@ def _made_again(cls: type, state: tuple[Any, ...]) -> Any:
     return proxy
 
 
-def _by_index(proxy: Any) -> Iterator[Any]:
-    with contextlib.suppress(IndexError):
-        for index in itertools.count():
-            yield proxy[index]
-
-
 def _invoke(remote: broker.Proxy, name: str, args: Any, kwargs: Any, oneway: bool, timeout: float | None) -> Any:
     if name in ("__getattr__", "__setattr__") or name in FORWARDED:
-        special = getattr(broker.Proxy, name)
-        return special(remote if timeout is None else broker.options(remote, timeout=timeout), *args, **kwargs)
-    method = getattr(remote, wire_name(name))
+        if timeout is not None:
+            remote = broker.options(remote, timeout=timeout)
+        if name in FORWARDED:
+            return broker.Proxy._special(remote, name, *args, **kwargs)
+        return getattr(broker.Proxy, name)(remote, *args, **kwargs)
+    method: Any = broker.Proxy.__getattr__(remote, wire_name(name))
     if oneway:
         return method.oneway(*args, **kwargs)
     return method(*args, **kwargs) if timeout is None else _in_time(method.future(*args, **kwargs), timeout)
