@@ -219,6 +219,15 @@ def test_a_daemon_that_asks_nobody_answers_greetings_with_none(options: dict[str
         assert proxy.open is True
 
 
+@pytest.mark.parametrize("admit", [None, lambda client, greeting: greeting])
+def test_greetings_use_nothing_up(admit: Any) -> None:
+    with broker.Daemon(admit=admit) as daemon:
+        proxy = broker.Proxy(daemon.register(Desk()), greeting="hello", timeout=20)
+        for _ in range(1_200):  # more than the calls that one side may have sent which have not started
+            proxy._broker.reconnect()
+        assert proxy.open is True
+
+
 def test_a_session_is_a_dict_of_its_own(options: dict[str, Any]) -> None:
     class Counting:
         def count(self) -> int:

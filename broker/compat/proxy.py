@@ -277,7 +277,8 @@ class Proxy(broker.Proxy):
             raise errors.SerializeError("if SerializedBlob is used, it must be the only argument")
         self._pyro_codec()
         self._pyro_connect()
-        if objectId not in (None, self._pyroConnection.objectId):
+        connection = self._pyroConnection  # None if another thread has released it just now
+        if objectId is not None and (connection is None or objectId != connection.objectId):
             other = URI(Proxy._resolve(self._pyroUri))
             other.object = objectId
             return type(self)(other)._pyroInvoke(methodname, vargs, kwargs, flags)

@@ -273,7 +273,9 @@ class Session:
         with _sessions_lock:
             if connection is self.connection:
                 return self.number
-            watcher, kept = self._watcher, self._kept or bool(self._streams)
+            # What a call says that was under way as the session was closed is about that one.
+            kept = self.connection is not None and (self._kept or bool(self._streams))
+            watcher = self._watcher
             self._lost = self._lost or self.connection is not None
             self._end()
             if kept and watcher is None:

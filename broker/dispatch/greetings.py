@@ -74,6 +74,9 @@ class Greetings:
     def let_pass(self, job: Job, again: Callable[[Job], None]) -> bool:
         """Whether a call may go on. Else it is answered, or `again` is called with it later. Runs user code."""
         session, is_greeting = job.session, job.call.request.kind == Call.GREET
+        if is_greeting:
+            job.started = True
+            job.call.started()
         if self._admit is None or session is None:
             return self._let_stranger_pass(job, is_greeting)
         decision = self._decision_on(job, session)
