@@ -166,6 +166,7 @@ class Daemon:
             names=self._leases.names,
             max_message_size=self._settings.max_message_size,
             max_unary_calls=Config.max_unary_calls.pick(None),
+            request_timeout=Config.request_timeout.pick(None),
         )
         self._services.add_object_broker(SERVICE, self._connects.method())
         self._leases.on_change = self._services.objects_changed

@@ -32,6 +32,7 @@ ITEMS = {
     "local": True,
     "log_level": "WARNING",
     "handshake_timeout": 10,
+    "request_timeout": 60,
     "idle_timeout": 600,
     "max_call_rate": None,
     "max_connections": 16_384,

@@ -56,6 +56,9 @@ class Desk:
     def visit(self, visitor: Any, times: int) -> list[int]:
         return [visitor(number) for number in range(times)]
 
+    def add_up(self, start: int, numbers: Iterator[int]) -> int:
+        return start + sum(numbers)
+
     def count(self, end: int) -> Iterator[int]:
         yield from range(end)
 
@@ -267,6 +270,39 @@ def test_who_guesses_tokens_is_not_heard_any_more(desk: Desk, caplog: pytest.Log
     assert daemon.stats().limits == {"max_wrong_tokens": 8}
     assert honest.engine.ping(5)
     daemon.shutdown()
+
+
+def _silent(over: threading.Event) -> Iterator[bytes]:
+    """The messages of a client who sends none."""
+    over.wait(20)
+    yield from ()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_requests_that_do_not_come(desk: Desk, known: bool) -> None:
+    """Of the generic calls, of typed services (also of one that nobody has asked for yet), and what is streamed."""
+    daemon = serve(desk, request_timeout=0.5)
+    over = threading.Event()
+    with grpc.insecure_channel(daemon.location) as channel:
+        use: Any = channel.unary_unary("/desk/use")
+        if known:
+            use(b"", timeout=5)
+        paths = [INVOKE, "/broker.v1.ObjectBroker/Lookup", "/grpc.health.v1.Health/Check", "/desk/use", "/desk/add_up"]
+        begin: Any = channel.stream_stream
+        calls = [begin(path)(_silent(over)) for path in paths]
+        assert [_code(call) for call in calls] == [grpc.StatusCode.CANCELLED] * 5
+        assert daemon.stats().limits == {"request_timeout": 5}
+        assert _code(begin(INVOKE)(iter(()))) is grpc.StatusCode.UNIMPLEMENTED
+        use(b"", timeout=5)
+    over.set()
+    assert daemon.stats().under_way == 0
+    daemon.shutdown()
+
+
+def _code(call: Any) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call)
+    return caught.value.code()
 
 
 # ---- calls under way

@@ -167,6 +167,9 @@ class Config:
         4_096, kinds.whole(1), "The same for those of one identity, or of one address where no identity is known."
     )
     handshake_timeout = Item(10, kinds.seconds(), "Seconds within which who connects has to say who he is.")
+    request_timeout = Item(
+        60, kinds.seconds(), "Seconds within which the request of any other gRPC client has to come."
+    )
     idle_timeout = Item(
         600, kinds.optional(kinds.seconds()), "Seconds until a daemon closes a connection that nothing is done on."
     )

@@ -18,6 +18,7 @@ from broker.services.health import HEALTH, Health
 from broker.services.invoke import InvokeService
 from broker.services.objects import TypedObjects
 from broker.services.reflection import V1, V1ALPHA, Reflection, v1_file
+from broker.services.requests import Requests
 from broker.services.typed import TypedServices
 from broker.services.visible import Visible
 from broker.uri import URI
@@ -43,6 +44,7 @@ class Services(grpc.GenericRpcHandler):
         names: Callable[[], Mapping[str, URI]],
         max_message_size: int,
         max_unary_calls: int,
+        request_timeout: float,
     ) -> None:
         """`names` has what this daemon has entered in name servers."""
         self._table = objects
@@ -50,9 +52,10 @@ class Services(grpc.GenericRpcHandler):
         self._own: set[str] = set()
         self._others: list[grpc.GenericRpcHandler] = []
         self._files = Files()
+        self._requests = Requests(request_timeout, max_unary_calls, dispatcher.limit_met)
         self._calls = Calls(dispatcher, identification, max_message_size, max_unary_calls)
         self._objects = TypedObjects(objects, names, dispatcher.allows, self._own)
-        self._typed = TypedServices(self._objects, self._calls)
+        self._typed = TypedServices(self._objects, self._calls, self._requests)
         self._health = Health(self._knows, self._check_may_ask, objects.location)
         self._reflection = Reflection(self._shown, objects.location)
         for file in _FILES:
@@ -85,7 +88,7 @@ class Services(grpc.GenericRpcHandler):
         self.add(service, {"Connect": connect, **InvokeService(self._table, self._calls).methods()})
 
     def _add_methods(self, service: str, methods: Methods) -> None:
-        self._methods |= {f"/{service}/{name}": method for name, method in methods.items()}
+        self._methods |= {f"/{service}/{name}": self._requests.method(method) for name, method in methods.items()}
         self._own.add(service)
 
     # ---- calls
@@ -98,10 +101,10 @@ class Services(grpc.GenericRpcHandler):
         for handler in self._others:  # the list is replaced, never changed, by who removes one
             method = handler.service(handler_call_details)
             if method is not None:
-                return method
+                return self._requests.method(method)
         if path.removeprefix("/").rpartition("/")[0] in self._own:
             return None  # one of ours, which has no such method
-        return self._typed.method(path)
+        return self._requests.method(self._typed.method(path))
 
     # ---- what changes
 

@@ -20,6 +20,7 @@ from broker.services.calls import MAX_REQUEST_SIZE, Calls, GrpcCall, request_of
 from broker.services.headers import headers_of, metadata_of
 from broker.services.objects import Target, TypedObjects
 from broker.services.raised import status_of
+from broker.services.requests import Requests
 from broker.services.uploads import Upload
 
 _KINDS = {"call": Call.METHOD, "get": Call.GET, "set": Call.SET}
@@ -79,9 +80,10 @@ class TypedCall(GrpcCall[bytes]):
 class TypedServices:
     """The typed services of one daemon. Every method may be called from any thread."""
 
-    def __init__(self, objects: TypedObjects, calls: Calls) -> None:
+    def __init__(self, objects: TypedObjects, calls: Calls, requests: Requests) -> None:
         self._objects = objects
         self._calls = calls
+        self._requests = requests
 
     def method(self, path: str) -> grpc.RpcMethodHandler[bytes, bytes]:
         """What serves `/service/method`. gRPC's thread asks for it, which must not wait."""
@@ -111,9 +113,12 @@ class TypedServices:
         elif method.client_streaming:
             yield self._stream_unary(target, method, requests, context)
         elif method.server_streaming:
-            yield from self._calls.stream(lambda: self._call(target, method, next(requests, b""), context), context)
+            yield from self._unary_stream(target, method, self._first(requests, context), context)
         else:
-            yield self._calls.unary(lambda: self._call(target, method, next(requests, b""), context), context)
+            yield self._unary_unary(target, method, self._first(requests, context), context)
+
+    def _first(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        return self._requests.receive(lambda: next(requests, b""), context)
 
     def _refuse(self, service: str, target: Target | None, name: str, context: grpc.ServicerContext) -> NoReturn:
         """Says what is there in place of the method; to those who may know."""
@@ -138,24 +143,27 @@ class TypedServices:
     def _stream_unary(
         self, target: Target, method: Method, requests: Iterator[bytes], context: grpc.ServicerContext
     ) -> bytes:
-        upload = Upload(method, requests, self._calls.max_size)
+        upload, first = self._begin_upload(method, requests, context)
         try:
-            return self._calls.unary(lambda: self._uploading(target, method, upload, context), context)
+            return self._calls.unary(lambda: self._call(target, method, first, context, upload), context)
         finally:
             upload.close()
 
     def _stream_stream(
         self, target: Target, method: Method, requests: Iterator[bytes], context: grpc.ServicerContext
     ) -> Iterator[bytes]:
-        upload = Upload(method, requests, self._calls.max_size)
+        upload, first = self._begin_upload(method, requests, context)
         try:
-            yield from self._calls.stream(lambda: self._uploading(target, method, upload, context), context)
+            yield from self._calls.stream(lambda: self._call(target, method, first, context, upload), context)
         finally:
             upload.close()
 
-    def _uploading(self, target: Target, method: Method, upload: Upload, context: grpc.ServicerContext) -> TypedCall:
-        """The call, once its first message has come. A method that takes items alone begins without one."""
-        return self._call(target, method, upload.first() if method.has_first_message else b"", context, upload)
+    def _begin_upload(
+        self, method: Method, requests: Iterator[bytes], context: grpc.ServicerContext
+    ) -> tuple[Upload, bytes]:
+        """The upload, and its first message. A method that takes items alone begins without one."""
+        upload = Upload(method, requests, self._calls.max_size)
+        return upload, self._requests.receive(upload.first, context) if method.has_first_message else b""
 
     def _call(
         self, target: Target, method: Method, data: bytes, context: grpc.ServicerContext, upload: Upload | None = None

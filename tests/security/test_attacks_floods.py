@@ -337,5 +337,30 @@ def test_a_message_that_is_announced_and_does_not_come(
     target.has_recovered()
 
 
+def test_requests_that_never_come(start: Callable[..., Target]) -> None:
+    """Calls that begin and send nothing: neither threads nor memory for all of them, and room for who is honest."""
+    target = start(max_unary_calls=20)
+    over = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        over.wait(60)
+        yield from ()
+
+    with grpc.insecure_channel(f"127.0.0.1:{target.port}") as channel:
+        call: Any = channel.stream_unary(INVOKE)
+        calls = [call.future(silent()) for _ in range(200)]
+        until = time.monotonic() + 20
+        while sum(each.done() for each in calls) < 180:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert {each.code() for each in calls if each.done()} == {grpc.StatusCode.CANCELLED}
+        request = broker_pb2.InvokeRequest(object="account", method="show").SerializeToString()
+        honest: Any = channel.unary_unary(INVOKE)
+        honest(request, timeout=BOUNDED_SECONDS)
+        target.serves(memory=64 * MIB)
+        assert target.honest.limits() == {"max_unary_calls": 180}
+        over.set()
+
+
 def _frame(kind: int, flags: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", 1) + payload
