@@ -5,11 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Self
 
 from broker.compat.errors import PyroError
-from broker.compat.proxy import _ExceptionWrapper, _RemoteMethod
 
 
 class BatchProxy:
@@ -38,15 +37,9 @@ class BatchProxy:
             raise PyroError("async oneway calls make no sense")
         calls, self.__calls = self.__calls, []
         if asynchronous:
-            return FutureResult().begin(lambda: self.__results(self.__proxy._pyroInvokeBatch(calls)))
-        results = self.__proxy._pyroInvokeBatch(calls, oneway) if calls else []
-        return None if oneway else self.__results(results)
-
-    def __results(self, results: Any) -> Iterator[Any]:
-        for result in results:
-            if isinstance(result, _ExceptionWrapper):
-                result.raiseIt()
-            yield result
+            return FutureResult().begin(lambda: self.__proxy._pyroInvokeBatch(calls))
+        results = self.__proxy._pyroInvokeBatch(calls, oneway) if calls else iter(())
+        return None if oneway else results
 
     def _pyroRelease(self) -> None:
         pass
@@ -67,15 +60,26 @@ def asyncproxy(proxy: Any, asynchronous: bool = True, **kwargs: bool) -> None:
 class AsyncRemoteMethod:
     """A method whose calls give futures: each has a session of its own, and so they are made at the same time."""
 
-    def __init__(self, proxy: Any, name: str, max_retries: int) -> None:
-        self._proxy, self._name, self._max_retries = proxy, name, max_retries
+    def __init__(self, proxy: Any, name: str, max_retries: int | None = None) -> None:
+        self._proxy, self._name = proxy, name
 
     def __call__(self, *args: object, **kwargs: object) -> FutureResult:
         def call() -> Any:
             with self._proxy.__copy__() as proxy:
-                return _RemoteMethod(proxy._pyroInvoke, self._name, self._max_retries)(*args, **kwargs)
+                proxy._pyroAsync(False)
+                return getattr(proxy, self._name)(*args, **kwargs)
 
         return FutureResult().begin(call)
+
+
+class _ExceptionWrapper:
+    """An exception where a result is expected: it is raised."""
+
+    def __init__(self, exception: BaseException) -> None:
+        self.exception = exception
+
+    def raiseIt(self) -> None:
+        raise self.exception
 
 
 class FutureResult:

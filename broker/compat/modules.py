@@ -41,7 +41,7 @@ _MODULES = {
     " naming:_locateNS=locate_ns,_resolve=resolve,resolve proxy:*Proxy,_RemoteMethod,_StreamResultIterator"
     " serializers:*SerializedBlob",
     "Pyro4.errors": f"errors:{_ERRORS}",
-    "Pyro4.futures": "futures:*Future,*FutureResult proxy:_ExceptionWrapper",
+    "Pyro4.futures": "futures:*Future,*FutureResult,_ExceptionWrapper",
     "Pyro4.message": "protocol:Message=SendingMessage,__getattr__ context:FLAGS_ONEWAY",
     "Pyro4.naming": "naming:MemoryStorage,SqlStorage,*NameServer,type_meta,locateNS=locate_ns,resolve"
     " broadcast:*BroadcastServer naming:*NameServerDaemon,startNS=start_ns,startNSloop=start_ns_loop,main",
@@ -68,7 +68,7 @@ _MODULES = {
     "Pyro5.compatibility.Pyro4": "",
     "Pyro5.configure": "configuration:Configuration,dump,global_config=config,main",
     "Pyro5.core": "naming:locate_ns,resolve,type_meta proxy:DAEMON_NAME,NAMESERVER_NAME uri:*URI"
-    " proxy:_ExceptionWrapper",
+    " futures:_ExceptionWrapper",
     "Pyro5.errors": f"errors:{_ERRORS},format_traceback,get_pyro_traceback",
     "Pyro5.nameserver": "broadcast:*BroadcastServer naming:MemoryStorage,SqlStorage,*NameServer,*NameServerDaemon"
     ",start_ns,start_ns_loop,main",

@@ -20,6 +20,7 @@ from broker.compat.configuration import config, credentials
 from broker.compat.context import SocketConnection, current_context
 from broker.compat.errors import CommunicationError, ConnectionClosedError, PyroError, translated
 from broker.compat.exposure import FORWARDED, wire_name
+from broker.compat.futures import AsyncRemoteMethod, BatchProxy, _ExceptionWrapper
 from broker.compat.serializers import SerializedBlob, SerializerBase, codec_of, proxied, travels_as
 from broker.compat.uri import URI
 
@@ -42,10 +43,6 @@ class Proxy(broker.Proxy):
     _resolve: Any = None  # what a URI leads to
     _pyroUri: Any
     _pyroConnection: Any
-    _pyroOneway: Any
-    _pyroMethods: Any
-    _pyroAttrs: Any
-    _pyroTimeout: float | None
 
     def __new__(cls, uri: object = "", *args: object, **options: object) -> Self:
         name = uri.object if isinstance(uri, URI) else str(uri).partition(":")[2].partition("@")[0]
@@ -113,9 +110,7 @@ class Proxy(broker.Proxy):
         if name not in self._pyroMethods:
             raise self._missing(name)
         if self._pyro_asynchronous:
-            from broker.compat.futures import AsyncRemoteMethod
-
-            return AsyncRemoteMethod(self, name, self._pyroMaxRetries)
+            return AsyncRemoteMethod(self, name)
         return _RemoteMethod(self._pyroInvoke, name, self._pyroMaxRetries)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -325,11 +320,10 @@ class Proxy(broker.Proxy):
             getattr(batch, wire_name(name))(*args, **kwargs)
         if oneway:
             return self._pyro_call(lambda: batch(oneway=True), oneway)
-        return self._pyro_call(lambda: list(_caught(_in_time(batch(future=True), self._pyroTimeout or None))))
+        (results,) = self._pyro_call(lambda: (_in_time(batch(future=True), self._pyroTimeout or None),))
+        return _each(results)
 
     def _pyroBatch(self) -> Any:
-        from broker.compat.futures import BatchProxy
-
         return BatchProxy(self)
 
     def _pyroAsync(self, asynchronous: bool = True, **kwargs: bool) -> None:
@@ -343,16 +337,6 @@ def _described(description: Any) -> Metadata:
         "attrs": {member.name for member in members if not member.is_method},
         "oneway": {member.name for member in members if member.oneway},
     }
-
-
-class _ExceptionWrapper:
-    """An exception among the results of a batch: it is raised at its place."""
-
-    def __init__(self, exception: BaseException) -> None:
-        self.exception = exception
-
-    def raiseIt(self) -> None:
-        raise self.exception
 
 
 class _RemoteMethod:
@@ -454,24 +438,18 @@ def _in_time(future: Future[Any], timeout: float | None) -> Any:
         raise errors.TimeoutError("receiving: timeout") from None
 
 
-def _caught(results: Iterator[Any]) -> Iterator[Any]:
-    while True:
-        try:
-            yield next(results)
-        except StopIteration:
-            return
-        except Exception as error:
-            yield _ExceptionWrapper(translated(error))
+def _each(results: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from results
+    except Exception as error:
+        changed = translated(error)
+        raise changed from None if changed is not error else error.__cause__
 
 
-@contextlib.contextmanager
-def _correlated() -> Iterator[None]:
-    correlation_id = current_context.correlation_id
-    if correlation_id is None or broker.current_context.object_id is not None:
-        yield
-    else:
-        with broker.current_context.correlate(correlation_id):
-            yield
+def _correlated() -> contextlib.AbstractContextManager[object]:
+    if current_context.correlation_id is None or broker.current_context.object_id is not None:
+        return contextlib.nullcontext()
+    return broker.current_context.correlate(current_context.correlation_id)
 
 
 SerializerBase.register_class_to_dict(Proxy, lambda proxy: {"__class__": "Pyro.Proxy", "state": proxy.__getstate__()})
