@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
-import ipaddress
+import functools
 import logging
-import socket
 import threading
 import uuid
 import weakref
@@ -18,7 +16,7 @@ from broker.compat import context
 from broker.compat.configuration import config, credentials
 from broker.compat.context import SocketConnection
 from broker.compat.errors import DaemonError, ProtocolError, PyroError, translated
-from broker.compat.exposure import expose, get_exposed_members, stand_in
+from broker.compat.exposure import expose, get_exposed_members, own_name, wire_name
 from broker.compat.proxy import DAEMON_NAME, NAMESERVER_NAME, Proxy
 from broker.compat.serializers import SerializerBase, accepted_codecs
 from broker.compat.uri import URI
@@ -55,10 +53,15 @@ class DaemonObject:
         pass
 
 
-def _log_error(
-    daemon: Daemon, client_sock_addr: Any, method: Any, vargs: Any, kwargs: Any, exception: BaseException
-) -> None:
+def _log_error(daemon: Daemon, client_sock_addr: Any, method: Any, vargs: Any, kwargs: Any, exception: Any) -> None:
     _log.debug("exception in a call of %r from %s: %r", method, client_sock_addr, exception)
+
+
+def _made(creator: Any, cls: type) -> object:
+    made = creator(cls) if creator else cls()
+    if not isinstance(made, cls):
+        raise TypeError("instance creator returned object of different type")
+    return made
 
 
 class Daemon:
@@ -82,12 +85,17 @@ class Daemon:
             nathost, natport = config.NATHOST, natport or config.NATPORT
         self._waiting = broker.LoopExecutor()
         self._loop = self._waiting if config.SERVERTYPE == "multiplex" else None
-        self._changed, self._must_shutdown = threading.Condition(), False
+        self._must_shutdown = False
         self._metadata: dict[str, dict[str, set[str]]] = {}
-        self.objectsById: dict[str, Any] = {}
+        self._weak: set[str] = set()
         self.methodcall_error_handler: Any = _log_error
         try:
-            self._daemon = self._open((config.HOST if host is None else str(host)) or "0.0.0.0", port, unixsocket)
+            self._daemon = broker.Daemon(
+                (config.HOST if host is None else str(host)) or "0.0.0.0", port, unix_socket=unixsocket,
+                codecs=accepted_codecs(), max_workers=max(1, config.THREADPOOL_SIZE),
+                max_message_size=config.MAX_MESSAGE_SIZE or None, credentials=credentials("SERVER"), admit=self._admit,
+                around=[self._around], proxy_class=_arriving, insecure=True,  # a program that names a host consents
+            )  # fmt: skip
         except broker.errors.BrokerError as error:
             if isinstance(error, OSError):  # the port is in use
                 raise
@@ -99,14 +107,11 @@ class Daemon:
         self.sock = context.sock_of(unixsocket or (place, number), self._waiting.fileno)
         self._put(interface(self), DAEMON_NAME)
 
-    def _open(self, host: str, port: int, unixsocket: str | None) -> broker.Daemon:
-        return broker.Daemon(
-            host, port, unix_socket=unixsocket, codecs=accepted_codecs(), max_workers=max(1, config.THREADPOOL_SIZE),
-            max_message_size=config.MAX_MESSAGE_SIZE or None, insecure=is_consent(host), proxy_class=_arriving,
-            credentials=credentials("SERVER"), admit=self._admit,
-        )  # fmt: skip
-
     # ---- objects
+
+    @property
+    def objectsById(self) -> dict[str, Any]:
+        return {key: target for key, target in self._daemon.objects.items() if key != "Broker.NameServer"}
 
     def register(self, obj_or_class: Any, objectId: str | None = None, force: bool = False, weak: bool = False) -> URI:
         if objectId and not isinstance(objectId, str):
@@ -118,7 +123,7 @@ class Daemon:
             if not hasattr(obj_or_class, "_pyroInstancing"):
                 setattr(obj_or_class, "_pyroInstancing", ("session", None))  # noqa: B010
         known = getattr(obj_or_class, "_pyroId", "")
-        if not force and known and self._object(known) is obj_or_class:
+        if not force and known and self.objectsById.get(known) is obj_or_class:
             raise DaemonError("object or class already has a Pyro id")
         if not force and object_id in self.objectsById:
             raise DaemonError("an object or class is already registered with that id")
@@ -128,40 +133,23 @@ class Daemon:
         return self.uriFor(object_id)
 
     def _put(self, target: Any, object_id: str, weak: bool = False) -> None:
-        self.objectsById[object_id] = weakref.ref(target) if weak else target
-        if weak:
-            weakref.finalize(target, self.objectsById.pop, object_id, None).atexit = False
-        cls = target if isinstance(target, type) else type(target)
-        self._metadata[object_id] = get_exposed_members(cls, config.REQUIRE_EXPOSE)
-        served: Any = stand_in(cls, self._metadata[object_id], self._run)
         if isinstance(target, type):
-            mode, creator = cls._pyroInstancing  # type: ignore[attr-defined]
-            broker.behavior(mode, lambda served: served(self._make(cls, creator)))(served)
-        else:
-            served = served(lambda: self._target(object_id))
-        self._daemon.register(served, object_id, replace=True, executor=self._loop)
-
-    def _put_again(self, object_id: str) -> None:
-        self._put(self._target(object_id), object_id, isinstance(self.objectsById[object_id], weakref.ref))
-
-    def _object(self, object_id: Any) -> Any:
-        held = self.objectsById.get(object_id)
-        return held() if isinstance(held, weakref.ref) else held
-
-    def _target(self, object_id: str) -> Any:
-        target = self._object(object_id)
-        if target is None:
-            raise DaemonError("unknown object")
-        return target
+            mode, creator = target._pyroInstancing  # type: ignore[attr-defined]
+            broker.behavior(mode, functools.partial(_made, creator))(target)
+        members = self._metadata[object_id] = get_exposed_members(target, config.REQUIRE_EXPOSE)
+        names = {wire_name(name): name for name in members["methods"] | members["attrs"]}
+        self._weak = self._weak | {object_id} if weak else self._weak - {object_id}
+        self._daemon.register(target, object_id, replace=True, executor=self._loop, members=names, weak=weak)
 
     def _members(self, object_id: str) -> dict[str, set[str]]:
-        self._target(object_id)
+        if object_id not in self.objectsById:
+            raise DaemonError("unknown object")
         return self._metadata[object_id]
 
     def _serves(self, target: Any) -> bool:
         """Whether an object is registered here, or an instance of a class that is."""
-        held = self._object(getattr(target, "_pyroId", ""))
-        return held is target or (inspect.isclass(held) and isinstance(target, held))
+        held = self.objectsById.get(getattr(target, "_pyroId", ""))
+        return held is target or (isinstance(held, type) and isinstance(target, held))
 
     def unregister(self, objectOrId: Any) -> None:
         if objectOrId is None:
@@ -171,7 +159,6 @@ class Daemon:
             raise DaemonError("object isn't registered")
         if object_id in (DAEMON_NAME, NAMESERVER_NAME) or object_id not in self.objectsById:
             return
-        del self.objectsById[object_id]
         self._daemon.unregister(object_id)
         if not isinstance(objectOrId, str):
             del objectOrId._pyroId, objectOrId._pyroDaemon
@@ -193,17 +180,9 @@ class Daemon:
     def resetMetadataCache(self, objectOrId: Any, nat: bool = True) -> None:
         object_id = self.uriFor(objectOrId).object
         if object_id in self.objectsById:
-            self._put_again(object_id)
+            self._put(self.objectsById[object_id], object_id, object_id in self._weak)
 
     # ---- calls
-
-    def _make(self, cls: type, creator: Any) -> Callable[[], object]:
-        """Makes an instance of a class; gives what gives it."""
-        self._begin_call()
-        made = creator(cls) if creator else cls()
-        if not isinstance(made, cls):
-            raise TypeError("instance creator returned object of different type")
-        return lambda: made
 
     def _begin_call(self) -> Any:
         try:
@@ -212,14 +191,15 @@ class Daemon:
             connection = SocketConnection(objectId=broker.current_context.object_id)
         return context.begin_call(connection)
 
-    def _run(self, find: Any, args: Any, kwargs: Any) -> object:
-        state, function = self._begin_call(), find()
+    def _around(self, call: broker.Call, go_on: Callable[[broker.Call], object]) -> object:
+        """What Pyro does around every call."""
+        state = self._begin_call()
         if state.msg_flags and self._loop is not None:  # it is not to hold up the loop
             copied = broker.current_context.copy()
-            threading.Thread(target=copied.run, args=(self._call, state, function, args, kwargs), daemon=True).start()
+            threading.Thread(target=copied.run, args=(self._call, state, call, go_on), daemon=True).start()
             return None
         try:
-            result = self._call(state, function, args, kwargs)
+            result = self._call(state, call, go_on)
         finally:
             annotations = {**self.annotations(), **state.response_annotations}
             if annotations:
@@ -228,13 +208,15 @@ class Daemon:
             raise ProtocolError("result of call is an iterator, but the server is not configured to allow streaming")
         return result
 
-    def _call(self, state: Any, function: Any, args: Any, kwargs: Any) -> object:
+    def _call(self, state: Any, call: broker.Call, go_on: Callable[[broker.Call], object]) -> object:
         try:
-            return function(*args, **kwargs)
+            return go_on(call)
         except Exception as error:
-            self.methodcall_error_handler(self, state.client_sock_addr, function, args, kwargs, error)
-            if getattr(function, "_pyroCallback", False):
-                _log.warning("exception in the callback %r", function, exc_info=True)
+            target, name = self.objectsById.get(call.object), own_name(call.member)
+            method = getattr(target if call.kind == "method" else type(target), name, None)
+            self.methodcall_error_handler(self, state.client_sock_addr, method, call.args, call.kwargs, error)
+            if getattr(method, "_pyroCallback", False):
+                _log.warning("exception in the callback %r", method, exc_info=True)
             raise
 
     def _admit(self, client: object, greeting: Any) -> Any:
@@ -296,27 +278,18 @@ class Daemon:
         else:
             daemon._loop, daemon.sock = self._loop, self.sock
             for object_id in daemon.objectsById:
-                daemon._put_again(object_id)
+                daemon.resetMetadataCache(object_id)
             daemon._daemon.start()
 
     def requestLoop(self, loopCondition: Callable[[], object] = lambda: True) -> None:
-        poll = min(config.POLLTIMEOUT or 2.0, config.COMMTIMEOUT or 2.0, 0.25)
-        try:
-            self._daemon.start()
-            while not self._must_shutdown and loopCondition():
-                if self._loop is not None:
-                    self._loop.run(poll)
-                else:
-                    with self._changed:
-                        self._changed.wait_for(lambda: self._must_shutdown, poll)
-                self.housekeeping()
-        except KeyboardInterrupt:
-            _log.info("the daemon at %s was told to end", self.locationStr)
+        def is_over() -> bool:
+            self.housekeeping()
+            return self._must_shutdown or not loopCondition()
+
+        self._daemon.request_loop(is_over, executor=self._loop)
 
     def shutdown(self) -> None:
-        with self._changed:
-            self._must_shutdown = True
-            self._changed.notify_all()
+        self._must_shutdown = True
         self._daemon.shutdown(grace=1.0)
         self.transportServer = None
 
@@ -340,14 +313,6 @@ class Daemon:
         return f"<{type(self).__module__}.{type(self).__name__} at 0x{id(self):x}; {where}>"
 
     serveSimple: Any = None  # set below
-
-
-def is_consent(host: str) -> bool:
-    """Whether a host is served without TLS because the program names it; a warning of the broker says so."""
-    with contextlib.suppress(OSError):  # the broker says what is wrong with it
-        addresses = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, 0)}
-        return not config.SSL and not all(ipaddress.ip_address(address).is_loopback for address in addresses)
-    return False
 
 
 def serve(

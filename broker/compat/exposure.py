@@ -1,19 +1,12 @@
-"""What of an object is remote by Pyro's rules, and the object that the broker serves in its place.
-
-Pyro's marks are on functions: an override that is not marked is not remote. The broker's rules are others, so it serves
-a stand-in with exactly the members that these give. Dunder methods unknown to it travel under a name of their own.
-"""
+"""What of an object is remote by Pyro's rules: its marks are on functions, an override that is not marked is not."""
 
 from __future__ import annotations
 
-import functools
 import inspect
-import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-Run = Callable[[Callable[[], Callable[..., object]], tuple[object, ...], dict[str, object]], object]
 
 FORWARDED = frozenset({"__len__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__call__"})
 _NEVER = frozenset({
@@ -118,66 +111,22 @@ def get_attribute(obj: object, attr: str) -> Any:
     return found
 
 
-def get_exposed_property_value(obj: object, propname: str, only_exposed: bool = True) -> Any:
-    return _accessor(obj, propname, "fget", only_exposed)(obj)
+def get_exposed_property_value(obj: object, propname: str, only_exposed: bool = True, *value: object) -> Any:
+    found = getattr(getattr(type(obj), propname, None), "fset" if value else "fget", None)
+    if found is None or propname not in get_exposed_members(obj, only_exposed)["attrs"]:
+        raise AttributeError(f"attempt to access unexposed or unknown remote attribute '{propname}'")
+    return found(obj, *value)
 
 
 def set_exposed_property_value(obj: object, propname: str, value: object, only_exposed: bool = True) -> Any:
-    return _accessor(obj, propname, "fset", only_exposed)(obj, value)
-
-
-def _accessor(obj: object, name: str, kind: str, only_exposed: bool) -> Any:
-    found = getattr(getattr(type(obj), name, None), kind, None)
-    if found is None or name not in get_exposed_members(obj, only_exposed)["attrs"]:
-        raise AttributeError(f"attempt to access unexposed or unknown remote attribute '{name}'")
-    return found
+    return get_exposed_property_value(obj, propname, only_exposed, value)
 
 
 def wire_name(name: str) -> str:
-    """The name under which the broker knows a member."""
+    """The name under which the broker knows a member: of most dunder methods one of our own."""
     return f"dunder_{name.strip('_')}" if name.startswith("__") and name not in FORWARDED else name
 
 
-class StandIn:
-    """What the broker serves; `_get()` gives the object behind it."""
-
-    def __init__(self, get: Callable[[], object]) -> None:
-        self._get = get
-
-
-def stand_in(cls: type, members: dict[str, set[str]], run: Run) -> type[StandIn]:
-    """The class of what the broker serves in place of instances of a class.
-
-    Every call goes through `run(find, args, kwargs)`, where `find()` gives the function.
-    """
-    namespace = {name: _property(inspect.getattr_static(cls, name), name, run) for name in members["attrs"]}
-    for name in members["methods"]:
-        namespace[wire_name(name)] = _method(inspect.getattr_static(cls, name), name, run)  # its callers decide to wait
-    if not namespace:
-        namespace["nothing_is_exposed"] = lambda self: None  # the broker serves nothing that has no members
-    namespace |= {"__doc__": cls.__doc__, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    return type(cls.__name__, (StandIn,), namespace)
-
-
-def _method(member: Any, name: str, run: Run) -> Any:
-    function = member if isinstance(member, types.FunctionType) else member.__func__
-
-    @functools.wraps(function, updated=())
-    def call(self: StandIn, /, *args: object, **kwargs: object) -> object:
-        return run(lambda: getattr(self._get(), name), args, kwargs)
-
-    if function is not member:  # without `self`, which readers of the signature would leave out
-        del call.__wrapped__
-    return call
-
-
-def _property(member: property, name: str, run: Run) -> Any:
-    def get(self: StandIn) -> object:
-        return run(lambda: functools.partial(getattr, self._get(), name), (), {})
-
-    def set_(self: StandIn, value: object) -> None:
-        if member.fset is None:
-            raise AttributeError(f"attempt to access unexposed or unknown remote attribute '{name}'")
-        run(lambda: functools.partial(setattr, self._get(), name), (value,), {})
-
-    return property(get, set_, doc=member.__doc__)
+def own_name(name: str) -> str:
+    """The name of a member that the broker knows under another."""
+    return f"__{name.removeprefix('dunder_')}__" if name.startswith("dunder_") else name

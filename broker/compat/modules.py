@@ -44,7 +44,7 @@ _MODULES = {
     "Pyro4.futures": "futures:*Future,*FutureResult,_ExceptionWrapper",
     "Pyro4.message": "protocol:Message=SendingMessage,__getattr__ context:FLAGS_ONEWAY",
     "Pyro4.naming": "naming:MemoryStorage,SqlStorage,*NameServer,type_meta,locateNS=locate_ns,resolve"
-    " broadcast:*BroadcastServer naming:*NameServerDaemon,startNS=start_ns,startNSloop=start_ns_loop,main",
+    " naming:*BroadcastServer,*NameServerDaemon,startNS=start_ns,startNSloop=start_ns_loop,main",
     "Pyro4.naming_storage": "naming:SqlStorage",
     "Pyro4.nsc": "nsc:handleCommand,main",
     "Pyro4.socketutil": "context:SocketConnection,family_str,bindOnUnusedPort=bind_unused_port,getInterfaceAddress"
@@ -70,7 +70,7 @@ _MODULES = {
     "Pyro5.core": "naming:locate_ns,resolve,type_meta proxy:DAEMON_NAME,NAMESERVER_NAME uri:*URI"
     " futures:_ExceptionWrapper",
     "Pyro5.errors": f"errors:{_ERRORS},format_traceback,get_pyro_traceback",
-    "Pyro5.nameserver": "broadcast:*BroadcastServer naming:MemoryStorage,SqlStorage,*NameServer,*NameServerDaemon"
+    "Pyro5.nameserver": "naming:*BroadcastServer,MemoryStorage,SqlStorage,*NameServer,*NameServerDaemon"
     ",start_ns,start_ns_loop,main",
     "Pyro5.nsc": "nsc:handle_command,main",
     "Pyro5.protocol": "protocol:PROTOCOL_VERSION,SendingMessage,__getattr__ context:FLAGS_ONEWAY",

@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import json
 import random
 import re
-import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import broker
-from broker.compat.broadcast import BroadcastServer, asked_for, started_for
-from broker.compat.configuration import config
-from broker.compat.daemon import Daemon, is_consent
-from broker.compat.errors import NamingError
+from broker.compat.configuration import config, credentials
+from broker.compat.daemon import Daemon
+from broker.compat.errors import NamingError, translated
 from broker.compat.exposure import expose, get_exposed_members
 from broker.compat.proxy import NAMESERVER_NAME, Metadata, Proxy, refuse_hmac
 from broker.compat.uri import URI
@@ -33,42 +30,21 @@ _OPTIONS = (  # of the command
 )  # fmt: skip
 
 
-class MemoryStorage(dict[str, tuple[str, frozenset[str]]]):
-    """URIs and metadata by name, for name servers that serve nobody."""
+class MemoryStorage(dict[str, tuple[str, Iterable[str]]]):
+    """URIs and metadata by name, for name servers that serve nobody; any mapping will do."""
 
     def close(self) -> None:
         pass
 
 
-class SqlStorage(MemoryStorage):
-    """The same, in an sqlite file too, which is opened for each change."""
+class SqlStorage:
+    """The same in an sqlite file, which is open for one question at a time."""
 
     def __init__(self, dbfile: str) -> None:
         if dbfile == ":memory:":
             raise ValueError("We don't support the sqlite :memory: database type. Just use MemoryStorage instead.")
-        self._dbfile = dbfile
-        self._do("CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, uri TEXT, metadata TEXT)")
-        rows = self._do("SELECT name, uri, metadata FROM names")
-        super().__init__((name, (uri, frozenset(json.loads(metadata)))) for name, uri, metadata in rows)
-
-    def _do(self, statement: str, *values: str) -> list[Any]:
-        try:
-            with contextlib.closing(sqlite3.connect(self._dbfile, isolation_level=None)) as file:
-                return file.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise NamingError(f"sqlite error: {error}") from error
-
-    def __setitem__(self, name: str, value: tuple[str, frozenset[str]]) -> None:
-        self._do("REPLACE INTO names VALUES (?, ?, ?)", name, value[0], json.dumps(sorted(value[1])))
-        super().__setitem__(name, value)
-
-    def __delitem__(self, name: str) -> None:
-        super().__delitem__(name)
-        self._do("DELETE FROM names WHERE name = ?", name)
-
-    def clear(self) -> None:
-        super().clear()
-        self._do("DELETE FROM names")
+        self.names = _answer(lambda: broker.LocalNames(f"sqlite:{dbfile}"))
+        self.clear, self.close = functools.partial(self.names.remove, prefix=""), self.names.close
 
 
 def _tags(metadata: Any) -> list[str]:
@@ -79,27 +55,31 @@ def _tags(metadata: Any) -> list[str]:
 
 @expose
 class NameServer:
-    """What a name server can do; this one is on its own, and keeps the names in a mapping."""
+    """What a name server can do; this one is on its own, and keeps the names in a storage."""
+
+    _own_name = NAMESERVER_NAME
 
     def __init__(self, storageProvider: Any = None) -> None:
-        self.storage = MemoryStorage() if storageProvider is None else storageProvider
+        self.storage: Any = MemoryStorage() if storageProvider is None else storageProvider
+        self._names: Any = getattr(self.storage, "names", None) or broker.LocalNames(self.storage)
 
     def register(self, name: str, uri: str | URI, safe: bool = False, metadata: Any = None) -> None:
         if not isinstance(uri, str | URI):
             raise TypeError("only URIs or strings can be registered")
         if not isinstance(name, str):
             raise TypeError("name must be a str")
-        self._enter(name, str(URI(uri)), safe, _tags(metadata or ()))
+        text, tags = str(URI(uri)), _tags(metadata or ())
+        self._ask(lambda ours: self._names.register(ours, text, replace=not safe, tags=tags), name)
 
     def lookup(self, name: str, return_metadata: bool = False) -> Any:
-        uri, metadata = self._find(name)
-        return (URI(uri), set(metadata)) if return_metadata else URI(uri)
+        uri, metadata = self._ask(lambda ours: self._names.lookup(ours, with_tags=True), name)
+        return (_pyros(uri), set(metadata)) if return_metadata else _pyros(uri)
 
     def remove(self, name: str | None = None, prefix: str | None = None, regex: str | None = None) -> int:
         if name is None and prefix is None and regex is None:
             return 0
         found = [name] if name is not None else self.list(prefix, regex)
-        return sum(self._drop(each) for each in found if each != NAMESERVER_NAME)
+        return sum(self._ask(self._names.remove, each) for each in found if each != NAMESERVER_NAME)
 
     def list(
         self, prefix: str | None = None, regex: str | None = None, return_metadata: bool = False,
@@ -107,14 +87,17 @@ class NameServer:
     ) -> dict[str, Any]:  # fmt: skip
         if sum(each is not None for each in (prefix, regex, metadata_all, metadata_any)) > 1:
             raise ValueError("you can only filter on one thing at a time")
-        all_of = frozenset(_tags(metadata_all or ()))
-        any_of = None if metadata_any is None else frozenset(_tags(metadata_any))
-        try:
-            re.compile(regex or "")
-        except re.error as error:
-            raise NamingError(f"invalid regex: {error}") from None
-        found = sorted(self._entries(prefix, regex, all_of, any_of).items())
-        return {name: (str(uri), set(metadata)) if return_metadata else str(uri) for name, (uri, metadata) in found}
+        asked: dict[str, Any] = {
+            "prefix": prefix,
+            "regex": regex,
+            "with_tags": True,
+            "tags_all": _tags(metadata_all or ()),
+        }
+        asked["tags_any"] = None if metadata_any is None else _tags(metadata_any)
+        found = _answer(lambda: self._names.list(**asked) | broker.LocalNames(self._own()).list(**asked))
+        found.pop(_OURS, None)
+        shown = {name: (str(_pyros(uri)), set(metadata)) for name, (uri, metadata) in sorted(found.items())}
+        return shown if return_metadata else {name: uri for name, (uri, _) in shown.items()}
 
     def yplookup(self, meta_all: Any = None, meta_any: Any = None, return_metadata: bool = True) -> dict[str, Any]:
         if meta_all is not None and meta_any is not None:
@@ -125,37 +108,36 @@ class NameServer:
 
     def set_metadata(self, name: str, metadata: Any) -> None:
         tags = _tags(metadata)
-        self._enter(name, str(self._find(name)[0]), False, tags)
+        self._ask(lambda ours: self._names.set_tags(ours, tags), name)
 
     def count(self) -> int:
         return len(self.list())
 
     def ping(self) -> None:
-        pass
+        _answer(self._names.ping)
 
-    # What a proxy asks of the broker's name server instead.
+    def _ask(self, question: Callable[[str], Any], name: str) -> Any:
+        """Asks the names of the broker about one of them, by the name that it has there."""
+        return _answer(lambda: question(self._own_name if name == NAMESERVER_NAME else name), name)
 
-    def _enter(self, name: str, uri: str, safe: bool, metadata: Iterable[str]) -> None:
-        if safe and name in self.storage:
-            raise NamingError(f"name already registered: {name}")
-        self.storage[name] = uri, frozenset(metadata)
-
-    def _find(self, name: str) -> Any:
-        if name not in self.storage:
-            raise NamingError(f"unknown name: {name}")
-        return self.storage[name]
-
-    def _drop(self, name: str) -> bool:
-        with contextlib.suppress(KeyError):
-            del self.storage[name]
-            return True
-        return False
-
-    def _entries(self, *conditions: Any) -> dict[str, Any]:
-        return _selected(dict(self.storage), *conditions)
+    def _own(self) -> dict[str, Any]:
+        """What is listed of the name server itself."""
+        return {}
 
 
-class NameServerProxy(NameServer, Proxy):
+class _Running(NameServer):
+    """The name server of the broker that runs somewhere."""
+
+    _own_name = _OURS
+
+    def __init__(self, names: broker.NameServer) -> None:
+        self._names = names
+
+    def _own(self) -> dict[str, Any]:
+        return {NAMESERVER_NAME: (str(self._names.uri), {f"class:{NameServer.__module__}.NameServer"})}
+
+
+class NameServerProxy(_Running, Proxy):
     """A proxy for a name server, which asks as a client of the broker's.
 
     Names of daemons of this process live as long as these do.
@@ -166,47 +148,14 @@ class NameServerProxy(NameServer, Proxy):
     def __init__(self, uri: str | URI, *args: Any, **options: Any) -> None:
         Proxy.__init__(self, uri, *args, **options)
 
-    def _pyro_ask(self, question: Callable[[broker.NameServer], Any], name: str = "") -> Any:
-        """Asks the name server, for instance about a name."""
+    @property
+    def _names(self) -> Any:
         if self._pyro_names is None:
             uri = resolve(self._pyroUri)
-            self._pyro_names = broker.NameServer(str(uri.host), int(uri.port or config.NS_PORT))
-        names = self._pyro_names
-
-        def ask() -> Any:
-            try:
-                return question(names)
-            except broker.errors.NameNotFound:
-                raise NamingError(f"unknown name: {name}") from None
-            except broker.errors.NameTaken:
-                raise NamingError(f"name already registered: {name}") from None
-
-        return self._pyro_call(ask)
-
-    def _enter(self, name: str, uri: str, safe: bool, metadata: Iterable[str]) -> None:
-        self._pyro_ask(lambda names: names.register(_ours(name), uri, replace=not safe, tags=metadata), name)
-
-    def _find(self, name: str) -> Any:
-        uri, metadata = self._pyro_ask(lambda names: names.lookup(_ours(name), with_tags=True), name)
-        return _shown(_ours(name), uri)[1], metadata
-
-    def _drop(self, name: str) -> bool:
-        return bool(self._pyro_ask(lambda names: names.remove(name)))
-
-    def _entries(self, prefix: str | None, regex: str | None, all_of: Any, any_of: Any) -> dict[str, Any]:
-        found = self._pyro_ask(
-            lambda names: names.list(prefix, regex=regex, tags_all=all_of, tags_any=any_of, with_tags=True)
-        )
-        own = {NAMESERVER_NAME: (_shown(_OURS, self._pyro_ask(lambda names: names.uri))[1], _class_tag())}
-        others = {name: (_shown(name, uri)[1], tags) for name, (uri, tags) in found.items() if name != _OURS}
-        return others | _selected(own, prefix, regex, all_of, any_of)
-
-    def set_metadata(self, name: str, metadata: Any) -> None:
-        tags = _tags(metadata)
-        self._pyro_ask(lambda names: names.set_tags(_ours(name), tags), name)
-
-    def ping(self) -> None:
-        self._pyro_ask(lambda names: names.ping())
+            self._pyro_names = broker.NameServer(
+                str(uri.host), int(uri.port or config.NS_PORT), credentials=credentials("CLIENT")
+            )
+        return self._pyro_names
 
     def _pyro_greet(self, uri: URI) -> Metadata:
         self.ping()
@@ -219,30 +168,39 @@ class NameServerProxy(NameServer, Proxy):
         super()._pyroRelease()
 
 
-def _selected(entries: dict[str, Any], prefix: Any, regex: Any, all_of: Any, any_of: Any) -> dict[str, Any]:
-    return {
-        name: (uri, metadata)
-        for name, (uri, metadata) in entries.items()
-        if name.startswith(prefix or "") and re.match(regex or "", name)
-        if all_of.issubset(metadata) and (any_of is None or not any_of.isdisjoint(metadata))
-    }
+def _pyros(uri: object) -> URI:
+    return URI(str(uri).replace(_OURS, NAMESERVER_NAME))
 
 
-def _class_tag() -> set[str]:
-    return {f"class:{NameServer.__module__}.NameServer"}
-
-
-def _ours(name: str) -> str:
-    return _OURS if name == NAMESERVER_NAME else name
-
-
-def _shown(name: str, uri: object) -> tuple[str, str]:
-    """A name and its URI as Pyro programs see them."""
-    text = re.sub("^BROKER", "PYRO", str(uri))
-    return (NAMESERVER_NAME, text.replace(_OURS, NAMESERVER_NAME)) if name == _OURS else (name, text)
+def _answer(question: Callable[[], Any], name: str = "") -> Any:
+    """The answer of names of the broker. Raises NamingError and PyroError."""
+    try:
+        return question()
+    except broker.errors.NameNotFound:
+        raise NamingError(f"unknown name: {name}") from None
+    except broker.errors.NameTaken:
+        raise NamingError(f"name already registered: {name}") from None
+    except broker.errors.BrokerError as error:
+        raise translated(error) from None
 
 
 # ---- finding things
+
+
+class BroadcastServer(broker.Beacon):
+    """Answers who asks for the name server: in a thread, or where the program's own loop selects on it."""
+
+    def __init__(self, nsUri: URI, bchost: str | None = None, bcport: int | None = None, ipv6: bool = False) -> None:
+        self.nsUri = nsUri
+        super().__init__(
+            str(nsUri), str(bchost or config.NS_BCHOST or ""), config.NS_BCPORT if bcport is None else bcport
+        )
+        self.locationStr = "{}:{}".format(*self.address)
+
+    def getPort(self) -> int:
+        return self.address[1]
+
+    runInThread, requestLoop, processRequest = broker.Beacon.start, broker.Beacon.serve, broker.Beacon.answer
 
 
 def locate_ns(host: Any = "", port: int | None = None, broadcast: bool = True, hmac_key: object = None) -> Any:
@@ -250,16 +208,17 @@ def locate_ns(host: Any = "", port: int | None = None, broadcast: bool = True, h
     refuse_hmac(hmac_key)
 
     def locate() -> Any:
+        found: object = None
         for number in dict.fromkeys([port or config.NS_PORT, *([] if host else [config.NS_PORT])]):
             with contextlib.suppress(broker.errors.BrokerError):  # not there: said below
-                with broker.locate_ns(str(host or config.NS_HOST), number) as names:
-                    proxy = NameServerProxy(_shown(_OURS, names.uri)[1])
-                proxy._pyroBind()
-                return proxy
-        answer = asked_for(port or config.NS_BCPORT) if broadcast and not host else None
-        if answer is None:
+                place = str(host or config.NS_HOST), number
+                with broker.locate_ns(*place, credentials=credentials("CLIENT")) as names:
+                    found = found or names.uri
+        if found is None and broadcast and not host:
+            found = broker.discover_ns(port or config.NS_BCPORT, addresses=config.BROADCAST_ADDRS)
+        if found is None:
             raise NamingError("Failed to locate the nameserver")
-        proxy = NameServerProxy(answer)
+        proxy = NameServerProxy(_pyros(found))
         proxy._pyroBind()
         return proxy
 
@@ -294,9 +253,9 @@ def _looked_up(uri: URI) -> URI:
             found: URI = names.lookup(uri.object)
             return found
         candidates = list(names.yplookup(meta_all=uri.object, return_metadata=False).values())
-        if not candidates:
-            raise NamingError(f"no registrations available with desired metadata properties {uri.object}")
-        return URI(_chance.choice(candidates))
+    if not candidates:
+        raise NamingError(f"no registrations available with desired metadata properties {uri.object}")
+    return URI(_chance.choice(candidates))
 
 
 Proxy._resolve, Proxy._name_server = staticmethod(resolve), NameServerProxy
@@ -312,7 +271,7 @@ def type_meta(class_or_object: object, prefix: str = "class:") -> set[str]:
 
 
 class NameServerDaemon(Daemon):
-    """A name server in this process; `nameserver` is a proxy for it."""
+    """A name server in this process; `nameserver` is what asks it."""
 
     def __init__(
         self, host: Any = None, port: int | None = None, unixsocket: str | None = None, nathost: str | None = None,
@@ -321,17 +280,18 @@ class NameServerDaemon(Daemon):
         kind, _, file = (storage or "memory").partition(":")
         if (kind, bool(file)) not in (("memory", False), ("sql", True)) or file == ":memory:":
             raise ValueError(f"invalid storage type '{storage}'")
-        self._storage = f"sqlite:{file}" if file else "memory"
-        host, port = config.NS_HOST if host is None else host, config.NS_PORT if port is None else port
-        super().__init__(host, port, unixsocket, nathost, natport)
-        self.nameserver: Any = NameServerProxy(self.uriFor(NAMESERVER_NAME, nat=False))
-        self._put(self.nameserver, NAMESERVER_NAME)
-
-    def _open(self, host: str, port: int, unixsocket: str | None) -> broker.Daemon:
         if unixsocket is not None:
             raise NotImplementedError("a name server on a Unix socket: it listens on a port; give host and port")
-        self.server = broker.start_ns(host, port, storage=self._storage, insecure=is_consent(host))
-        return self.server.daemon
+        host, port = config.NS_HOST if host is None else host, config.NS_PORT if port is None else port
+        super().__init__(host, port, None, nathost, natport)
+        stored = f"sqlite:{file}" if file else "memory"
+        try:
+            self.server = _answer(lambda: broker.start_ns(daemon=self._daemon, storage=stored))
+        except BaseException:
+            super().shutdown()
+            raise
+        self.nameserver: Any = _Running(broker.NameServer(*self._daemon.address, credentials=credentials("CLIENT")))
+        self._put(self.nameserver, NAMESERVER_NAME)
 
     def shutdown(self) -> None:
         self.nameserver = None
@@ -350,27 +310,22 @@ def start_ns(
     refuse_hmac(hmac)
     daemon = NameServerDaemon(host, port, unixsocket, nathost, natport, storage)
     internal = daemon.uriFor(NAMESERVER_NAME, nat=False)
-    return daemon.uriFor(NAMESERVER_NAME), daemon, started_for(internal, bchost, bcport) if enableBroadcast else None
+    is_asked_for = enableBroadcast and not daemon.server.is_local and ":" not in str(internal.host)
+    return daemon.uriFor(NAMESERVER_NAME), daemon, BroadcastServer(internal, bchost, bcport) if is_asked_for else None
 
 
 def start_ns_loop(*args: Any, loopCondition: Callable[[], object] = lambda: True, **kwargs: Any) -> None:
     """Runs a name server, with the arguments of `start_ns`, and prints where it is, until Ctrl-C."""
     uri, daemon, broadcasts = start_ns(*args, **kwargs)
-    if broadcasts is not None:
-        broadcasts.runInThread()
-        print(f"Broadcast server running on {broadcasts.locationStr}")
-    elif kwargs.get("enableBroadcast", True):
-        print(f"Not starting broadcast server for {daemon.server.address[0]}.")
-    if daemon._storage != "memory":
-        print(f"Persistent store contains {daemon.server.stored} existing registrations.")
-    print(f"NS running on {daemon.locationStr} ({daemon.server.numeric_address})")
-    if daemon.natLocationStr:
-        print(f"internal URI = {daemon.uriFor(NAMESERVER_NAME, nat=False)}")
-    with contextlib.suppress(KeyboardInterrupt), daemon:  # before the loop, which ends cleanly by itself
-        print(f"{'external ' if daemon.natLocationStr else ''}URI = {uri}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt), daemon, broadcasts or contextlib.nullcontext():
+        if broadcasts is not None:  # what is interrupted before the loop, which ends cleanly by itself, ends here
+            broadcasts.runInThread()
+            print(f"Broadcast server running on {broadcasts.locationStr}")
+        *lines, last = daemon.server.announcement
+        if daemon.natLocationStr:
+            lines, last = [*lines, f"internal {last}"], f"external URI = {uri}"
+        print(*(re.sub("BROKER:(.*)Broker", r"PYRO:\1Pyro", line) for line in [*lines, last]), sep="\n", flush=True)
         daemon.requestLoop(loopCondition)
-    if broadcasts is not None:
-        broadcasts.close()
     print("NS shut down.")
 
 

@@ -124,6 +124,8 @@ class Proxy(broker.Proxy):
             self._pyro_know()
             if name not in self._pyroAttrs:
                 raise AttributeError(f"remote object '{self._pyroUri}' has no exposed attribute '{name}'")
+            if not self._broker.description.members[name].writable:
+                raise AttributeError(f"attempt to access unexposed or unknown remote attribute '{name}'")
             self._pyroInvoke("__setattr__", (name, value), None)
 
     def __dir__(self) -> list[str]:
