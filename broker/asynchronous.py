@@ -39,6 +39,8 @@ class AsyncProxy(ProxyBase):
     _broker: AsyncControl
 
     def _begin(self, remote: Remote) -> None:
+        if remote.options.patience is not None:
+            raise TypeError("patience is for callers that block: asyncio.wait leaves a task be")
         remote.edge = AsyncEdge(credentials=remote.options.credentials, proxy_class=remote.options.proxy_class)
         super()._begin(remote)
 

@@ -26,6 +26,7 @@ class Proxy(ProxyBase):
     `json` or, where the daemon accepts it, `pickle`; `metadata` travels with every call; `retries` repeats calls that
     may have been executed when their connection was lost: for methods that are idempotent. `around` are functions
     `f(call, next)` that run around every call, the first outermost, on the thread that calls; see `broker.Call`.
+    `patience` (seconds) is how long the caller of a method waits: then it gets a CallTimeout, and the call goes on.
     `greeting` is what every session begins with, for daemons that `admit` whom they know. `resolve` is a
     function for objects that are found by other means than a name server: given the URI, it returns the one that it
     leads to, each time that the proxy connects, and raises NamingError if there is none.

@@ -17,8 +17,8 @@ from broker.security import default_credentials
 from broker.uri import URI
 
 _OPTIONS = (
-    "timeout", "connect_timeout", "wait", "codec", "metadata", "retries", "credentials", "local", "around", "greeting",
-    "resolve",
+    "timeout", "connect_timeout", "wait", "codec", "metadata", "retries", "credentials", "local", "around",
+    "patience", "greeting", "resolve",
 )  # fmt: skip
 
 
@@ -46,6 +46,7 @@ class ProxyBase:
         credentials: ChannelSecurity | None = None,
         local: bool = Config.local.unset,
         around: Iterable[Around] = (),
+        patience: float | None = None,
         greeting: object = None,
         resolve: Callable[[URI], URI | str] | None = None,
         proxy_class: type[Any] | None = None,
@@ -60,6 +61,7 @@ class ProxyBase:
             credentials=credentials if credentials is not None else default_credentials(),
             local=Config.local.pick(local),
             around=self._kind.functions(around),
+            patience=patience,
             greeting=greeting,
             resolve=resolve,
             proxy_class=proxy_class,
@@ -164,6 +166,9 @@ class ControlBase:
     credentials = property(lambda self: self._remote.options.credentials, doc="The TLS credentials, if any.")
     local = property(lambda self: self._remote.options.local, doc="Whether short cuts may be taken.")
     around = property(lambda self: [*self._remote.options.around], doc="The functions around every call.")
+    patience = property(
+        lambda self: self._remote.options.patience, doc="Seconds that the caller waits; None: no limit."
+    )
     greeting = property(lambda self: self._remote.options.greeting, doc="What each session begins with; None: nothing.")
     resolve = property(lambda self: self._remote.options.resolve, doc="What says where the URI leads, if given.")
     proxy_class = property(lambda self: self._remote.options.proxy_class, doc="The class of proxies that arrive.")

@@ -45,6 +45,7 @@ class ProxyOptions(TypedDict, total=False):
     credentials: ChannelSecurity | None
     local: bool
     around: Iterable[Around]
+    patience: float | None
     greeting: object
     resolve: Callable[[URI], URI | str] | None
 

@@ -14,7 +14,7 @@ import broker
 
 _PROXY = (
     "(uri, *, timeout=None, connect_timeout=10, wait=0, codec='json', metadata=None, retries=0, credentials=None, "
-    "local=True, around=(), greeting=None, resolve=None, proxy_class=None)"
+    "local=True, around=(), patience=None, greeting=None, resolve=None, proxy_class=None)"
 )
 
 # Signatures without annotations; None where only the name is promised. `ns` is what locate_ns returns.

@@ -255,20 +255,24 @@ class Invocation:
             raise error_of(self.given_up(None))
 
     def _wait_for(self, pending: PendingCall) -> Outcome:
+        patience = self.remote.options.patience
+        until = earlier(self.request.deadline, None if patience is None else time.monotonic() + patience)
         try:
             if self.request.depth == 1:
-                outcome = pending.wait(self.request.deadline)
+                outcome = pending.wait(until)
             else:
-                outcome = self._wait_inside_a_call(pending)
+                outcome = self._wait_inside_a_call(pending, until)
         except BaseException:  # Ctrl-C above all: the call ends here and there
             pending.cancel("the caller was interrupted")
             raise
         if outcome is not None:
             return outcome
-        pending.cancel("the time of the call is over")
-        raise self.too_late(pending)
+        if until == self.request.deadline:
+            pending.cancel("the time of the call is over")
+            raise self.too_late(pending)
+        raise self._impatient(patience)
 
-    def _wait_inside_a_call(self, pending: PendingCall) -> Outcome | None:
+    def _wait_inside_a_call(self, pending: PendingCall, until: float | None) -> Outcome | None:
         """Waits no longer than somebody waits for the call that this thread carries out."""
         context = CallContext.active()
         assert context is not None
@@ -282,7 +286,7 @@ class Invocation:
 
         context.watch(end)
         try:
-            return pending.wait(self.request.deadline)
+            return pending.wait(until)
         finally:
             context.unwatch(end)
 
@@ -302,6 +306,13 @@ class Invocation:
     def too_late(self, pending: PendingCall | None) -> CallTimeout:
         """The error of a call whose time is over."""
         return self._too_late(taken=pending is not None and pending.taken)
+
+    def _impatient(self, patience: float | None) -> CallTimeout:
+        """The error of a call that goes on, and that nobody waits for any more."""
+        what = f"{self._what} of {self.remote.where()} took longer than the patience of {patience:g} s"
+        error = CallTimeout(f"{what}; the method goes on")
+        error.may_have_run = True
+        return error
 
     def _too_late(self, *, taken: bool) -> CallTimeout:
         timeout = self.remote.options.timeout

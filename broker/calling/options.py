@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -27,6 +28,8 @@ class Options:
     credentials: ChannelSecurity | None = None
     local: bool = True
     around: AroundFunctions = NO_FUNCTIONS
+    patience: float | None = None
+    """How long who makes a call waits for it; the call itself goes on."""
     greeting: Any = None
     """What each session begins with; None: nothing."""
     resolve: Callable[[URI], URI | str] | None = None
@@ -39,12 +42,14 @@ class Options:
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise CodecError(f"there is no codec {self.codec!r}: the codecs are {', '.join(CODECS)}")
+        if self.patience is not None and not 0 < self.patience < math.inf:
+            raise ValueError(f"patience is a number of seconds above 0, or None for no limit; not {self.patience!r}")
         given: list[tuple[object, object]] = [*self.metadata.items()]
         for key, value in given:
             if not isinstance(key, str) or not isinstance(value, (str, bytes)):
                 raise TypeError(f"metadata is text, and text or bytes; not {key!r}: {value!r}")
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
-        rare = self.timeout is not None or self.metadata or self.around or self.retries
+        rare = self.timeout is not None or self.patience is not None or self.metadata or self.around or self.retries
         rare = rare or self.greeting is not None
         object.__setattr__(self, "is_plain", self.codec == "json" and not rare)
 

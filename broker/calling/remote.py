@@ -251,7 +251,8 @@ class Remote:
 
     def welcome(self) -> Any:
         """What the daemon answered to the greeting of this session; connects if need be. Raises AccessDenied."""
-        deadline = self._deadline()
+        patience = self.options.patience
+        deadline = earlier(self._deadline(), None if patience is None else time.monotonic() + patience)
         _, connection = self.connect(deadline, nested=CallContext.active() is not None)
         self.session_on(connection)
         reception = self.session.reception

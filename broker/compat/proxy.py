@@ -10,8 +10,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 import broker
@@ -120,6 +119,7 @@ class Proxy(broker.Proxy):
             object.__setattr__(self, name, value)
             if name == "_pyroTimeout" and self._pyroConnection is not None:
                 self._pyroConnection.timeout = value
+                self._broker.set("patience", value or None)
         else:
             self._pyro_know()
             if name not in self._pyroAttrs:
@@ -239,7 +239,7 @@ class Proxy(broker.Proxy):
         handshake = {"object": uri.object, "handshake": self._pyroHandshake, "annotations": self._pyroAnnotations()}
         try:
             broker.Proxy.__init__(
-                self, str(uri), codec=self._pyro_codec(), timeout=self._pyroTimeout or None, greeting=handshake,
+                self, str(uri), codec=self._pyro_codec(), patience=self._pyroTimeout or None, greeting=handshake,
                 credentials=credentials("CLIENT"), proxy_class=Proxy,
             )  # fmt: skip
         except broker.errors.BrokerError as error:
@@ -254,7 +254,6 @@ class Proxy(broker.Proxy):
         control = self._broker
         try:
             answer = control.welcome
-            control.set("timeout", None)  # that of calls is the caller's alone
             if answer is None:  # its daemon is not of this layer
                 return _described(control.description)
         except (broker.errors.CommunicationError, broker.errors.CodecError) as error:
@@ -281,9 +280,8 @@ class Proxy(broker.Proxy):
             return type(self)(other)._pyroInvoke(methodname, vargs, kwargs, flags)
         oneway = methodname in self._pyroOneway or bool(flags & context.FLAGS_ONEWAY)
         vars(self)["_pyroSeq"] = (self._pyroSeq + 1) & 0xFFFF
-        timeout = self._pyroTimeout or None
         return self._pyro_call(
-            lambda: _invoke(self._pyro_ready(oneway), methodname, vargs, kwargs or {}, oneway, timeout), oneway
+            lambda: _invoke(self._pyro_ready(oneway), methodname, vargs, kwargs or {}, oneway), oneway
         )
 
     def _pyro_call(self, call: Callable[[], Any], oneway: bool = False) -> Any:
@@ -320,10 +318,8 @@ class Proxy(broker.Proxy):
         batch = broker.Batch(self._pyro_ready(oneway))
         for name, args, kwargs in calls:
             getattr(batch, wire_name(name))(*args, **kwargs)
-        if oneway:
-            return self._pyro_call(lambda: batch(oneway=True), oneway)
-        (results,) = self._pyro_call(lambda: (_in_time(batch(future=True), self._pyroTimeout or None),))
-        return _each(results)
+        (results,) = self._pyro_call(lambda: (batch(oneway=True) if oneway else batch(),), oneway)
+        return _each(results or ())
 
     def _pyroBatch(self) -> Any:
         return BatchProxy(self)
@@ -417,30 +413,16 @@ def _made_again(cls: type, state: tuple[Any, ...]) -> Any:
     return proxy
 
 
-def _invoke(remote: broker.Proxy, name: str, args: Any, kwargs: Any, oneway: bool, timeout: float | None) -> Any:
-    if name in ("__getattr__", "__setattr__") or name in FORWARDED:
-        if timeout is not None:
-            remote = broker.options(remote, timeout=timeout)
-        if name in FORWARDED:
-            return broker.Proxy._special(remote, name, *args, **kwargs)
-        return getattr(broker.Proxy, name)(remote, *args, **kwargs)
+def _invoke(remote: broker.Proxy, name: str, args: Any, kwargs: Any, oneway: bool) -> Any:
+    if name in FORWARDED:
+        return broker.Proxy._special(remote, name, *args, **kwargs)
+    if name in ("__getattr__", "__setattr__"):
+        return getattr(broker.Proxy, name)(remote, *args)
     method: Any = broker.Proxy.__getattr__(remote, wire_name(name))
-    if oneway:
-        return method.oneway(*args, **kwargs)
-    return method(*args, **kwargs) if timeout is None else _in_time(method.future(*args, **kwargs), timeout)
+    return method.oneway(*args, **kwargs) if oneway else method(*args, **kwargs)
 
 
-def _in_time(future: Future[Any], timeout: float | None) -> Any:
-    """The result. Pyro's timeout is the caller's alone: the method is told of none, and what it calls has none."""
-    try:
-        return future.result(timeout)
-    except TimeoutError:
-        if future.done():
-            raise
-        raise errors.TimeoutError("receiving: timeout") from None
-
-
-def _each(results: Iterator[Any]) -> Iterator[Any]:
+def _each(results: Iterable[Any]) -> Iterator[Any]:
     try:
         yield from results
     except Exception as error:
