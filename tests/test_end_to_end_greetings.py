@@ -191,6 +191,7 @@ def test_what_was_kept_is_not_lost_in_silence(porter: Porter) -> None:
         uri = daemon.register(Desk(), "desk")
         proxy = broker.Proxy(uri, greeting=SESAME, local=False)
         assert proxy.who() == "Ali"
+    assert porter.left.wait(20)
     assert porter.gone == ["Ali"]
     with broker.Daemon(port=daemon.address[1], admit=porter) as daemon:
         daemon.register(Desk(), "desk")
