@@ -27,7 +27,7 @@ from benchmarks.stress.processes import Failed, Usage
 
 PATIENCE = 6.0
 """Seconds that a call may take."""
-MOST = Usage(memory=12 << 10, threads=4, descriptors=6)
+MOST = Usage(memory=12 << 10, threads=8, descriptors=6)
 """What those that live may use more at the end."""
 WARM_UP = 0.1
 """This part of the rounds comes before anything is measured."""

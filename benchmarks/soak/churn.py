@@ -32,7 +32,8 @@ class Churn(Calls):
         """One of its own: all of 127.0.0.0/8 is the same host, and is another place."""
         uri = broker.URI(broker.resolve(self._proxy._broker.uri))
         elsewhere = f"{uri.protocol}:{uri.object}@127.0.9.{1 + self._draw.randrange(ADDRESSES)}:{uri.port}"
-        proxy: Any = broker.Proxy(elsewhere, timeout=self._books.patience)
+        patience = self._books.patience
+        proxy: Any = broker.Proxy(elsewhere, timeout=patience, connect_timeout=patience)
         with self._books.call() as number:
             check(proxy.echo(number, 1), [number, 1])
         if self._draw.random() < 0.5:  # else nobody closes it

@@ -8,5 +8,6 @@ processes   how they are started, stopped and killed, and what they use
 ledger      what was executed against what was answered
 books       which calls were answered, which surely not executed, and whether anything still moves
 crowd       a thousand connections, ten thousand proxies
+reconnections   what each of thousands of connections leaves behind, by itself
 __main__    starts them, kills the server and clients, and holds what was executed against what was answered
 """

@@ -38,7 +38,7 @@ class Process:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, **ONE_ARENA},
+            env={**ONE_ARENA, **os.environ},
         )
 
     def tell(self, line: str) -> str:
