@@ -49,6 +49,8 @@ ITEMS = {
     "max_calls_per_connection": 16_384,
     "max_message_size": 1024**3,
     "max_workers": 256,
+    "ns_broadcast": False,
+    "ns_broadcast_port": 9091,
     "ns_host": "localhost",
     "ns_port": 9090,
     "port": 0,
