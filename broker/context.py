@@ -368,6 +368,12 @@ class CurrentContext:
         return None if call is None else call.member
 
     @property
+    def oneway(self) -> bool:
+        """Whether nobody waits for the result."""
+        call = _active.get()
+        return call is not None and call.oneway
+
+    @property
     def metadata(self) -> Metadata:
         """What the caller sent beside the arguments; read-only."""
         call = _active.get()

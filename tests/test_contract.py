@@ -96,6 +96,7 @@ CONTRACT: dict[str, str | None] = {
     "current_context.client": None,
     "current_context.object_id": None,
     "current_context.member": None,
+    "current_context.oneway": None,
     "current_context.metadata": None,
     "current_context.response_metadata": None,
     "current_context.correlation_id": None,

@@ -265,3 +265,25 @@ def test_the_grace_of_a_shutdown_ends_nested_calls_too(relay: str, end: End) -> 
         with pytest.raises(Exception, match="was given up"):  # it has a moment to say how it ended
             future.result(SOON)
     assert "was given up" in ended[0]
+
+
+def test_a_method_knows_whether_nobody_waits_for_it() -> None:
+    seen: list[bool] = []
+    noted = threading.Semaphore(0)
+
+    class Noting:
+        def note(self) -> None:
+            seen.append(broker.current_context.oneway)
+            noted.release()
+
+    with broker.Daemon() as daemon:
+        proxy = broker.Proxy(daemon.register(Noting()))
+        proxy.note()
+        proxy.note.oneway()
+        batch = broker.Batch(proxy)
+        batch.note()
+        batch(oneway=True)
+        for _ in range(3):
+            assert noted.acquire(timeout=SOON)
+    assert seen == [False, True, True]
+    assert broker.current_context.oneway is False

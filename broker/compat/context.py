@@ -16,8 +16,6 @@ from typing import Any
 import broker
 from broker.compat.errors import ProtocolError, PyroError
 
-ONEWAY = "pyro-oneway"
-"""Metadata that say that nobody waits for a call."""
 FLAGS_ONEWAY = 4
 _PREFIX = "pyro."
 
@@ -39,12 +37,6 @@ class SocketConnection:
     def close(self) -> None:
         if self.control is not None:
             self.control.close()
-
-    def __enter__(self) -> SocketConnection:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
 
 class _Socket(SimpleNamespace):
@@ -105,7 +97,7 @@ def begin_call(client: SocketConnection) -> _State:
     begun, call = _State(), broker.current_context
     begun.client, begun.client_sock_addr, begun.in_call = client, client.sock.getpeername(), True
     begun.annotations, begun.correlation_id = from_metadata(call.metadata), call.correlation_id
-    begun.msg_flags = FLAGS_ONEWAY if ONEWAY in call.metadata else 0
+    begun.msg_flags = FLAGS_ONEWAY if call.oneway else 0
     _state.set(begun)
     return begun
 

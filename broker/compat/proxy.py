@@ -310,8 +310,7 @@ class Proxy(broker.Proxy):
         annotations = {**current_context.annotations, **self._pyroAnnotations()}
         if not annotations and not oneway:
             return self
-        metadata = context.to_metadata(annotations) | ({context.ONEWAY: "1"} if oneway else {})
-        return broker.options(self, metadata=metadata)
+        return broker.options(self, metadata=context.to_metadata(annotations))
 
     def _pyroInvokeBatch(self, calls: Any, oneway: bool = False) -> Any:
         self._pyro_connect()

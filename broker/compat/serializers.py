@@ -35,19 +35,13 @@ class TaggedDict:
 class SerializerBase:
     """The hooks, which hold for the process. All serializers write the same text."""
 
-    def dumps(self, data: object) -> bytes:
-        try:
-            return broker.dumps(data, proxy_class=_Written)
-        except broker.errors.BrokerError as error:
-            raise errors.translated(error) from None
+    def dumps(self, data: object) -> Any:
+        return _translating(broker.dumps, data)
 
     def loads(self, data: Any) -> Any:
-        try:
-            return broker.loads(data, proxy_class=_Written)
-        except broker.errors.BrokerError as error:
-            raise errors.translated(error) from None
+        return _translating(broker.loads, data)
 
-    def dumpsCall(self, obj: str, method: str, vargs: Any, kwargs: Any) -> bytes:
+    def dumpsCall(self, obj: str, method: str, vargs: Any, kwargs: Any) -> Any:
         return self.dumps((obj, method, vargs, kwargs))
 
     loadsCall = loads
@@ -133,6 +127,13 @@ class _Written(broker.Proxy):
     """What a serializer writes in place of values."""
 
     _travels_as = staticmethod(lambda value, codec: travels_as(proxied(value), codec))
+
+
+def _translating(convert: Callable[..., Any], data: Any) -> Any:
+    try:
+        return convert(data, proxy_class=_Written)
+    except broker.errors.BrokerError as error:
+        raise errors.translated(error) from None
 
 
 UnknownSerializer = type("UnknownSerializer", (SerializeError, ValueError, KeyError), {"__module__": __name__})
