@@ -16,7 +16,7 @@ from typing import Any
 import broker
 from broker.compat.errors import ProtocolError, PyroError
 
-FLAGS_ONEWAY = 4
+FLAGS_ONEWAY, PROTOCOL_VERSION = 4, 502
 _PREFIX = "pyro."
 
 
@@ -37,6 +37,15 @@ class SocketConnection:
     def close(self) -> None:
         if self.control is not None:
             self.control.close()
+
+
+class SendingMessage:
+    """What there is of messages: calls travel over gRPC."""
+
+    @staticmethod
+    def ping(pyroConnection: SocketConnection, hmac_key: object = None) -> None:
+        """Asks the daemon of a proxy's connection for a sign of life."""
+        pyroConnection.control.ping()
 
 
 class _Socket(SimpleNamespace):
