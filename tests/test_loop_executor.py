@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import threading
+from typing import Any
 
 import pytest
 
@@ -100,14 +101,29 @@ def test_a_condition_that_holds_ends_the_loop_at_once_and_one_that_fails_says_so
         assert broker.Proxy(daemon.register(Worker())).thread() != threading.get_ident()
 
 
+class Telling(broker.LoopExecutor):
+    """Tells that a call waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given = threading.Semaphore(0)
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        future = super().submit(function, *args, **kwargs)
+        self.given.release()
+        return future
+
+
 def test_what_was_accepted_runs_before_the_loop_ends() -> None:
-    executor, worker = broker.LoopExecutor(), Worker()
+    executor, worker = Telling(), Worker()
     daemon = broker.Daemon()
     proxy = broker.Proxy(daemon.register(worker, executor=executor))
     loop = threading.Thread(target=lambda: daemon.request_loop(executor=executor))
     loop.start()
     first, second = proxy.wait.future(), proxy.thread.future()
     assert worker.began.wait(10)
+    assert executor.given.acquire(timeout=10)
+    assert executor.given.acquire(timeout=10)
     ended = threading.Thread(target=daemon.shutdown)
     ended.start()
     worker.go_on.set()
