@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from broker._pb.broker_pb2 import Call
 from broker.around import Around, AroundFunctions
-from broker.calling import Edge, Remote, in_thread, invoke_async
+from broker.calling import Edge, Options, Remote, in_thread, invoke_async
 from broker.decorators import SPECIAL
 from broker.descriptions import NO_SIGNATURE, RemoteDescription
 from broker.proxy_base import ControlBase, ProxyBase
@@ -39,8 +39,7 @@ class AsyncProxy(ProxyBase):
     _broker: AsyncControl
 
     def _begin(self, remote: Remote) -> None:
-        if remote.options.patience is not None:
-            raise TypeError("patience is for callers that block: asyncio.wait leaves a task be")
+        _check_patience(remote.options.patience)
         remote.edge = AsyncEdge(credentials=remote.options.credentials, proxy_class=remote.options.proxy_class)
         super()._begin(remote)
 
@@ -77,6 +76,11 @@ class AsyncProxy(ProxyBase):
         await self._broker.close()
 
 
+def _check_patience(patience: object) -> None:
+    if patience is not None:
+        raise TypeError("patience is for callers that block: asyncio.wait leaves a task be")
+
+
 class AsyncEdge(Edge):
     """The edge of an AsyncProxy."""
 
@@ -93,6 +97,10 @@ class AsyncControl(ControlBase):
         functions = AroundFunctions(around)
         functions.check_async()
         return functions
+
+    def changed(self, **options: Any) -> Options:
+        _check_patience(options.get("patience"))
+        return super().changed(**options)
 
     @property
     def description(self) -> Awaitable[RemoteDescription]:

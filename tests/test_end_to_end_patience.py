@@ -95,6 +95,8 @@ def test_futures_and_coroutines_have_ways_of_their_own() -> None:
         assert future.result(20) == "served"
         with pytest.raises(TypeError, match="patience is for callers that block"):
             broker.AsyncProxy(uri, patience=1)
+        with pytest.raises(TypeError, match="patience is for callers that block"):
+            broker.AsyncProxy(uri)._broker.set("patience", 1)
         for patience in (0, -1, float("nan")):
             with pytest.raises(ValueError, match="patience is a number of seconds above 0"):
                 broker.Proxy(uri, patience=patience)
