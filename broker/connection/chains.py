@@ -13,6 +13,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from broker.connection.bells import Bell, own_bell
+
 MAX_DEPTH = 64
 """How deep calls may nest; deeper ones are refused, so that runaway recursion ends as an error."""
 
@@ -20,8 +22,6 @@ Job = Callable[[], None]
 
 
 _CHAIN_SIZE = 16
-_LOOK_SECONDS = 1.0
-"""How often the main thread, while it waits, looks whether there was a signal."""
 
 
 class _Random:
@@ -61,7 +61,7 @@ class Waiter:
     """
 
     done = False
-    _attended = False  # the thread has come to wait
+    _bell: Bell | None = None  # that of the thread, once it has come to wait
     _registered = False  # this and the next three under _lock
     _ready = False  # no job was given to it that it has not run
     _owner: object = None  # of the job that was given to it last and is not over
@@ -70,15 +70,6 @@ class Waiter:
     def __init__(self, chain: bytes, depth: int) -> None:
         self.chain = chain
         self.depth = depth
-        self._signal = threading.Lock()  # a binary semaphore: released by wake()
-        self._signal.acquire()
-
-    def wake(self) -> None:
-        """Makes the waiting thread look again. From any thread."""
-        try:
-            self._signal.release()
-        except RuntimeError:
-            pass  # it was woken already and has not looked yet
 
     def register(self) -> None:
         """Takes nested calls from now on. `wait` or `leave` has to follow."""
@@ -90,8 +81,10 @@ class Waiter:
     def finish(self) -> None:
         """What is waited for has come. From any thread."""
         self.done = True
-        self.wake()
-        if not self._attended:  # perhaps nobody ever comes
+        bell = self._bell
+        if bell is not None:
+            bell.ring()
+        else:  # perhaps nobody ever comes
             with _lock:
                 if self._registered:
                     self._unregister()
@@ -102,15 +95,16 @@ class Waiter:
         What a nested call raises comes out of here. Nested calls that came too late for this thread are given to
         `run_elsewhere`.
         """
-        self._attended = True
+        bell = self._bell = own_bell()
         try:
-            while not self.done:
-                if deadline is None:
-                    self._acquire()
-                elif not self._acquire_until(deadline):
+            while not self.done:  # what makes it ring is looked at before: it may have rung for another waiter
+                seconds = None if deadline is None else deadline - time.monotonic()
+                if seconds is not None and seconds <= 0:
                     return self.done
                 if self._jobs:
                     self._run_jobs()
+                elif not bell.wait(seconds):
+                    return self.done
             return True
         finally:
             self.leave(run_elsewhere)
@@ -126,18 +120,6 @@ class Waiter:
             except IndexError:
                 return
             run_elsewhere(job)
-
-    def _acquire(self) -> None:
-        if threading.get_ident() != threading.main_thread().ident:
-            self._signal.acquire()
-            return
-        # A signal that arrives just as the thread begins to wait does not end that: CPython sees it when it next looks.
-        while not self._signal.acquire(timeout=_LOOK_SECONDS):
-            pass
-
-    def _acquire_until(self, deadline: float) -> bool:
-        remaining = deadline - time.monotonic()
-        return remaining > 0 and self._signal.acquire(timeout=min(remaining, threading.TIMEOUT_MAX))
 
     def _run_jobs(self) -> None:
         jobs = self._jobs
@@ -165,7 +147,6 @@ class Waiter:
         if self._jobs is None:
             self._jobs = deque()
         self._jobs.append(job)
-        self.wake()
         return True
 
 
@@ -205,7 +186,11 @@ def run_nested(chain: bytes, depth: int, job: Job, owner: object = None) -> bool
     A job with an owner may also follow, on the same thread, one of the same owner that is still running there.
     """
     with _lock:
-        return any(waiter._offer(depth, job, owner) for waiter in reversed(_waiting.get(chain, ())))
+        takers = (waiter for waiter in reversed(_waiting.get(chain, ())) if waiter._offer(depth, job, owner))
+        taker = next(takers, None)
+    if taker is not None and taker._bell is not None:
+        taker._bell.ring()
+    return taker is not None
 
 
 def _after_fork() -> None:

@@ -291,9 +291,11 @@ class Connection:
         """The next message to send; waits for one. None when there will be none any more, or the timeout passed."""
         return self._line.next_message(timeout)
 
-    def hand_to(self, transport: Transport, aside: Callable[[Job], None] | None = None) -> None:
+    def hand_to(
+        self, transport: Transport, aside: Callable[[Job], None] | None = None, *, reader_pushes: bool = False
+    ) -> None:
         """Hands messages to a transport as they are ready, instead of `next_message`."""
-        self._line.hand_to(transport, aside)
+        self._line.hand_to(transport, aside, reader_pushes=reader_pushes)
 
     def sent(self) -> None:
         """The transport has taken the message that it was handed, and takes the next. From any thread."""
@@ -364,6 +366,14 @@ class Connection:
             stream.on_end(Outcome(lost=reason, may_have_run=True))
         for pong in pongs:
             pong.set()
+
+    @property
+    def has_company(self) -> bool:
+        """Whether the thread that reads should, if nothing arrives soon, call `dismiss_company`."""
+        return self._outgoing.has_company
+
+    def dismiss_company(self) -> None:
+        self._outgoing.dismiss_company()
 
     # ---- frames that arrive
 

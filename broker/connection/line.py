@@ -71,6 +71,8 @@ class Line:
         self._transport: Transport | None = None  # one that is handed its messages
         self.aside: Callable[[Job], None] | None = None
         """Has another thread send, for one that is to go on; None: it takes no longer than to ask for it."""
+        self.reader_pushes = False
+        """Whether the thread that reads sees to what those threads have queued that it woke together."""
         self._sending = False  # it has not taken the last message
         self._pushes_soon = False
         self._finished = False
@@ -186,7 +188,9 @@ class Line:
             if pieces:
                 return b"".join(pieces)
 
-    def hand_to(self, transport: Transport, aside: Callable[[Job], None] | None = None) -> None:
+    def hand_to(
+        self, transport: Transport, aside: Callable[[Job], None] | None = None, *, reader_pushes: bool = False
+    ) -> None:
         """From now on messages are handed to a transport; nobody calls `next_message`.
 
         `aside` runs a job on another thread, where `send` of the transport takes the message in at the other side.
@@ -194,6 +198,7 @@ class Line:
         with self:
             self._transport = transport
             self.aside = aside
+            self.reader_pushes = reader_pushes
 
     def sent(self) -> None:
         """The transport has taken its message, and takes the next."""

@@ -149,7 +149,7 @@ def _over_grpc(place: Place, engine: Connection) -> Stream:
 def _over_socket(path: str, patience: float, engine: Connection) -> Stream:
     """Raises OSError if there is nobody of this user."""
     stream = sockets.ClientSocket(sockets.connect(path, patience), engine)
-    engine.hand_to(stream, write_aside)
+    engine.hand_to(stream, write_aside, reader_pushes=True)
     return stream
 
 

@@ -127,7 +127,7 @@ class Outgoing:
                 line.send_locked(pending, None)
         if transport is not None and message is not None:
             line.send_small(transport, message)
-        elif in_burst:
+        elif in_burst and not (pending.waiter is not None and line.reader_pushes):
             line.push_soon()
         return True
 
@@ -142,13 +142,23 @@ class Outgoing:
     def _is_in_company(self) -> bool:
         """Whether other threads were woken together with this one: then their next calls go out together too.
 
-        The last of them sends, or who finds the time first.
+        The last of them sends, or the thread that reads if they do not all call again soon.
         """
         if self._company > 1:
             self._company -= 1
             return True
         self._company = 0
         return False
+
+    @property
+    def has_company(self) -> bool:
+        """Whether calls of threads that were woken together may be waiting for those of the others."""
+        return self._company > 1
+
+    def dismiss_company(self) -> None:
+        """The calls that are there go out without those of the others."""
+        with self._line:
+            self._company = 0
 
     def _queue(self, pending: MadeCall) -> None:
         with self._line:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 import threading
@@ -43,6 +44,9 @@ _PATIENCE = 0.02
 """How long a thread that writes a big message may be held up, in all."""
 _ARRIVAL_SECONDS = 0.002
 """How long a thread that reads stays with a big message which arrives bit by bit: to come back to it takes longer."""
+_COMPANY_SECONDS = 0.0003
+"""How long calls of threads that were woken together wait for each other."""
+_FD_SETSIZE = 1024
 _STAY_SECONDS = 0.005
 """How long a thread stays with one connection whose calls it carries out; the others may be busy with theirs."""
 _ROOM = 1 << 20
@@ -286,6 +290,14 @@ class ClientSocket(MessageSocket):
             while self._inbox.room is not None:
                 if not self._read_big():
                     return
+            if self._engine.has_company and not self._is_answered_soon():
+                self._engine.dismiss_company()
+
+    def _is_answered_soon(self) -> bool:
+        descriptor = self._socket.fileno()
+        if descriptor < 0 or descriptor >= _FD_SETSIZE:  # more than `select` knows
+            return False
+        return bool(select.select((descriptor,), (), (), _COMPANY_SECONDS)[0])
 
     def close(self) -> None:
         """Lets go of the socket, when nothing more is read."""

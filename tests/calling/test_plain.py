@@ -14,6 +14,7 @@ import broker
 from broker.calling.futures import CallFuture
 from broker.calling.plain import PlainFuture
 from broker.codecs import MAX_DEPTH, Encoded, JsonCodec, PlainEdge, plain_arguments, plain_values
+from broker.connection import sockets
 
 SOON = 10  # seconds that nothing takes
 
@@ -107,7 +108,17 @@ def test_calls_that_wait_for_one_that_comes_behind_them(every_way: None) -> None
         assert [future.result(SOON) for future in waiting] == [True] * 20
 
 
+@pytest.mark.usefixtures("every_way")
+def test_threads_of_one_process_that_call_at_once() -> None:
+    with broker.Daemon() as daemon, broker.Proxy(daemon.register(Shop())) as shop:
+        _call_at_once(shop)
+
+
 def test_threads_that_call_at_once(shop: Any) -> None:
+    _call_at_once(shop)
+
+
+def _call_at_once(shop: Any) -> None:
     wrong: list[object] = []
 
     def call(first: int) -> None:
@@ -122,8 +133,13 @@ def test_threads_that_call_at_once(shop: Any) -> None:
     assert not wrong
 
 
-def test_a_thread_that_calls_no_more_holds_nobody_up(shop: Any) -> None:
+@pytest.mark.parametrize("seen_by_select", [True, False])
+def test_a_thread_that_calls_no_more_holds_nobody_up(
+    shop: Any, monkeypatch: pytest.MonkeyPatch, seen_by_select: bool
+) -> None:
     """Threads that were woken together may go different ways: who comes back is not to wait for who does not."""
+    if not seen_by_select:
+        monkeypatch.setattr(sockets, "_FD_SETSIZE", 0)
     leave = threading.Event()
     finished = threading.Semaphore(0)
 

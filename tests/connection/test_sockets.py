@@ -82,6 +82,7 @@ class Engine:
     """As much of a connection as a socket needs."""
 
     peer_name = "the other"
+    has_company = False
 
     def __init__(self) -> None:
         self.taken = threading.Event()
