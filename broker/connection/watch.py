@@ -94,7 +94,7 @@ class Watch:
                 self.forget()
 
     def _is_surplus(self) -> bool:
-        return self._closed or self._threads > self._usual + self._more()
+        return self._closed or (self._threads > self._usual and self._threads > self._usual + self._more())
 
 
 _watches: WeakSet[Watch] = WeakSet()

@@ -171,6 +171,8 @@ class Express:
 class QuickJob(Job):
     """A job for the thread that leads. To call it is to carry it out."""
 
+    is_many = False
+    """Whether it is the job of many calls."""
     express: Express
     target: Target
 
