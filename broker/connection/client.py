@@ -81,6 +81,7 @@ class ClientConnection(Route):
         """`handler` serves the calls of the other side; without one they are refused."""
         self._opening = Opening(place, settings, handler, self._ended)
         super().__init__(self._opening.engine, place)
+        self.before: ClientConnection | None = None  # to the same place, for nested calls; under _Pool.lock
         self.users = 0  # sessions; under _Pool.lock
         self.idle_since = time.monotonic()
         self._sessions = 0
@@ -135,7 +136,9 @@ class _Pool:
     def find(self, place: Place, *, nested: bool = False) -> ClientConnection | None:
         """The connection to a place, if there is one that takes calls; `nested` asks about nested ones."""
         connection = self._connections.get(place)
-        return connection if connection is not None and connection.takes(nested=nested) else None
+        while connection is not None and not connection.takes(nested=nested):
+            connection = connection.before if nested else None
+        return connection
 
     def get(self, place: Place, timeout: float | None, *, nested: bool = False) -> ClientConnection:
         """The connection to a place; connects if there is none. Threads that ask at once share one attempt.
@@ -152,7 +155,7 @@ class _Pool:
         if not connecting.acquire(timeout=-1 if timeout is None else timeout):
             raise CannotConnect(f"cannot connect to {place}: no answer within {timeout:g} s")
         try:
-            return self.find(place) or self._connect(place, timeout)
+            return self.find(place, nested=nested) or self._connect(place, timeout)
         finally:
             connecting.release()
 
@@ -160,6 +163,7 @@ class _Pool:
         connection = ClientConnection(place, self.settings, self.handler_of(place.credentials))
         connection.open(timeout)
         with self.lock:
+            connection.before = self._connections.get(place)  # its daemon may be ending, and still take nested calls
             self._connections[place] = connection
             if not self._sweeping:
                 self._sweeping = True
@@ -171,8 +175,15 @@ class _Pool:
     def forget(self, connection: ClientConnection) -> None:
         """The connection has ended."""
         with self.lock:
-            if self._connections.get(connection.place) is connection:
+            latest = self._connections.get(connection.place)
+            if latest is connection and connection.before is not None:
+                self._connections[connection.place] = connection.before
+            elif latest is connection:
                 del self._connections[connection.place]
+            while latest is not None:
+                if latest.before is connection:
+                    latest.before = connection.before
+                latest = latest.before
 
     def detach_later(self, connection: ClientConnection, session: int) -> None:
         """A session is over. Called by finalizers too: takes no lock."""
