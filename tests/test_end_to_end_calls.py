@@ -657,7 +657,7 @@ def test_the_same_with_asyncio_loop_of_the_application() -> None:
     assert asyncio.run(main())
 
 
-def _eventually(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+def _eventually(condition: Callable[[], bool], timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

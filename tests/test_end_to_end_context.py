@@ -108,7 +108,7 @@ def test_time_metadata_and_correlation_travel_through_processes(daemon: broker.D
     correlation_id = uuid.uuid4()
     with broker.current_context.correlate(correlation_id):
         remaining, metadata, correlation = there.pass_on(here, "look")
-    assert SOON - 5 < remaining < SOON
+    assert SOON / 2 < remaining < SOON
     assert metadata == {"who": "Janet"}
     assert correlation == correlation_id
     remaining, _, _ = broker.Proxy(relay).pass_on(here, "look")
@@ -123,7 +123,7 @@ def test_a_nested_call_takes_no_longer_than_its_caller_waits(daemon: broker.Daem
     assert isinstance(future.exception(), CallTimeout)
     # By its own clock, or since its caller, whose time is over a moment earlier, gave up: CallTimeout is a kind of it.
     assert broker.Proxy(relay).how_it_ended().startswith(("CallTimeout", "CommunicationError"))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
     assert not end.go_on.is_set()
 
 

@@ -46,7 +46,7 @@ def _publish(run: Run, who: str, port: int, name: str = "example.server") -> Any
     return program
 
 
-def _eventually(condition: Callable[[], bool], timeout: float = 15.0) -> None:
+def _eventually(condition: Callable[[], bool], timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -59,7 +59,7 @@ def test_a_name_that_was_taken_over_stays_with_the_second(run_program: Run, tmp_
     name_server, port = _name_server(run_program, 0, storage)
     config.ns_port = port
     first = _publish(run_program, "first", port)
-    proxy: Any = broker.Proxy("BROKERNAME:example.server", wait=15)
+    proxy: Any = broker.Proxy("BROKERNAME:example.server", wait=60)
     assert proxy.who() == "first"
     _publish(run_program, "second", port)
     assert broker.Proxy("BROKERNAME:example.server").who() == "second"
@@ -71,7 +71,7 @@ def test_a_name_that_was_taken_over_stays_with_the_second(run_program: Run, tmp_
     assert name_server.wait() == 0
     assert proxy.who() == "second"  # a connection needs no name server
     _name_server(run_program, port, storage)
-    fresh: Any = broker.Proxy("BROKERNAME:example.server", wait=15)
+    fresh: Any = broker.Proxy("BROKERNAME:example.server", wait=60)
     assert fresh.who() == "second"
     with broker.locate_ns(port=port) as names:
         assert list(names.list("example.")) == ["example.server"]
@@ -113,7 +113,7 @@ def test_running_daemons_survive_a_restart_of_a_name_server_without_memory(run_p
     name_server.wait()
     _name_server(run_program, port)
     config.ns_port = port
-    assert broker.Proxy("BROKERNAME:example.server", wait=15).who() == "one"
+    assert broker.Proxy("BROKERNAME:example.server", wait=60).who() == "one"
 
 
 def test_objects_with_tags_stand_in_for_each_other(run_program: Run) -> None:
@@ -123,7 +123,7 @@ def test_objects_with_tags_stand_in_for_each_other(run_program: Run) -> None:
     with broker.locate_ns() as names:
         for who in servers:
             names.set_tags(f"server.{who}", ["printer", "floor2"])
-        proxy: Any = broker.Proxy("BROKERMETA:printer,floor2", wait=15)
+        proxy: Any = broker.Proxy("BROKERMETA:printer,floor2", wait=60)
         first = proxy.who()
         servers[first].process.kill()
         servers[first].wait()
@@ -162,6 +162,6 @@ def test_a_name_server_that_hangs_costs_no_more_than_the_timeout_of_the_call(run
         started = time.monotonic()
         with pytest.raises(errors.NamingError, match="no name server"):
             broker.Proxy("BROKERNAME:example.server", timeout=0.3).who()
-        assert time.monotonic() - started < 4  # two places, each within the timeout, and what was found there
+        assert time.monotonic() - started < 10  # two places, each within the timeout, and what was found there
     finally:
         name_server.send_signal(signal.SIGCONT)

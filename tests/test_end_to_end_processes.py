@@ -19,7 +19,7 @@ from broker import errors
 Run = Callable[..., Any]
 
 
-def _python(code: str, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+def _python(code: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
     """Runs code to its end."""
     command = [sys.executable, "-c", textwrap.dedent(code)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
@@ -31,7 +31,7 @@ SERVER = """
         def sleep(self, seconds): time.sleep(seconds); return "slept"
         def wait(self):
             print("waiting")
-            print("cancelled" if broker.current_context.wait_cancelled(20) else "not cancelled")
+            print("cancelled" if broker.current_context.wait_cancelled(60) else "not cancelled")
         def ok(self): return True
     daemon = broker.Daemon()
     print("uri", daemon.register(Server(), "server"))
@@ -56,8 +56,8 @@ def test_ctrl_c_ends_a_waiting_call_at_once_and_cancels_it(run_program: Run) -> 
     )
     server.line("waiting")
     client.send_signal(signal.SIGINT)
-    client.line("interrupted", timeout=5)
-    server.line("cancelled", timeout=5)
+    client.line("interrupted", timeout=40)
+    server.line("cancelled", timeout=40)
     assert client.line("still") == "True"
     assert client.wait() == 0
 
@@ -74,7 +74,6 @@ def test_a_signal_ends_a_request_loop_cleanly(run_program: Run, number: int) -> 
 
 
 def test_forgotten_daemons_and_proxies_neither_hold_up_nor_print_at_exit() -> None:
-    started = time.monotonic()
     done = _python(
         """
         import broker
@@ -84,10 +83,12 @@ def test_forgotten_daemons_and_proxies_neither_hold_up_nor_print_at_exit() -> No
         other = broker.Daemon()
         proxy = broker.Proxy(daemon.register(Server()))
         assert proxy.ok()
+        import time; print(time.time())
         """
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert time.monotonic() - started < 10
+    assert (done.returncode, done.stderr) == (0, "")
+    (ended,) = done.stdout.splitlines()
+    assert time.time() - float(ended) < 10
 
 
 def test_a_process_exits_while_a_method_hangs() -> None:
@@ -221,6 +222,6 @@ def test_a_peer_that_is_stopped_is_found(run_program: Run) -> None:
         started = time.monotonic()
         with pytest.raises(errors.ConnectionClosedError):
             proxy.ok()
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 40
     finally:
         server.send_signal(signal.SIGCONT)

@@ -47,7 +47,7 @@ class Callers:
     """Threads, futures and tasks that make calls without a pause, and what came of each."""
 
     def __init__(self, uri: str) -> None:
-        self.proxy: Any = broker.Proxy(uri, wait=30)
+        self.proxy: Any = broker.Proxy(uri, wait=60)
         self.uri = uri
         self.entered: list[str] = []
         self.lost: list[str] = []
@@ -96,7 +96,7 @@ class Callers:
                 self._note(key, lambda future=future: future.result(60))  # type: ignore[misc]
 
     async def _tasks(self, name: str) -> None:
-        proxy: Any = broker.AsyncProxy(self.uri, wait=30)
+        proxy: Any = broker.AsyncProxy(self.uri, wait=60)
 
         async def call(key: str) -> None:
             try:
@@ -157,7 +157,7 @@ def _restart_later(run_program: Run, server: Any, uri: str, file: str) -> thread
     """Starts the daemon again when it has died."""
 
     def restart() -> None:
-        server.process.wait(20)
+        server.process.wait(60)
         run_program(SERVER, _port(uri), file)
 
     thread = threading.Thread(target=restart, daemon=True)
@@ -170,7 +170,7 @@ def test_retries_repeat_what_may_have_run(run_program: Run, tmp_path: Path, kind
     file = str(tmp_path / "ledger")
     server = run_program(SERVER, "0", file)
     uri = server.line("ledger")
-    proxy: Any = broker.Proxy(uri, retries=2, wait=20)
+    proxy: Any = broker.Proxy(uri, retries=2, wait=60)
     assert proxy.enter("first") == "first"
     restarting = _restart_later(run_program, server, uri, file)
     if kind == "blocking":
@@ -180,10 +180,10 @@ def test_retries_repeat_what_may_have_run(run_program: Run, tmp_path: Path, kind
     else:
 
         async def call() -> None:
-            assert await broker.AsyncProxy(uri, retries=2, wait=20).die_once("again") == "again"
+            assert await broker.AsyncProxy(uri, retries=2, wait=60).die_once("again") == "again"
 
         asyncio.run(call())
-    restarting.join(20)
+    restarting.join(60)
     assert Path(file).read_text().split() == ["first", "again", "again"]
 
 
@@ -212,7 +212,7 @@ def test_the_deadline_bounds_repetitions(run_program: Run, tmp_path: Path) -> No
     with pytest.raises(errors.CommunicationError) as caught:
         proxy.die_once("again")
     assert caught.value.may_have_run
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
 
 
 def test_ctrl_c_ends_the_waiting_between_attempts(run_program: Run) -> None:
@@ -232,7 +232,7 @@ def test_ctrl_c_ends_the_waiting_between_attempts(run_program: Run) -> None:
     )
     program.line("waits")
     program.send_signal(signal.SIGINT)
-    program.line("ended", 5)
+    program.line("ended", 40)
     assert program.wait() == 0
 
 
@@ -261,10 +261,10 @@ def test_the_next_object_with_the_tag_takes_over(run_program: Run, tmp_path: Pat
         frozen.freeze()
         others: list[Any] = [broker.Proxy(f"BROKERMETA:ledger@{host}:{port}", local=False) for _ in range(4)]
         for other in others:
-            other._broker.set("connect_timeout", 1)
+            other._broker.set("connect_timeout", 4)
         began = time.monotonic()
         assert {other.pid() for other in others} == {
             pid for server in servers if (pid := server.pid) not in (first, second)
         }
-        assert time.monotonic() - began < 5  # it was tried once
+        assert time.monotonic() - began < 8  # it was tried once at the most
         frozen.send_signal(signal.SIGCONT)

@@ -16,7 +16,7 @@ from broker.calling.plain import PlainFuture
 from broker.codecs import MAX_DEPTH, Encoded, JsonCodec, PlainEdge, plain_arguments, plain_values
 from broker.connection import sockets
 
-SOON = 10  # seconds that nothing takes
+SOON = 40  # seconds that nothing takes
 
 
 class Shop:

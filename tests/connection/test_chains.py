@@ -47,7 +47,7 @@ def test_a_nested_call_runs_on_the_waiting_thread() -> None:
     for _ in range(3):
         done = threading.Event()
         assert run_nested(chain, 2, both(lambda: ran.append(threading.current_thread()), done.set))
-        assert done.wait(10)
+        assert done.wait(40)
         while not waiting.waiter._ready:  # it has gone back to waiting
             pass
     waiting.waiter.finish()
@@ -108,8 +108,8 @@ def test_a_thread_that_runs_one_nested_call_takes_no_second() -> None:
     chain = new_chain()
     waiting = Waiting(Waiter(chain, 1))
     running, release = threading.Event(), threading.Event()
-    assert run_nested(chain, 2, both(running.set, lambda: release.wait(10)))
-    assert running.wait(10)
+    assert run_nested(chain, 2, both(running.set, lambda: release.wait(40)))
+    assert running.wait(40)
     assert is_waiting(chain)
     assert not run_nested(chain, 2, lambda: None)  # its caller puts it on a thread of its own
     release.set()
@@ -121,8 +121,8 @@ def test_the_timeout_is_seen_after_the_nested_call() -> None:
     chain = new_chain()
     waiting = Waiting(Waiter(chain, 1), deadline=time.monotonic() + 0.3)
     running, release = threading.Event(), threading.Event()
-    assert run_nested(chain, 2, both(running.set, lambda: release.wait(10)))
-    assert running.wait(10)
+    assert run_nested(chain, 2, both(running.set, lambda: release.wait(40)))
+    assert running.wait(40)
     waiting.thread.join(0.4)
     assert waiting.thread.is_alive()
     release.set()

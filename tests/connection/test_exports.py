@@ -68,7 +68,7 @@ def pass_on(pair: Pair, *references: Reference) -> tuple[Reference, ...]:
     got = call.request.arguments.references
     answer(call)
     pair.settle()
-    assert pending.wait(time.monotonic() + 5) is not None
+    assert pending.wait(time.monotonic() + 40) is not None
     return got
 
 
@@ -91,7 +91,7 @@ def drop(pair: Pair) -> None:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 40
     while not condition():
         assert time.monotonic() < give_up
         time.sleep(0.005)
@@ -166,7 +166,7 @@ def test_a_result_holds_references_as_arguments_do(pair: Pair) -> None:
     call.reply(value_of(Thing(5), payload=b"null"), False, False, {})
     assert pair.server.exports.given == 1
     pair.settle()
-    outcome = pending.wait(time.monotonic() + 5)
+    outcome = pending.wait(time.monotonic() + 40)
     assert outcome is not None
     assert outcome.value is not None
     (held,) = outcome.value.references
@@ -183,7 +183,7 @@ def test_a_reference_that_is_sent_back_is_the_object_itself(pair: Pair) -> None:
     call = pair.served.calls.pop()
     call.reply(value_of(held, payload=b"null"), False, False, {})
     pair.settle()
-    outcome = pending.wait(time.monotonic() + 5)
+    outcome = pending.wait(time.monotonic() + 40)
     assert outcome is not None
     assert outcome.value is not None
     assert outcome.value.references == (thing,)
@@ -263,7 +263,7 @@ def test_a_release_that_crosses_a_sending_frees_nothing(pair: Pair) -> None:
     answer(call)
     del call
     pair.settle()
-    assert pending.wait(time.monotonic() + 5) is not None
+    assert pending.wait(time.monotonic() + 40) is not None
     drop(pair)
     assert counts(pair) == (0, 0)
     assert pair.client.ended_because is pair.server.ended_because is None
@@ -292,7 +292,7 @@ def test_what_is_never_decoded_is_given_back(pair: Pair) -> None:
     call.refuse(Refused(Reason.OBJECT_NOT_FOUND, "there is no such object"))
     del call
     pair.settle()
-    assert pending.wait(time.monotonic() + 5) is not None
+    assert pending.wait(time.monotonic() + 40) is not None
     drop(pair)
     assert counts(pair) == (0, 0)
 
@@ -331,8 +331,8 @@ def test_what_nobody_holds_is_given_back_without_any_other_traffic(pair: Pair) -
     eventually(lambda: pair.server.exports not in sweeper._watched)
 
 
-def test_a_hundred_thousand_leave_nothing_behind(pair: Pair) -> None:
-    for first in range(0, 100_000, 1_000):
+def test_thousands_leave_nothing_behind(pair: Pair) -> None:
+    for first in range(0, 20_000, 1_000):
         things = [Thing(number) for number in range(first, first + 1_000)]
         got = pass_on(pair, *things)
         assert len(got) == 1_000
@@ -351,7 +351,7 @@ def test_threads_that_pass_and_drop_the_same_object_leave_nothing_behind(pair: P
     def keep_passing() -> None:
         for step in range(300):
             pending = pair.client.call(request_with(things[step % 5], things[(step * 3) % 5]))
-            assert pending.wait(time.monotonic() + 20) is not None
+            assert pending.wait(time.monotonic() + 40) is not None
 
     threads = [threading.Thread(target=keep_passing) for _ in range(8)]
     for thread in threads:
@@ -375,7 +375,7 @@ def test_objects_are_let_go_of_where_their_finalizers_may_run(pair: Pair) -> Non
 
     pass_on(pair, Ending(1))
     drop(pair)
-    assert gone.wait(10)
+    assert gone.wait(40)
     assert ended_in[0].startswith("broker-aside")
 
 

@@ -66,7 +66,7 @@ def test_an_idle_thread_holds_nothing_of_the_job_that_it_ran() -> None:
         ran = threading.Event()
         workers.submit(Holding(ran))
         assert ran.wait(10)
-    assert gone.reached.wait(5)
+    assert gone.reached.wait(40)
     assert workers.threads
 
 

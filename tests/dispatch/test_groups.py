@@ -214,14 +214,10 @@ def test_their_results_go_back_in_one_message(both: Both) -> None:
 
 
 def test_many_results_do_not_wait_for_all(both: Both) -> None:
-    for number in range(200):
-        both.call("add", number)
+    calls = [both.call("add", number) for number in range(200)]
     both.to_server()
-    messages = []
-    while (message := both.server.next_message(0)) is not None:
-        messages.append(message)
-        both.client.receive(message)
-    assert len(both.outcomes) == 200
+    assert [both.value(call) for call in calls] == [*range(200)]
+    until_idle(both)
     assert not both.server.busy
 
 

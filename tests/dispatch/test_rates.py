@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from broker.dispatch import rates as module
 from broker.dispatch.rates import Rates
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def test_a_second_has_so_many_calls_and_no_more() -> None:

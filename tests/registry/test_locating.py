@@ -84,10 +84,10 @@ class TestLocating:
         began = time.monotonic()
         with pytest.raises(NamingError):
             locate_ns("127.0.0.1", closed_port)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         later = threading.Timer(0.4, lambda: start_names(port=closed_port))
         later.start()
-        with locate_ns("127.0.0.1", closed_port, wait=10) as ns:
+        with locate_ns("127.0.0.1", closed_port, wait=40) as ns:
             ns.ping()
         later.join()
 
@@ -138,14 +138,14 @@ class TestResolving:
     def test_waits_for_what_comes_later(self, running: Running, uri: str) -> None:
         later = threading.Timer(0.3, lambda: running.names.register("late", "BROKER:o@h:1", tags=["late"]))
         later.start()
-        assert resolve(uri, wait=10) == URI("BROKER:o@h:1")
+        assert resolve(uri, wait=40) == URI("BROKER:o@h:1")
         later.join()
 
     def test_waits_no_longer_than_told(self) -> None:
         began = time.monotonic()
         with pytest.raises(NameNotFound):
             resolve("BROKERNAME:a", wait=0.3)
-        assert 0.3 <= time.monotonic() - began < 2
+        assert 0.3 <= time.monotonic() - began < 10
 
     def test_what_is_no_uri(self) -> None:
         with pytest.raises(TypeError):

@@ -153,7 +153,7 @@ class TestRestart:
             began = time.monotonic()
             with pytest.raises(NamingError, match="nothing listens there"):
                 ns.ping()
-            assert 0.3 < time.monotonic() - began < 2
+            assert 0.3 < time.monotonic() - began < 5  # the default
 
     def test_a_name_that_may_come_back_is_asked_for_again(self, start_names: StartNames) -> None:
         restarted = start_names(may_return=True)
@@ -169,7 +169,7 @@ class TestRestart:
             began = time.monotonic()
             with pytest.raises(NameNotFound):
                 ns.lookup("a")
-            assert 0.5 < time.monotonic() - began < 2
+            assert 0.5 < time.monotonic() - began < 5  # the patience of a client
 
 
 class TestStrangers:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="m
 
 HALF_OPEN = int(os.environ.get("ATTACK_CONNECTIONS", "300"))
 """Connections that never become one."""
-BOUNDED_SECONDS = 5.0
+BOUNDED_SECONDS = 15.0
 """How long an honest call may take meanwhile, on a machine that runs other tests as well."""
 MIB = 1 << 20
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -83,7 +83,7 @@ class Target:
         return len(os.listdir(f"/proc/{self.pid}/fd"))  # noqa: PTH208 - names are all that is wanted
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def serves(self, *, memory: int) -> None:
         """An honest call is answered in time, and no more than so much memory was taken."""
@@ -93,7 +93,7 @@ class Target:
         assert self.slowest < BOUNDED_SECONDS
         assert self.memory() - self.memory_before < memory, f"{(self.memory() - self.memory_before) // MIB} MiB"
 
-    def has_recovered(self, seconds: float = 20.0, *, slack: int = 4) -> None:
+    def has_recovered(self, seconds: float = 60.0, *, slack: int = 4) -> None:
         """All descriptors are back."""
         until = time.monotonic() + seconds
         while self.descriptors() > self.descriptors_before + slack:
@@ -140,7 +140,7 @@ def test_half_open_connections(start: Callable[..., Target], sockets: list[socke
             target.serves(memory=(64 + HALF_OPEN // 10) * MIB)
     target.serves(memory=(64 + HALF_OPEN // 10) * MIB)
     most = target.memory() - target.memory_before
-    target.has_recovered(30)
+    target.has_recovered()
     print(
         f"{HALF_OPEN} that said {said}: honest calls within {target.slowest:.2f} s, {most / MIB:.0f} MiB"
     )  # make attacks
@@ -210,7 +210,7 @@ def test_one_byte_at_a_time(start: Callable[..., Target], sockets: list[socket.s
     target = start(handshake_timeout=1)
     sockets += [target.connect() for _ in range(50)]
     left = dict.fromkeys(sockets, 0)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while left:
         assert time.monotonic() < until
         for each in list(left):
@@ -266,7 +266,7 @@ def test_what_is_small_while_it_is_compressed(start: Callable[..., Target]) -> N
     with grpc.insecure_channel(address, options, gzip) as channel:
         invoke: Any = channel.unary_unary(INVOKE)
         with pytest.raises(grpc.RpcError) as caught:
-            invoke(request.SerializeToString(), timeout=30)
+            invoke(request.SerializeToString(), timeout=60)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         target.serves(memory=128 * MIB)
     peak = Path(f"/proc/{target.pid}/status").read_text(encoding="ascii").partition("VmHWM:")[2].split()[0]
@@ -280,7 +280,7 @@ def test_a_text_that_becomes_thirty_times_as_much(start: Callable[..., Target]) 
     with grpc.insecure_channel(f"127.0.0.1:{target.port}", [("grpc.max_send_message_length", -1)]) as channel:
         invoke: Any = channel.unary_unary(INVOKE)
         with pytest.raises(grpc.RpcError, match="max_decoded_size"):
-            invoke(request.SerializeToString(), timeout=30)
+            invoke(request.SerializeToString(), timeout=60)
     target.serves(memory=100 * MIB)
 
 
@@ -304,12 +304,12 @@ def test_what_is_claimed_and_what_is_too_much(start: Callable[..., Target], what
     def requests() -> Iterator[bytes]:
         for frame in frames:
             yield Frames(frames=[frame]).SerializeToString()
-        answered.wait(20)
+        answered.wait(60)
 
     with grpc.insecure_channel(f"127.0.0.1:{target.port}") as channel:
         connect: Any = channel.stream_stream(CONNECT_METHOD)
         answers = b""
-        for message in connect(requests(), timeout=20):
+        for message in connect(requests(), timeout=60):
             answers += message
             if answers.count(reasons[what]) == 5:
                 break

@@ -7,13 +7,7 @@ import pytest
 from broker.security import account_of, address_of
 from broker.security import guesses as module
 from broker.security.guesses import WINDOW_SECONDS, Guesses
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def test_who_guesses_is_barred_until_the_minute_is_over() -> None:

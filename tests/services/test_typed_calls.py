@@ -415,7 +415,7 @@ def test_a_deadline_is_known_to_the_method(call: Call, desk: Desk) -> None:
     failure = _failure(call, "wait", timeout=0.3)
     assert failure.code == grpc.StatusCode.DEADLINE_EXCEEDED
     assert desk.told.wait(20)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 20
 
 
 def test_a_caller_that_gives_up_tells_the_method(serve: Serve, desk: Desk) -> None:
