@@ -420,9 +420,9 @@ class Daemon:
         executor: LoopExecutor | None = None,
     ) -> None:
         """`request_loop`, which announces that it serves once a signal would end it cleanly."""
-        self.start()
         try:
             with sigterm_as_ctrl_c():
+                self.start()  # whose call is answered may send a signal, which finds its handler
                 announce()
                 while not self._stopping:  # between two waits a signal is looked at
                     if until is not None and until():

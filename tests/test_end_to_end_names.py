@@ -20,11 +20,7 @@ SERVER = """
     import broker, sys
     class Server:
         def who(self): return sys.argv[1]
-    daemon = broker.Daemon()
-    daemon.start()
-    daemon.publish(Server(), sys.argv[2])
-    print("published")
-    daemon.request_loop()
+    broker.serve({Server(): sys.argv[2]})
 """
 # A lease that is short enough to watch it end.
 NAME_SERVER = """
@@ -42,7 +38,7 @@ def _name_server(run: Run, port: int = 0, storage: str = "memory") -> tuple[Any,
 
 def _publish(run: Run, who: str, port: int, name: str = "example.server") -> Any:
     program = run(SERVER, who, name, environment={"BROKER_NS_PORT": str(port)})
-    program.line("published")
+    program.line("Broker daemon running.")
     return program
 
 
