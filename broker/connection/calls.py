@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from broker._pb.broker_pb2 import Batch, Call, Frame, InvokeResponse, MetadataValue, Result
 from broker.codecs import Edge, Encoded, codec
-from broker.connection.chains import Waiter, new_chain
+from broker.connection.chains import Waiter, answering, new_chain
 from broker.connection.outbox import FRAME_COST, HEADER_LIMIT, inline_cost, is_inline
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_nested_late
@@ -446,6 +446,8 @@ class IncomingCall:
             rest = Result(raised=raised, kept=kept)
             cost += _add_metadata(rest, metadata)
         if self._replies():
+            if self.is_nested:
+                answering(self.chain, self.wire.depth)
             self._incoming.reply(self, value, rest, cost)
 
     def reply_small(self, value: Encoded) -> bool:
@@ -472,6 +474,8 @@ class IncomingCall:
                 frame.result.CopyFrom(Result(failed=refused.to_wire(), kept=kept))
             else:
                 frame.refused.CopyFrom(refused.to_wire())
+            if self.is_nested:
+                answering(self.chain, self.wire.depth)
             self._incoming.refuse(self, frame, FRAME_COST + len(refused.message))
 
     def on_cancel(self, function: Callable[[str], None]) -> None:

@@ -65,7 +65,8 @@ class Waiter:
     _registered = False  # this and the next three under _lock
     _ready = False  # no job was given to it that it has not run
     _owner: object = None  # of the job that was given to it last and is not over
-    _jobs: deque[Job] | None = None
+    _jobs: deque[tuple[int, Job]] | None = None  # with the depth of the calls
+    _depth_of_job = 0  # of the one that runs
 
     def __init__(self, chain: bytes, depth: int) -> None:
         self.chain = chain
@@ -116,15 +117,20 @@ class Waiter:
                 self._unregister()
         while self._jobs:
             try:
-                job = self._jobs.popleft()
+                _, job = self._jobs.popleft()
             except IndexError:
                 return
             run_elsewhere(job)
 
     def _run_jobs(self) -> None:
         jobs = self._jobs
-        while jobs:
-            jobs.popleft()()
+        before, _running.waiter = _running.waiter, self
+        try:
+            while jobs:
+                self._depth_of_job, job = jobs.popleft()
+                job()
+        finally:
+            _running.waiter = before
         with _lock:
             self._ready, self._owner = self._registered, None
 
@@ -146,10 +152,15 @@ class Waiter:
         self._ready, self._owner = False, owner
         if self._jobs is None:
             self._jobs = deque()
-        self._jobs.append(job)
+        self._jobs.append((depth, job))
         return True
 
 
+class _Running(threading.local):
+    waiter: Waiter | None = None  # whose jobs this thread runs
+
+
+_running = _Running()
 _lock = threading.Lock()
 _waiting: dict[bytes, list[Waiter]] = {}  # the innermost waiter of a chain last
 _expected: dict[bytes, int] = {}  # how many calls of a chain are under way that no thread waits for
@@ -191,6 +202,15 @@ def run_nested(chain: bytes, depth: int, job: Job, owner: object = None) -> bool
     if taker is not None and taker._bell is not None:
         taker._bell.ring()
     return taker is not None
+
+
+def answering(chain: bytes, depth: int) -> None:
+    """A call is being answered. If this thread runs it as a nested one, it takes the next one from now on: that may
+    arrive before the thread is back from sending the answer."""
+    waiter = _running.waiter
+    if waiter is not None and waiter.chain == chain and waiter._depth_of_job == depth:
+        with _lock:
+            waiter._ready = waiter._registered
 
 
 def _after_fork() -> None:

@@ -25,7 +25,8 @@ Run = Callable[..., Any]
 
 def compat(run_program: Run, *arguments: str | Path, ns_port: int = 0) -> Any:
     environment = {"PYRO_NS_PORT": str(ns_port)} if ns_port else {}
-    return run_program(None, "-m", "broker.compat", *map(str, arguments), environment=environment)
+    # It becomes the program with the options of its own interpreter.
+    return run_program(None, "-m", "broker.compat", *map(str, arguments), environment=environment, anew=True)
 
 
 @pytest.fixture(scope="module")

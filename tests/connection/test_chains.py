@@ -16,6 +16,10 @@ def never(job: chains.Job) -> None:
     raise AssertionError("it should have run on the thread that waits")
 
 
+def never_run() -> None:
+    raise AssertionError("nobody takes it")
+
+
 class Waiting:
     """A thread that waits."""
 
@@ -115,6 +119,29 @@ def test_a_thread_that_runs_one_nested_call_takes_no_second() -> None:
     release.set()
     waiting.waiter.finish()
     waiting.join()
+
+
+def test_the_next_nested_call_may_come_as_the_answer_goes_out() -> None:
+    chain = new_chain()
+    waiting = Waiting(Waiter(chain, 1))
+    threads: list[threading.Thread] = []
+    ran = threading.Event()
+
+    def answer_and_go_on() -> None:
+        threads.append(threading.current_thread())
+        assert not run_nested(chain, 2, never_run)  # it is not over
+        chains.answering(chain, 3)  # another call
+        chains.answering(new_chain(), 2)
+        assert not run_nested(chain, 2, never_run)
+        chains.answering(chain, 2)
+        assert run_nested(chain, 2, both(lambda: threads.append(threading.current_thread()), ran.set))
+
+    assert run_nested(chain, 2, answer_and_go_on)
+    assert ran.wait(10)
+    waiting.waiter.finish()
+    waiting.join()
+    assert threads == [waiting.thread] * 2
+    chains.answering(chain, 2)  # of a thread that runs no nested call: nothing
 
 
 def test_the_timeout_is_seen_after_the_nested_call() -> None:
