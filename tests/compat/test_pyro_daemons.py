@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import pickle
 import select
 import threading
@@ -23,9 +24,12 @@ class Plain:
 
 
 def counter(pyro: Any) -> Any:
+    numbers = itertools.count()
+
     class Counter:
         def __init__(self) -> None:
             self.count = 0
+            self.number = next(numbers)  # no other has it: an id is given again to the next object
 
         @pyro.expose
         def add(self) -> int:
@@ -34,7 +38,7 @@ def counter(pyro: Any) -> Any:
 
         @pyro.expose
         def identity(self) -> int:
-            return id(self)
+            return self.number
 
         def __len__(self) -> int:  # falsy, for all that
             return 0
