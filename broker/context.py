@@ -44,14 +44,28 @@ class Client:
     """The name by which the transport or a token authenticated the caller."""
 
     @property
+    def host(self) -> str | None:
+        """The IP address; None where no network lies between: a Unix socket, the same process."""
+        return None if (place := self._place) is None else unquote(place[0]).strip("[]")
+
+    @property
+    def port(self) -> int | None:
+        """The port from which the caller connected; None where there is no `host`."""
+        return None if (place := self._place) is None else int(place[1])
+
+    @property
+    def _place(self) -> tuple[str, str] | None:
+        kind, _, place = self.address.partition(":")
+        host, _, port = place.rpartition(":")
+        return (host, port) if kind in ("ipv4", "ipv6") else None
+
+    @property
     def is_on_this_machine(self) -> bool:
         """Whether the address is of this machine alone: loopback, a Unix socket, the same process."""
-        kind, _, rest = self.address.partition(":")
-        if kind in ("unix", "inproc"):
+        if self.address.startswith(("unix:", "inproc:")):
             return True
-        host = unquote(rest.rpartition(":")[0]).strip("[]").partition("%")[0]
         try:
-            address = ipaddress.ip_address(host)
+            address = ipaddress.ip_address((self.host or "").partition("%")[0])
         except ValueError:
             return False
         mapped = getattr(address, "ipv4_mapped", None)

@@ -122,11 +122,11 @@ def behavior(
     if isinstance(instance_mode, type):
         raise SyntaxError('@behavior needs its arguments: write @behavior(instance_mode="session") above the class')
     if instance_mode not in _MODES:
-        raise ValueError(f"@behavior: {instance_mode!r} is no instance mode: it is one of {', '.join(_MODES)}")
+        raise ValueError(f"@behavior: invalid instance mode: {instance_mode} (there are: {', '.join(_MODES)})")
     if instance_creator is not None and not callable(instance_creator):
         raise TypeError(
-            f"@behavior: the instance_creator {safe_repr(instance_creator)} cannot be called: "
-            f"give a function that takes the class and returns an instance"
+            f"@behavior: instance_creator must be a callable: a function that takes the class and returns an instance, "
+            f"and not {safe_repr(instance_creator)}"
         )
     if max_concurrency is not None and (type(max_concurrency) is not int or max_concurrency < 1):
         raise ValueError(f"@behavior: max_concurrency is a whole number from 1 on, or None, not {max_concurrency!r}")

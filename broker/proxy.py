@@ -10,6 +10,7 @@ from typing import Any
 from broker._pb.broker_pb2 import Call
 from broker.around import Around, AroundFunctions
 from broker.calling import Edge, Remote
+from broker.codecs import Record
 from broker.descriptions import NO_SIGNATURE, RemoteDescription, RemoteMember
 from broker.exposure import missing_member
 from broker.proxy_base import ControlBase, ProxyBase
@@ -31,8 +32,8 @@ class Proxy(ProxyBase):
     function for objects that are found by other means than a name server: given the URI, it returns the one that it
     leads to, each time that the proxy connects, and raises NamingError if there is none.
     `proxy_class` is the class of the proxies that arrive in results, made as `proxy_class(uri, credentials=...)`; its
-    `_travels_as(value, codec)` may have something else travel in place of values. It,
-    `around`, `resolve` and `credentials` are no part of a pickle.
+    `_travels_as(value, codec)` may have something else travel in place of values, and its `_arrives_as(record)`
+    something else arrive in place of records. It, `around`, `resolve` and `credentials` are no part of a pickle.
 
     Everything of the proxy itself is under the one reserved name `_broker`.
     """
@@ -129,6 +130,14 @@ class Proxy(ProxyBase):
         so on), objects that a daemon serves and proxies included; `codec` is the name of the codec.
         """
         return value
+
+    @staticmethod
+    def _arrives_as(record: Record) -> Any:
+        """What arrives in place of the data of a class that is not known here: to be overridden, as `_travels_as`.
+
+        What it raises becomes a CodecError. Values in pickle are what the pickle says, and it is not asked for those.
+        """
+        return record
 
     # ---- the life of the proxy
 

@@ -27,8 +27,8 @@ def dumps(value: object, *, proxy_class: type[Any] | None = None) -> bytes:
 def loads(data: bytes | bytearray | memoryview | str, *, proxy_class: type[Any] | None = None) -> Any:
     """The value of a text that `dumps` wrote, or of any JSON. Safe with texts of strangers, as a call of theirs is.
 
-    A class that is not registered here is a `Record`; what was a registered object or a proxy is a proxy, of
-    `proxy_class`. Raises CodecError for what is no such text.
+    A class that is not registered here is a `Record`, or what `_arrives_as` of `proxy_class` makes of it; what was a
+    registered object or a proxy is a proxy, of that class. Raises CodecError for what is no such text.
     """
     text = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
     return _JSON.decode(Encoded("json", text), Edge(proxy_class=proxy_class), "value")

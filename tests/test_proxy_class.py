@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import enum
 from typing import Any
 
 import pytest
@@ -115,3 +117,36 @@ def test_it_says_so_of_objects_that_are_served_too(codec: str) -> None:
         daemon.register(house._room)
         assert broker.Proxy(daemon.register(house), codec=codec).room() == {"room": "kitchen"}
         assert broker.Proxy(plain.register(house)).room().name() == "kitchen"
+
+
+class Shape(enum.Enum):
+    ROUND = 1
+
+
+@dataclasses.dataclass
+class Chair:
+    legs: int
+
+
+class Furniture(broker.Proxy):
+    @staticmethod
+    def _arrives_as(record: broker.Record) -> Any:
+        if record._kind == "enum":
+            return record.value
+        return [record._type.rpartition(".")[2], {**record._fields}] if record.legs < 9 else 1 / 0
+
+
+@pytest.mark.usefixtures("either_way")
+def test_it_says_what_arrives_in_place_of_records() -> None:
+    unknown = [Chair(4), {"shape": Shape.ROUND}]
+    with broker.Daemon(proxy_class=Furniture) as daemon, broker.Daemon() as plain:
+        house = broker.Proxy(daemon.register(House()))
+        assert house.class_of(Chair(3)) == "list"
+        assert house.same(Chair(3)) == ["Chair", {"legs": 3}]
+        with pytest.raises(broker.errors.CodecError, match=r"Chair cannot be made of what arrived: ZeroDivisionError"):
+            house.same(Chair(9))
+        uri = plain.register(House())
+        assert broker.Proxy(uri, proxy_class=Furniture).same(unknown) == [["Chair", {"legs": 4}], {"shape": 1}]
+        assert [type(each) for each in broker.Proxy(uri).same(unknown)] == [broker.Record, dict]
+    text = broker.dumps(Chair(4))
+    assert broker.loads(text, proxy_class=Furniture) == ["Chair", {"legs": 4}]

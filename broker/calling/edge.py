@@ -21,6 +21,7 @@ class Edge:
     proxies: Any = ()  # set by broker.proxy_base: the class of all proxies
     proxy: Any = None  # set by broker.proxy: the class of those that arrive
     replace: Any = None  # what travels in place of values, if a class of proxies says so
+    accept: Any = None  # what arrives in place of records, if such a class says so
     iterator: Any = None  # set by broker.calling.passed: the class of iterators that arrive
     max_nesting = MAX_DEPTH
     max_buffers = MAX_BUFFERS
@@ -36,7 +37,7 @@ class Edge:
         self._credentials = credentials
         if proxy_class is not None:
             self.proxy = proxy_class
-            self.replace = proxy_class._travels_as
+            self.replace, self.accept = proxy_class._travels_as, proxy_class._arrives_as
 
     def reference(self, value: object) -> str | Reference | None:
         if isinstance(value, self.proxies):

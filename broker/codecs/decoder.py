@@ -15,7 +15,7 @@ from typing import Any
 from broker.codecs import arrays, exceptions, kept
 from broker.codecs.encoder import MAX_NESTING, TAG, too_deep
 from broker.codecs.hashes import check_hashes
-from broker.codecs.interface import Buffer, Edge, Fault, Reference, bytes_of, view_of
+from broker.codecs.interface import Buffer, Edge, Fault, Reference, arrived, bytes_of, view_of
 from broker.codecs.types import Kind, Record, TypeEntry
 from broker.errors import CodecError
 
@@ -210,7 +210,7 @@ class Decoder:
         values = self._field_object(fields["fields"], depth)
         entry = self._entry(name, kind)
         if entry is None:
-            return Record(name, values, kind)
+            return arrived(Record(name, values, kind), self._edge)
         try:
             return build(entry, values)
         except Exception as error:  # a user's function or dataclass: whatever it raises is why
@@ -232,7 +232,7 @@ class Decoder:
         name, value = fields["name"], self.rebuild(fields["value"], depth)
         entry = self._entry(fields["class"], "enum")
         if entry is None:
-            return Record(fields["class"], {"name": name, "value": value}, "enum")
+            return arrived(Record(fields["class"], {"name": name, "value": value}, "enum"), self._edge)
         return _enum_member(entry.cls, name, value)
 
     def _exception(self, fields: dict[str, Any], depth: int) -> BaseException:

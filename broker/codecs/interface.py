@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from broker.codecs.types import GLOBAL_TYPES, TypeRegistry
+from broker.codecs.types import GLOBAL_TYPES, Record, TypeRegistry
 from broker.errors import CodecError
 
 if TYPE_CHECKING:
@@ -316,3 +316,14 @@ def replaced(value: object, codec: str, edge: Edge) -> object:
         return replace(value, codec)
     except Exception as error:  # a user's function: whatever it raises is why the value cannot travel
         raise Fault(f"_travels_as of the proxy_class raised {type(error).__name__}: {error}") from error
+
+
+def arrived(record: Record, edge: Edge) -> object:
+    """What arrives in place of a record, as the edge may say; mostly the record itself. Raises Fault."""
+    accept = getattr(edge, "accept", None)
+    if accept is None:
+        return record
+    try:
+        return accept(record)
+    except Exception as error:  # a user's function: whatever it raises is why the value cannot be had
+        raise Fault(f"{record._type} cannot be made of what arrived: {type(error).__name__}: {error}") from error

@@ -203,7 +203,8 @@ class Record:
     """Data of a type that is not known here: an object whose attributes are the fields.
 
     It compares equal to a record of the same type with equal fields, is not hashable, and turns back into the type when
-    it is sent on to who knows it. `_type` is the type's name.
+    it is sent on to who knows it. `_type` is the type's name, `_kind` what it is (an object, an enum, a namedtuple),
+    and `_fields` the fields by name.
     """
 
     __slots__ = ("_fields", "_kind", "_type")

@@ -48,46 +48,39 @@ class SendingMessage:
         pyroConnection.control.ping()
 
 
-class _Socket(SimpleNamespace):
+class Socket:
     """Stands for the socket of a connection or daemon: it knows where that leads to."""
 
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__  # type: ignore[assignment]  # programs put sockets into sets
-
-
-def sock_of(address: Any, fileno: Any = lambda: -1) -> Any:
-    if isinstance(address, str):
-        family = getattr(socket, "AF_UNIX", socket.AF_INET)
-    else:
-        family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
-    return _Socket(family=family, getpeername=lambda: address, getsockname=lambda: address, fileno=fileno)
+    def __init__(self, address: Any, fileno: Any = lambda: -1) -> None:
+        kind = "AF_UNIX" if isinstance(address, str) else "AF_INET6" if ":" in str(address[0]) else "AF_INET"
+        self.family, self.fileno = getattr(socket, kind, None), fileno
+        self.getpeername = self.getsockname = lambda: address
 
 
 def peer() -> Any:
     """Who makes the call that is carried out."""
     client = broker.current_context.client
-    kind, _, address = (client.address if client is not None else "").partition(":")
-    if kind == "unix":
-        return sock_of(address)
-    host, _, port = address.replace("%5B", "[").replace("%5D", "]").rpartition(":")
-    return sock_of((host.strip("[]"), int(port)) if kind in ("ipv4", "ipv6") else ("127.0.0.1", 0))  # or this process
+    if client is not None and client.address.startswith("unix:"):
+        return Socket(client.address.removeprefix("unix:"))
+    return Socket((client.host, client.port) if client is not None and client.host else ("127.0.0.1", 0))
 
 
 def family_str(sock: Any) -> str:
-    families: dict[Any, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
-    return families.get(getattr(sock, "family", None), "Unix")
+    return {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}.get(sock.family, "Unix")
 
 
 # ---- the context
 
 
 class _State(SimpleNamespace):
-    """What `current_context` shows: of a thread that calls, or of a call."""
+    """What `current_context` shows: of a thread that calls, or of the call that is carried out."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: SocketConnection | None = None) -> None:
+        call = broker.current_context
         super().__init__(
-            client=None, client_sock_addr=None, seq=0, msg_flags=0, serializer_id=0, annotations={},
-            response_annotations={}, correlation_id=None, in_call=False,
+            client=client, client_sock_addr=client and client.sock.getpeername(), seq=0, serializer_id=0,
+            msg_flags=FLAGS_ONEWAY if call.oneway else 0, annotations=from_metadata(call.metadata),
+            response_annotations={}, correlation_id=client and call.correlation_id,
         )  # fmt: skip
 
 
@@ -96,17 +89,12 @@ _state: contextvars.ContextVar[_State] = contextvars.ContextVar("pyro_context")
 
 def state() -> _State:
     """That of the running thread or call."""
-    if _state.get(None) is None:
-        _state.set(_State())
-    return _state.get()
+    return _state.get(None) or begin_call()
 
 
-def begin_call(client: SocketConnection) -> _State:
-    """The state of the call that is carried out from here on."""
-    begun, call = _State(), broker.current_context
-    begun.client, begun.client_sock_addr, begun.in_call = client, client.sock.getpeername(), True
-    begun.annotations, begun.correlation_id = from_metadata(call.metadata), call.correlation_id
-    begun.msg_flags = FLAGS_ONEWAY if call.oneway else 0
+def begin_call(client: SocketConnection | None = None) -> _State:
+    """The state of what is done from here on."""
+    begun = _State(client)
     _state.set(begun)
     return begun
 
@@ -135,22 +123,23 @@ class CallContext:
         setattr(state(), name, value)
 
     def to_global(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(state()).items() if name != "in_call"}
+        return dict(vars(state()))
 
     def from_global(self, values: Mapping[str, Any]) -> None:
         vars(state()).update(values)
 
     def track_resource(self, resource: Any) -> None:
         """Closes the resource when the connection of the caller ends. Raises PyroError outside a call."""
-        self._tracked("track").add(resource)
+        _tracked("track").add(resource)
 
     def untrack_resource(self, resource: Any) -> None:
-        self._tracked("untrack").discard(resource)
+        _tracked("untrack").discard(resource)
 
-    def _tracked(self, what: str) -> Any:
-        if state().client is None:
-            raise PyroError(f"cannot {what} resource on a connectionless call")
-        return state().client.tracked_resources
+
+def _tracked(what: str) -> Any:
+    if state().client is None:
+        raise PyroError(f"cannot {what} resource on a connectionless call")
+    return state().client.tracked_resources
 
 
 current_context = CallContext()

@@ -104,7 +104,7 @@ class Daemon:
         place, number = self._daemon.address
         self.locationStr = f"./u:{unixsocket}" if unixsocket else self._daemon.location
         self.natLocationStr = f"{nathost}:{natport or number}" if nathost else None
-        self.sock = context.sock_of(unixsocket or (place, number), self._waiting.fileno)
+        self.sock = context.Socket(unixsocket or (place, number), self._waiting.fileno)
         self._put(interface(self), DAEMON_NAME)
 
     # ---- objects

@@ -2,52 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
 from broker import errors, register_type
 from broker.compat.configuration import config
 
-
-def _error(name: str, base: type[Exception], means: str) -> Any:
-    error = type(name, (base,), {"__doc__": means, "__module__": __name__})
-    register_type(error, name=f"Pyro.errors.{name}")
-    return error
+_BECOMES: dict[type[errors.BrokerError], tuple[Any, str]] = {}
 
 
-PyroError = _error("PyroError", Exception, "The base of all errors of Pyro.")
-CommunicationError = _error("CommunicationError", PyroError, "The other side could not be reached, or was lost.")
-ConnectionClosedError = _error("ConnectionClosedError", CommunicationError, "The connection was lost.")
-TimeoutError = _error("TimeoutError", CommunicationError, "A call took longer than its timeout.")  # noqa: A001
-ProtocolError = _error("ProtocolError", CommunicationError, "The other side sent what it must not send.")
-MessageTooLargeError = _error("MessageTooLargeError", ProtocolError, "A value is larger than a side accepts.")
-SerializeError = _error("SerializeError", ProtocolError, "A value cannot be serialized, or made of what arrived.")
-NamingError = _error("NamingError", PyroError, "The name server is not there, or cannot do what it was asked to do.")
-DaemonError = _error("DaemonError", PyroError, "A daemon cannot do what it was asked to do.")
-SecurityError = _error("SecurityError", PyroError, "Somebody may not do this.")
+def _error(name: str, base: type[Exception], stands_for: type[errors.BrokerError], text: str) -> Any:
+    """An exception, which takes the place of one of the broker's. Programs compare the texts."""
+    error = type(name, (base,), {"__doc__": stands_for.__doc__, "__module__": __name__})
+    _BECOMES[stands_for] = error, text
+    return register_type(error, name=f"Pyro.errors.{name}")
 
-# The nearest base comes first. Programs compare the texts; what the broker says is shown below them.
-_BECOMES: tuple[tuple[type[errors.BrokerError], Any, str], ...] = (
-    (errors.CallTimeout, TimeoutError, "receiving: timeout"),
-    (errors.CannotConnect, CommunicationError, "cannot connect to {where}: {}"),
-    (errors.ConnectionClosedError, ConnectionClosedError, "receiving: not enough data"),
-    (errors.MessageTooLargeError, MessageTooLargeError, "message too large ({})"),
-    (errors.ProtocolError, ProtocolError, "{}"),
-    (errors.CommunicationError, CommunicationError, "{}"),
-    (errors.CodecError, SerializeError, "{}"),
-    (errors.ObjectNotFound, DaemonError, "unknown object"),
-    (errors.DaemonError, DaemonError, "{}"),
-    (errors.AccessDenied, SecurityError, "{}"),
-    (errors.Overloaded, CommunicationError, "no free workers, increase server threadpool size ({})"),
-    (errors.NamingError, NamingError, "{}"),
-    (errors.BrokerError, PyroError, "{}"),
+
+PyroError = _error("PyroError", Exception, errors.BrokerError, "{}")
+CommunicationError = _error("CommunicationError", PyroError, errors.CommunicationError, "{}")
+ConnectionClosedError = _error(
+    "ConnectionClosedError", CommunicationError, errors.ConnectionClosedError, "receiving: not enough data"
 )
+TimeoutError = _error("TimeoutError", CommunicationError, errors.CallTimeout, "receiving: timeout")  # noqa: A001
+ProtocolError = _error("ProtocolError", CommunicationError, errors.ProtocolError, "{}")
+MessageTooLargeError = _error(
+    "MessageTooLargeError", ProtocolError, errors.MessageTooLargeError, "message too large ({})"
+)
+SerializeError = _error("SerializeError", ProtocolError, errors.CodecError, "{}")
+NamingError = _error("NamingError", PyroError, errors.NamingError, "{}")
+DaemonError = _error("DaemonError", PyroError, errors.DaemonError, "{}")
+SecurityError = _error("SecurityError", PyroError, errors.AccessDenied, "{reason}")
+_BECOMES |= {
+    errors.CannotConnect: (CommunicationError, "cannot connect to {where}: {reason}"),
+    errors.ObjectNotFound: (DaemonError, "unknown object"),
+    errors.Overloaded: (CommunicationError, "no free workers, increase server threadpool size ({})"),
+}
 makers: dict[str, Callable[[str, dict[str, Any]], object]] = {}
 """What `register_dict_to_class` registered, by the names of the classes."""
-_unknown_classes: dict[type, Any] = {}
+
+
+@contextlib.contextmanager
+def translating(where: object = "the daemon") -> Iterator[None]:
+    """Has the errors of the broker leave a block as what they are to a Pyro program."""
+    try:
+        yield
+    except BaseException as error:
+        changed = translated(error, where)
+        if changed is error:
+            raise
+        raise changed from None
 
 
 def translated(error: BaseException, where: object = "the daemon") -> BaseException:
@@ -59,10 +66,11 @@ def translated(error: BaseException, where: object = "the daemon") -> BaseExcept
     if isinstance(error, errors.RemoteError):
         error = _of_unknown_class(error)
     elif isinstance(error, errors.BrokerError):
-        becomes, text = next((new, text) for old, new, text in _BECOMES if isinstance(error, old))
-        said = str(error).partition(": ")[2] if "{where}" in text else str(error)
-        error = becomes(text.format(said, where=where))
-        if said not in str(error):
+        becomes, text = next(_BECOMES[kind] for kind in type(error).__mro__ if kind in _BECOMES)
+        said = str(error)
+        reason = said.partition(": ")[2] or said
+        error = becomes(text.format(said, where=where, reason=reason))
+        if reason not in str(error):  # what the broker says is shown below
             error.add_note(said)
     if lines:
         error._pyroTraceback = lines  # type: ignore[attr-defined]
@@ -74,16 +82,10 @@ def _of_unknown_class(error: errors.RemoteError) -> Any:
     make = makers.get(error.type)
     made: Any = make(error.type, as_dict(error)) if make is not None else None
     if not isinstance(made, BaseException):
-        kind = type(error)
-        if kind not in _unknown_classes:
-            namespace = {"__module__": SerializeError.__module__, "__str__": lambda error: str(error.args[0])}
-            _unknown_classes[kind] = type("SerializeError", (SerializeError, kind), namespace)
-        made = _unknown_classes[kind].__new__(_unknown_classes[kind])
-        made.args = (f"unsupported serialized class: {error.type}: {error}",)
+        kind: Any = type("SerializeError", (SerializeError, type(error)), {"__module__": SerializeError.__module__})
+        made = kind.__new__(kind, f"unsupported serialized class: {error.type}: {error}", *error.args[1:])
         made.type = error.type
-    made.__cause__ = error.__cause__
-    for note in getattr(error, "__notes__", ()):
-        made.add_note(note)
+    made.__notes__ = [*getattr(error, "__notes__", ())]
     return made
 
 
@@ -114,13 +116,12 @@ def format_traceback(ex_type: Any = None, ex_value: Any = None, ex_tb: Any = Non
 
 def get_pyro_traceback(ex_type: Any = None, ex_value: Any = None, ex_tb: Any = None) -> list[str]:
     """The lines of a traceback, and those of the remote one if there is any. Without arguments: of what is caught."""
-    if ex_type is not None and ex_value is None and ex_tb is None and not isinstance(ex_type, type):
+    if not isinstance(ex_type, type | None):
         raise TypeError("invalid argument: ex_type should be an exception type, or just supply no arguments at all")
     if ex_type is None and ex_tb is None:
         ex_type, ex_value, ex_tb = sys.exc_info()
     lines = format_traceback(ex_type, ex_value, ex_tb, config.DETAILED_TRACEBACK)
-    remote: Any = getattr(ex_value, "_pyroTraceback", None)
-    if remote:
+    if remote := getattr(ex_value, "_pyroTraceback", None):
         lines.append(f"{_REMOTE} (Pyro) - Remote traceback:")
         lines += [f"\n | {line}" for text in remote for line in str(text).removesuffix("\n").split("\n")]
         lines.append("\n +--- End of remote traceback\n")

@@ -6,23 +6,23 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import broker
+
 T = TypeVar("T")
 
 FORWARDED = frozenset({"__len__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__call__"})
-_NEVER = frozenset({
-    "__init__", "__init_subclass__", "__class__", "__module__", "__weakref__", "__call__", "__new__", "__del__",
-    "__repr__", "__str__", "__format__", "__nonzero__", "__bool__", "__coerce__", "__cmp__", "__eq__", "__ne__",
-    "__hash__", "__lt__", "__gt__", "__le__", "__ge__", "__dir__", "__enter__", "__exit__", "__copy__", "__deepcopy__",
-    "__sizeof__", "__getattr__", "__setattr__", "__hasattr__", "__getattribute__", "__delattr__", "__instancecheck__",
-    "__subclasscheck__", "__subclasshook__", "__getinitargs__", "__getnewargs__", "__getnewargs_ex__", "__getstate__",
-    "__setstate__", "__reduce__", "__reduce_ex__", "__dict__", "__slots__", "__doc__", "__metaclass__", "__unicode__",
-    "__long__",
-})  # fmt: skip
+_NEVER = (  # special names, without their underscores
+    "init init_subclass class module weakref call new del repr str format nonzero bool coerce cmp eq ne hash lt gt le"
+    " ge dir enter exit copy deepcopy sizeof getattr setattr hasattr getattribute delattr instancecheck subclasscheck"
+    " subclasshook getinitargs getnewargs getnewargs_ex getstate setstate reduce reduce_ex dict slots doc metaclass"
+    " unicode long"
+)
 
 
 def is_private_attribute(name: str) -> bool:
     """Whether a name is never remote: with an underscore first, but for most dunder names."""
-    return name in _NEVER or (name.startswith("_") and not (len(name) > 4 and name[:2] == name[-2:] == "__"))
+    is_special = len(name) > 4 and name[:2] == name[-2:] == "__"
+    return name[2:-2] in _NEVER.split() if is_special else name.startswith("_")
 
 
 def expose(target: T) -> T:
@@ -69,20 +69,16 @@ def callback(method: T) -> T:
     return method
 
 
-def behavior(instance_mode: str = "session", instance_creator: Any = None) -> Callable[[type[T]], type[T]]:
+def behavior(instance_mode: Any = "session", instance_creator: Any = None) -> Callable[[type[T]], type[T]]:
     """Says how a daemon makes instances of a class: one per `session` (a proxy's), a `single` one, or `percall`."""
     if not isinstance(instance_mode, str):
         raise SyntaxError("behavior decorator is missing argument(s)")
 
-    def decorate(cls: type[T]) -> type[T]:
+    def decorate(cls: Any) -> Any:
         if not inspect.isclass(cls):
             raise TypeError("behavior decorator can only be used on a class")
-        if instance_mode not in ("single", "session", "percall"):
-            raise ValueError(f"invalid instance mode: {instance_mode}")
-        if instance_creator and not callable(instance_creator):
-            raise TypeError("instance_creator must be a callable")
-        cls._pyroInstancing = (instance_mode, instance_creator)  # type: ignore[attr-defined]
-        return cls
+        cls._pyroInstancing = instance_mode, instance_creator  # type: ignore[attr-defined]
+        return broker.behavior(instance_mode, instance_creator)(cls)  # type: ignore[arg-type]
 
     return decorate
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
-from broker.compat.errors import PyroError
+from broker.compat.errors import PyroError, translating
 
 
 class BatchProxy:
@@ -37,15 +37,15 @@ class BatchProxy:
             raise PyroError("async oneway calls make no sense")
         calls, self.__calls = self.__calls, []
         if asynchronous:
-            return FutureResult().begin(lambda: self.__proxy._pyroInvokeBatch(calls))
-        results = self.__proxy._pyroInvokeBatch(calls, oneway) if calls else iter(())
-        return None if oneway else results
+            return FutureResult().begin(lambda: _each(self.__proxy._pyroInvokeBatch(calls)))
+        results = self.__proxy._pyroInvokeBatch(calls, oneway)
+        return None if oneway else _each(results)
 
-    def _pyroRelease(self) -> None:
-        pass
 
-    def _pyroInvoke(self, name: str, args: Any, kwargs: Any) -> Any:
-        return self()
+def _each(results: Iterable[Any]) -> Iterator[Any]:
+    with translating():
+        for result in results:
+            yield result.raiseIt() if isinstance(result, _ExceptionWrapper) else result
 
 
 def batch(proxy: Any) -> Any:
@@ -78,7 +78,7 @@ class _ExceptionWrapper:
     def __init__(self, exception: BaseException) -> None:
         self.exception = exception
 
-    def raiseIt(self) -> None:
+    def raiseIt(self) -> Any:
         raise self.exception
 
 
@@ -97,9 +97,7 @@ class FutureResult:
     def wait(self, timeout: float | None = None) -> bool:
         return bool(concurrent.futures.wait([self._last], timeout).done)
 
-    @property
-    def ready(self) -> bool:
-        return self._last.done()
+    ready = property(lambda self: self._last.done())
 
     def get_value(self) -> Any:
         return self._last.result()
@@ -122,13 +120,7 @@ class FutureResult:
 
     def iferror(self, exceptionhandler: Callable[[BaseException], object]) -> Self:
         """Calls the function with the exception, if that is what comes."""
-
-        def look(done: concurrent.futures.Future[Any]) -> None:
-            error = done.exception()
-            if error is not None:
-                exceptionhandler(error)
-
-        self._last.add_done_callback(look)
+        self._last.add_done_callback(lambda done: done.exception() and exceptionhandler(done.exception()))  # type: ignore[arg-type]
         return self
 
 
@@ -161,9 +153,7 @@ class Future(FutureResult):
 
         return self.begin(call)
 
-    @property
-    def cancelled(self) -> bool:
-        return self._cancel.is_set()
+    cancelled = property(lambda self: self._cancel.is_set())
 
     def delay(self, seconds: float) -> bool:
         self._delay = seconds

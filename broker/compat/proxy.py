@@ -10,22 +10,23 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Self
 
 import broker
 from broker.compat import context, errors
 from broker.compat.configuration import config, credentials
 from broker.compat.context import SocketConnection, current_context
-from broker.compat.errors import CommunicationError, ConnectionClosedError, PyroError, translated
+from broker.compat.errors import CommunicationError, ConnectionClosedError, PyroError, translating
 from broker.compat.exposure import FORWARDED, wire_name
 from broker.compat.futures import AsyncRemoteMethod, BatchProxy, _ExceptionWrapper
-from broker.compat.serializers import SerializedBlob, SerializerBase, codec_of, proxied, travels_as
+from broker.compat.serializers import SerializedBlob, SerializerBase, arrives_as, codec_of, proxied, travels_as
 from broker.compat.uri import URI
 
 DAEMON_NAME, NAMESERVER_NAME = "Pyro.Daemon", "Pyro.NameServer"
 _RECONNECT_PAUSE = 2.0  # so that programs' numbers of tries mean what they meant
 _COPIED = ("_pyroTimeout", "_pyroMaxRetries", "_pyroRawWireResponse", "_pyro_asynchronous")
+_METADATA = {"_pyroMethods": "methods", "_pyroAttrs": "attrs", "_pyroOneway": "oneway"}
 Metadata = dict[str, set[str]]
 # For operators that the object does not have: Pyro says AttributeError, and Python goes on after a TypeError.
 _MissingSpecial: Any = type("AttributeError", (AttributeError, TypeError), {"__module__": "builtins"})
@@ -41,7 +42,11 @@ class Proxy(broker.Proxy):
     _name_server: Any = None  # set by naming, like the one below: the class of proxies for a name server
     _resolve: Any = None  # what a URI leads to
     _pyroUri: Any
-    _pyroConnection: Any
+    _pyroConnection: Any = None
+    _pyroLocalSocket, _pyroSeq = None, 0
+    _pyroRawWireResponse = _pyro_asynchronous = False
+    _pyroHmacKey = property(lambda self: None, lambda self, key: refuse_hmac(key))
+    _arrives_as = staticmethod(arrives_as)
 
     def __new__(cls, uri: object = "", *args: object, **options: object) -> Self:
         name = uri.object if isinstance(uri, URI) else str(uri).partition(":")[2].partition("@")[0]
@@ -57,25 +62,23 @@ class Proxy(broker.Proxy):
             raise TypeError("expected Pyro URI")
         codec_of(config.SERIALIZER)
         self.__setstate__((URI(uri), (), (), (), "hello", None))
-        if not context.state().in_call:
+        if broker.current_context.client is None:
             current_context.response_annotations = {}
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         uri, oneway, methods, attrs, handshake, serializer = state
         vars(self).update(
             _pyroUri=URI(uri), _pyroOneway=set(oneway), _pyroMethods=set(methods), _pyroAttrs=set(attrs),
-            _pyroHandshake=handshake, _pyroSerializer=serializer, _pyroConnection=None, _pyroLocalSocket=None,
-            _pyroSeq=0, _pyroRawWireResponse=False, _pyroMaxRetries=config.MAX_RETRIES, _pyroHmacKey=None,
+            _pyroHandshake=handshake, _pyroSerializer=serializer, _pyroMaxRetries=config.MAX_RETRIES,
             _pyroTimeout=config.COMMTIMEOUT, _pyro_owner=threading.get_ident(), _pyro_connecting=threading.RLock(),
-            _pyro_asynchronous=False, _pyro_streams=weakref.WeakSet(),
+            _pyro_streams=weakref.WeakSet(),
         )  # fmt: skip
 
     def __getstate__(self) -> tuple[Any, ...]:
         known = tuple(self._pyroOneway), tuple(self._pyroMethods or ()), tuple(self._pyroAttrs or ())
         return str(self._pyroUri), *known, self._pyroHandshake, self._pyroSerializer
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _made_again, (type(self), self.__getstate__())
+    __reduce__ = object.__reduce__  # type: ignore[assignment]  # by what __getstate__ gives
 
     def __copy__(self) -> Self:
         twin: Self = _made_again(type(self), self.__getstate__())
@@ -100,43 +103,36 @@ class Proxy(broker.Proxy):
         if name == "_broker":
             return self._pyro_begin(self._pyroUri)
         known = vars(self).get("_pyroMethods") or ()
-        if name.startswith(("__", "_pyro")) and name not in known:  # asked for by copy, pickle, numpy and others
-            raise AttributeError(name)
-        if not name.startswith("_"):
-            self._pyro_know()
-        if name in self._pyroAttrs:
-            return self._pyroInvoke("__getattr__", (name,), None)
-        if name not in self._pyroMethods:
+        if name.startswith("_") and name not in known:  # asked for by copy, pickle, numpy and others
+            raise self._missing(name)
+        if not self._has(name):
+            if name in self._pyroAttrs:
+                return self._pyroInvoke("__getattr__", (name,), None)
             raise self._missing(name)
         if self._pyro_asynchronous:
             return AsyncRemoteMethod(self, name)
         return _RemoteMethod(self._pyroInvoke, name, self._pyroMaxRetries)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_pyroHmacKey":
-            refuse_hmac(value)
-        elif name.startswith("_pyro"):
+        if name.startswith("_pyro"):
             object.__setattr__(self, name, value)
             if name == "_pyroTimeout" and self._pyroConnection is not None:
                 self._pyroConnection.timeout = value
                 self._broker.set("patience", value or None)
+        elif self._has(name) or name not in self._pyroAttrs:
+            raise AttributeError(f"remote object '{self._pyroUri}' has no exposed attribute '{name}'")
+        elif not self._broker.description.members[name].writable:
+            raise AttributeError(f"attempt to access unexposed or unknown remote attribute '{name}'")
         else:
-            self._pyro_know()
-            if name not in self._pyroAttrs:
-                raise AttributeError(f"remote object '{self._pyroUri}' has no exposed attribute '{name}'")
-            if not self._broker.description.members[name].writable:
-                raise AttributeError(f"attempt to access unexposed or unknown remote attribute '{name}'")
             self._pyroInvoke("__setattr__", (name, value), None)
 
     def __dir__(self) -> list[str]:
         return sorted({*dir(type(self)), *vars(self), *(self._pyroMethods or ()), *(self._pyroAttrs or ())})
 
-    def _pyro_know(self) -> None:
+    def _has(self, name: str) -> bool:
+        """Whether there is such a method; afterwards it is known what there is."""
         if not self._pyroMethods and not self._pyroAttrs:
             self._pyroGetMetadata()
-
-    def _has(self, name: str) -> bool:
-        self._pyro_know()
         return name in self._pyroMethods
 
     def _special(self, name: str, *args: object, **kwargs: object) -> Any:
@@ -145,7 +141,7 @@ class Proxy(broker.Proxy):
         return self._pyroInvoke(name, args, kwargs)
 
     def _missing(self, name: str) -> AttributeError:
-        text = f"remote object '{self._pyroUri}' has no exposed attribute or method '{name}'"
+        text = f"remote object '{vars(self).get('_pyroUri')}' has no exposed attribute or method '{name}'"
         return _MissingSpecial(text) if name in FORWARDED else AttributeError(text)
 
     def __exit__(self, *exc_info: object) -> None:
@@ -180,13 +176,10 @@ class Proxy(broker.Proxy):
 
     def _pyroReconnect(self, tries: int = 100000000) -> None:
         self._pyroRelease()
-        for left in range(tries - 1, -1, -1):
-            try:
+        for attempt in range(tries):
+            time.sleep(_RECONNECT_PAUSE if attempt else 0)
+            with contextlib.suppress(CommunicationError):
                 self._pyro_connect()
-            except CommunicationError:
-                if left:
-                    time.sleep(_RECONNECT_PAUSE)
-            else:
                 return
         raise ConnectionClosedError("failed to reconnect")
 
@@ -207,10 +200,9 @@ class Proxy(broker.Proxy):
         if known_metadata is None and not self._pyro_connect():
             with self.__copy__() as other:  # what was known when this one was connected may be out of date
                 other._pyro_connect()
-                known_metadata = {"methods": other._pyroMethods, "attrs": other._pyroAttrs, "oneway": other._pyroOneway}
-        if known_metadata is not None:
-            for name, key in (("_pyroMethods", "methods"), ("_pyroAttrs", "attrs"), ("_pyroOneway", "oneway")):
-                setattr(self, name, set(known_metadata[key]))
+                known_metadata = {key: getattr(other, name) for name, key in _METADATA.items()}
+        for name, key in _METADATA.items() if known_metadata is not None else ():
+            setattr(self, name, set(known_metadata[key]))
 
     def _pyro_connect(self, replace_uri: bool = False) -> bool:
         """Connects if need be; False if it was connected. Raises NamingError, CommunicationError and PyroError."""
@@ -218,11 +210,11 @@ class Proxy(broker.Proxy):
             if self._pyroConnection is not None:
                 return False
             uri = Proxy._resolve(self._pyroUri)
-            self._pyroConnection = SocketConnection(context.sock_of(uri.address), uri.object)
+            self._pyroConnection = SocketConnection(context.Socket(uri.address), uri.object)
             try:
                 self._pyroConnection.control = self._pyro_begin(uri)
-                metadata = self._pyro_greet(uri)
-                if not metadata["methods"] and not metadata["attrs"]:
+                self._pyroGetMetadata(known_metadata=self._pyro_greet(uri))
+                if not self._pyroMethods and not self._pyroAttrs:
                     raise PyroError(
                         f"remote object '{uri}' doesn't expose any methods or attributes. "
                         "Did you forget setting @expose on them?"
@@ -230,20 +222,17 @@ class Proxy(broker.Proxy):
             except BaseException:
                 self._pyroRelease()
                 raise
-            self._pyroGetMetadata(known_metadata=metadata)
             self._pyroUri = uri if replace_uri else self._pyroUri
             return True
 
     def _pyro_begin(self, uri: URI) -> Any:
         """What the broker has of a proxy for that URI, to begin with a handshake."""
         handshake = {"object": uri.object, "handshake": self._pyroHandshake, "annotations": self._pyroAnnotations()}
-        try:
+        with translating():
             broker.Proxy.__init__(
                 self, str(uri), codec=self._pyro_codec(), patience=self._pyroTimeout or None, greeting=handshake,
                 credentials=credentials("CLIENT"), proxy_class=Proxy,
             )  # fmt: skip
-        except broker.errors.BrokerError as error:
-            raise translated(error) from None
         return self._broker
 
     def _pyro_codec(self) -> str:
@@ -251,15 +240,12 @@ class Proxy(broker.Proxy):
 
     def _pyro_greet(self, uri: URI) -> Metadata:
         """The handshake: gives what the object has."""
-        control = self._broker
         try:
-            answer = control.welcome
-            if answer is None:  # its daemon is not of this layer
-                return _described(control.description)
-        except (broker.errors.CommunicationError, broker.errors.CodecError) as error:
-            raise translated(error, uri.address) from None
-        except broker.errors.BrokerError as error:
-            reason = translated(error.__cause__ or error)
+            with translating(uri.address):
+                answer = self._broker.welcome
+                if answer is None:  # its daemon is not of this layer
+                    return _described(self._broker.description)
+        except (errors.DaemonError, errors.SecurityError) as reason:
             raise CommunicationError(f"connection to {uri.address} rejected: {reason}") from None
         self._pyroValidateHandshake(answer["handshake"])
         metadata: Metadata = answer["meta"]
@@ -271,34 +257,31 @@ class Proxy(broker.Proxy):
         """Makes a call, oneway if the metadata or the flags say so; to be overridden for what is to happen around."""
         if vargs and isinstance(vargs[0], SerializedBlob) and (len(vargs) > 1 or kwargs):
             raise errors.SerializeError("if SerializedBlob is used, it must be the only argument")
-        self._pyro_codec()
         self._pyro_connect()
-        connection = self._pyroConnection  # None if another thread has released it just now
-        if objectId is not None and (connection is None or objectId != connection.objectId):
+        if objectId not in (None, getattr(self._pyroConnection, "objectId", None)):
             other = URI(Proxy._resolve(self._pyroUri))
             other.object = objectId
             return type(self)(other)._pyroInvoke(methodname, vargs, kwargs, flags)
         oneway = methodname in self._pyroOneway or bool(flags & context.FLAGS_ONEWAY)
         vars(self)["_pyroSeq"] = (self._pyroSeq + 1) & 0xFFFF
-        return self._pyro_call(
-            lambda: _invoke(self._pyro_ready(oneway), methodname, vargs, kwargs or {}, oneway), oneway
-        )
+        with self._pyro_calling(oneway):
+            result = _invoke(self._pyro_ready(oneway), methodname, vargs, kwargs or {}, oneway)
+        return _StreamResultIterator(result, self) if isinstance(result, Iterator) else result
 
-    def _pyro_call(self, call: Callable[[], Any], oneway: bool = False) -> Any:
-        """Makes a call, with its annotations and errors as Pyro has them."""
+    @contextlib.contextmanager
+    def _pyro_calling(self, oneway: bool) -> Iterator[None]:
+        """Around a call: its annotations, correlation id and errors are as Pyro has them."""
+        is_outside = broker.current_context.client is None
+        given = current_context.correlation_id if is_outside else None
+        correlated = broker.current_context.correlate(given) if given else contextlib.nullcontext()
         try:
-            with _correlated():
-                result = call()
-            return _StreamResultIterator(result, self) if isinstance(result, Iterator) else result
-        except BaseException as error:
-            changed = translated(error, self._pyroUri.address)
-            if isinstance(changed, ConnectionClosedError):
-                self._pyroRelease()
-            if changed is error:
-                raise
-            raise changed from None
+            with translating(self._pyroUri.address), correlated:
+                yield
+        except ConnectionClosedError:
+            self._pyroRelease()
+            raise
         finally:
-            if not context.state().in_call:  # a method's own are not touched by calls that it makes
+            if is_outside:  # a method's own are not touched by calls that it makes
                 answer = {} if oneway else broker.current_context.response_metadata
                 received = current_context.response_annotations = context.from_metadata(answer)
                 self._pyroResponseAnnotations(received, 0)
@@ -317,8 +300,8 @@ class Proxy(broker.Proxy):
         batch = broker.Batch(self._pyro_ready(oneway))
         for name, args, kwargs in calls:
             getattr(batch, wire_name(name))(*args, **kwargs)
-        (results,) = self._pyro_call(lambda: (batch(oneway=True) if oneway else batch(),), oneway)
-        return _each(results or ())
+        with self._pyro_calling(oneway):
+            return batch(oneway=True) if oneway else batch()
 
     def _pyroBatch(self) -> Any:
         return BatchProxy(self)
@@ -385,14 +368,11 @@ class _StreamResultIterator(Iterator[Any]):
             raise PyroError("item stream terminated")
         self._lingers = math.inf
         try:
-            return next(self._items)
-        except StopIteration:
+            with translating(self.proxy._pyroUri.address):
+                return next(self._items)
+        except BaseException:
             self.proxy = None
             raise
-        except BaseException as error:
-            address, self.proxy = self.proxy._pyroUri.address, None
-            changed = translated(error, address)
-            raise changed from None if changed is not error else error.__cause__
 
     next = __next__
 
@@ -413,26 +393,11 @@ def _made_again(cls: type, state: tuple[Any, ...]) -> Any:
 
 
 def _invoke(remote: broker.Proxy, name: str, args: Any, kwargs: Any, oneway: bool) -> Any:
-    if name in FORWARDED:
-        return broker.Proxy._special(remote, name, *args, **kwargs)
     if name in ("__getattr__", "__setattr__"):
         return getattr(broker.Proxy, name)(remote, *args)
-    method: Any = broker.Proxy.__getattr__(remote, wire_name(name))
-    return method.oneway(*args, **kwargs) if oneway else method(*args, **kwargs)
-
-
-def _each(results: Iterable[Any]) -> Iterator[Any]:
-    try:
-        yield from results
-    except Exception as error:
-        changed = translated(error)
-        raise changed from None if changed is not error else error.__cause__
-
-
-def _correlated() -> contextlib.AbstractContextManager[object]:
-    if current_context.correlation_id is None or broker.current_context.object_id is not None:
-        return contextlib.nullcontext()
-    return broker.current_context.correlate(current_context.correlation_id)
+    if oneway:
+        return broker.Proxy.__getattr__(remote, wire_name(name)).oneway(*args, **kwargs)
+    return broker.Proxy._special(remote, wire_name(name), *args, **kwargs)
 
 
 SerializerBase.register_class_to_dict(Proxy, lambda proxy: {"__class__": "Pyro.Proxy", "state": proxy.__getstate__()})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,60 +15,51 @@ from broker.compat.errors import SerializeError
 _CODECS = dict.fromkeys(["serpent", "marshal", "json", "msgpack"], "json")
 _CODECS |= dict.fromkeys(["pickle", "cloudpickle", "dill"], "pickle")
 _KEPT: tuple[type, ...] = (
-    BaseException, enum.Enum, broker.Proxy, broker.Record, types.FunctionType, types.BuiltinFunctionType,
-    types.MethodType, types.ModuleType, types.CoroutineType, type, Iterator, bytes, str, dict, list, tuple, int,
+    BaseException, enum.Enum, broker.Proxy, broker.Record, type, Iterator, bytes, str, dict, list, tuple, int,
 )  # fmt: skip
 _KEPT_MODULES = ("broker", "numpy", "builtins", "collections", "Pyro4", "Pyro5")
 _replacements: dict[type, Callable[[Any], Any]] = {}
 _to_dict: dict[type, Callable[[Any], dict[str, Any]]] = {}
 
 
-class TaggedDict:
-    """Travels in place of an object of any class: a dict that says under "__class__" what is to be made of it."""
+def register_class_to_dict(clazz: type, converter: Any, serpent_too: bool = True) -> None:
+    """Lets instances of a class, and of those derived from it, travel as the dict that `converter(obj)` gives."""
+    _to_dict[clazz] = converter
 
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self.fields = fields
+
+def unregister_class_to_dict(clazz: type) -> None:
+    _to_dict.pop(clazz, None)
+
+
+def register_dict_to_class(classname: str, converter: Callable[[str, dict[str, Any]], object]) -> None:
+    """Makes `converter(classname, dict)` of each dict that arrives with that name under "__class__"."""
+    errors.makers[classname] = converter
+
+
+def unregister_dict_to_class(classname: str) -> None:
+    errors.makers.pop(classname, None)
 
 
 class SerializerBase:
     """The hooks, which hold for the process. All serializers write the same text."""
 
+    register_class_to_dict = staticmethod(register_class_to_dict)
+    register_dict_to_class = staticmethod(register_dict_to_class)
+    unregister_class_to_dict = staticmethod(unregister_class_to_dict)
+    unregister_dict_to_class = staticmethod(unregister_dict_to_class)
+
     def dumps(self, data: object) -> Any:
-        return _translating(broker.dumps, data)
+        with errors.translating():
+            return broker.dumps(data, proxy_class=_Written)
 
     def loads(self, data: Any) -> Any:
-        return _translating(broker.loads, data)
+        with errors.translating():
+            return broker.loads(data, proxy_class=_Written)
 
     def dumpsCall(self, obj: str, method: str, vargs: Any, kwargs: Any) -> Any:
         return self.dumps((obj, method, vargs, kwargs))
 
     loadsCall = loads
-
-    @classmethod
-    def register_class_to_dict(cls, clazz: type, converter: Any, serpent_too: bool = True) -> None:
-        """Lets instances of a class, and of those derived from it, travel as the dict that `converter(obj)` gives."""
-        _to_dict[clazz] = converter
-
-    @classmethod
-    def unregister_class_to_dict(cls, clazz: type) -> None:
-        _to_dict.pop(clazz, None)
-
-    @classmethod
-    def register_dict_to_class(cls, classname: str, converter: Callable[[str, dict[str, Any]], object]) -> None:
-        """Makes `converter(classname, dict)` of each dict that arrives with that name under "__class__"."""
-        errors.makers[classname] = converter
-
-        def make(fields: dict[str, Any]) -> object:
-            return cls.dict_to_class({"__class__": classname, **fields})
-
-        # What the other side's broker takes apart by itself, a dataclass say, has that name too. Where it is that of a
-        # class which is registered here, that is what arrives.
-        with contextlib.suppress(ValueError):
-            broker.register_type(type("Arrived", (), {}), name=classname, to_dict=vars, from_dict=make)
-
-    @classmethod
-    def unregister_dict_to_class(cls, classname: str) -> None:
-        errors.makers.pop(classname, None)
 
     @classmethod
     def register_type_replacement(cls, object_type: type, replacement_function: Callable[[Any], Any]) -> None:
@@ -106,34 +95,36 @@ class SerializerBase:
 
 def proxied(value: Any) -> Any:
     """A registered object as its proxy, any other as it is."""
-    daemon = None if isinstance(value, _KEPT) else getattr(value, "_pyroDaemon", None)
+    daemon = getattr(value, "_pyroDaemon", None)
     return daemon.proxyFor(value) if daemon is not None and config.AUTOPROXY and daemon._serves(value) else value
 
 
 def travels_as(value: Any, codec: str) -> object:
-    """What a hook says; in json, an object of a class that the broker cannot take apart as a dict."""
+    """What a hook says; in json, of an object of a class that the broker cannot take apart the data."""
     for cls, replace in _replacements.items():
         if isinstance(value, cls):
             return replace(value)
-    if codec != "json" or isinstance(value, TaggedDict):
+    if codec != "json" or isinstance(value, broker.Record):
         return value
     is_kept = isinstance(value, _KEPT) or type(value).__module__.partition(".")[0] in _KEPT_MODULES
     if (is_kept or dataclasses.is_dataclass(value)) and not any(isinstance(value, cls) for cls in _to_dict):
         return value
-    return TaggedDict(SerializerBase.class_to_dict(value))
+    fields = SerializerBase.class_to_dict(value)
+    return broker.Record(fields.pop("__class__"), fields)
+
+
+def arrives_as(record: broker.Record) -> object:
+    """What becomes of the data of a class that is not registered with the broker."""
+    if record._kind == "object":
+        return SerializerBase.dict_to_class({"__class__": record._type, **record._fields})
+    return record.value if record._kind == "enum" else tuple(record._fields.values())  # as in Pyro, without a hook
 
 
 class _Written(broker.Proxy):
     """What a serializer writes in place of values."""
 
     _travels_as = staticmethod(lambda value, codec: travels_as(proxied(value), codec))
-
-
-def _translating(convert: Callable[..., Any], data: Any) -> Any:
-    try:
-        return convert(data, proxy_class=_Written)
-    except broker.errors.BrokerError as error:
-        raise errors.translated(error) from None
+    _arrives_as = staticmethod(arrives_as)
 
 
 UnknownSerializer = type("UnknownSerializer", (SerializeError, ValueError, KeyError), {"__module__": __name__})
@@ -151,30 +142,23 @@ def accepted_codecs() -> tuple[str, ...]:
     return tuple(dict.fromkeys(["json", *(_CODECS.get(name, "json") for name in sorted(config.SERIALIZERS_ACCEPTED))]))
 
 
+@broker.register_type(name="Pyro.SerializedBlob")
+@dataclasses.dataclass
 class SerializedBlob:
     """Data that is passed on with some information beside it; it has to be the only argument of its call."""
 
-    def __init__(self, info: object, data: Any, is_blob: bool = False) -> None:
-        if is_blob:
+    info: object
+    _data: Any
+    is_blob: bool = False
+
+    def __post_init__(self) -> None:
+        if self.is_blob:
             raise NotImplementedError("messages of Pyro's own protocol are not supported: give the data itself")
-        self.info, self._data = info, data
 
     def deserialized(self) -> Any:
         return self._data
 
 
-broker.register_type(
-    TaggedDict,
-    name="Pyro.object",
-    to_dict=lambda tagged: {"items": list(tagged.fields.items())},
-    from_dict=lambda fields: SerializerBase.dict_to_class(dict(fields["items"])),
-)
-broker.register_type(
-    SerializedBlob,
-    name="Pyro.SerializedBlob",
-    to_dict=lambda blob: {"info": blob.info, "data": blob._data},
-    from_dict=lambda fields: SerializedBlob(fields["info"], fields["data"]),
-)
 serializers = {
     name: type(f"{name.title()}Serializer", (SerializerBase,), {"serializer_id": number, "__module__": __name__})()
     for number, name in enumerate(_CODECS, 1)
@@ -182,7 +166,3 @@ serializers = {
 serializers_by_id = {serializer.serializer_id: serializer for serializer in serializers.values()}
 SerpentSerializer, MarshalSerializer, JsonSerializer, MsgpackSerializer, *_ = map(type, serializers.values())
 get_serializer = serializers.__getitem__
-register_class_to_dict = SerializerBase.register_class_to_dict
-register_dict_to_class = SerializerBase.register_dict_to_class
-unregister_class_to_dict = SerializerBase.unregister_class_to_dict
-unregister_dict_to_class = SerializerBase.unregister_dict_to_class

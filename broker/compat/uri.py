@@ -9,24 +9,18 @@ from broker import register_type
 from broker.compat.configuration import config
 from broker.compat.errors import PyroError
 
-_FORM = re.compile(r"(?:PYRO|BROKER)(?P<kind>|NAME|META):(?P<object>\S+?)(?:@(?P<location>.+))?", re.IGNORECASE)
-_PLACE = re.compile(
-    r"\./u:(?P<sock>[^:]+)|(?:\[(?P<ipv6>[0-9a-fA-F:%]+)\]|(?P<host>[^\[:]+))(?::(?P<port>.*))?", re.IGNORECASE
-)
+# kind, object, location; and of the location: socket, IPv6 address, host, port
+_FORM = re.compile(r"(?:PYRO|BROKER)(|NAME|META):(\S+?)(?:@(.+))?", re.IGNORECASE)
+_PLACE = re.compile(r"(?:\./u:([^:]+)|(?:\[([0-9a-fA-F:%]+)\]|([^\[:]+))(?::(.*))?)?", re.IGNORECASE)
 _NO_PLACE = {
     "[[": "invalid ipv6 address: enclosed in too many brackets",
     "[": "invalid ipv6 address: the part between brackets must be a numeric ipv6 address",
     "": "invalid uri (location)",
 }
-_UNIX = "./u:"
 
 
 class URI:
     """Where an object is, or which name or metadata lead to it. Raises PyroError for what is no URI."""
-
-    host: str | None = None
-    port: int | None = None
-    sockname: str | None = None
 
     def __init__(self, uri: str | URI) -> None:
         if isinstance(uri, URI):
@@ -35,36 +29,33 @@ class URI:
         if not isinstance(uri, str):
             raise TypeError("uri parameter object is of wrong type")
         match = _FORM.fullmatch(uri)
-        if match is None or not (match["kind"] or match["location"]):
+        self.object: Any
+        kind, self.object, location = match.groups() if match is not None else ("", None, "")
+        if not kind and not location:
             raise PyroError("invalid uri")
-        self.protocol = f"PYRO{match['kind'].upper()}"
-        self.object: Any = match["object"]
+        self.protocol = f"PYRO{kind.upper()}"
         if self.protocol == "PYROMETA":
             self.object = {tag.strip() for tag in self.object.split(",")}
-        if match["location"]:
-            self._locate(match["location"])
-
-    def _locate(self, location: str) -> None:
-        match = _PLACE.fullmatch(location)
-        if match is None:
+        place = _PLACE.fullmatch(location or "")
+        if place is None:
             raise PyroError(next(text for start, text in _NO_PLACE.items() if location.startswith(start)))
-        self.sockname, self.host = match["sock"], match["ipv6"] or match["host"]
+        self.sockname, ipv6, name, port = place.groups()
+        self.host = ipv6 or name
         try:
-            if self.host:
-                self.port = int(match["port"] or ("" if self.protocol == "PYRO" else config.NS_PORT))
+            self.port = int(port or ("" if self.protocol == "PYRO" else config.NS_PORT)) if self.host else None
         except ValueError:
-            raise PyroError(f"invalid port in uri, port={match['port'] or ''}") from None
+            raise PyroError(f"invalid port in uri, port={port or ''}") from None
 
     @staticmethod
     def isUnixsockLocation(location: str) -> bool:
-        return location.startswith(_UNIX)
+        return location.startswith("./u:")
 
     @property
     def location(self) -> str | None:
         """`host:port` or `./u:name`; None if there is none."""
         if self.host:
             return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-        return f"{_UNIX}{self.sockname}" if self.sockname else None
+        return f"./u:{self.sockname}" if self.sockname else None
 
     @property
     def address(self) -> Any:

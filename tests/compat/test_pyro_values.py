@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import enum
 import sys
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -63,6 +64,8 @@ def echo(pyro: Any) -> Any:
                 raise pyro.errors.NamingError("from the method")
             if error == "exit":
                 sys.exit(3)
+            if error == "group":
+                raise type("Several", (ExceptionGroup,), {})("several", [KeyError("one"), CustomError("two")])
             raise type("Local", (ValueError,), {})("local text")
 
     return Echo()
@@ -151,6 +154,26 @@ def test_a_dataclass_arrives_where_its_name_has_a_hook(pyro: Any, serve: Any) ->
         assert pyro.Proxy(serve(echo(pyro))).echo(Point(1, 2)) == Point(1, 2)
     finally:
         pyro.hooks.unregister_dict_to_class(name)
+
+
+class Place(NamedTuple):
+    shelf: int
+    row: int
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize("where", ["echo", "serializer"])
+def test_what_is_like_a_tuple_or_has_a_value_arrives_as_that(pyro: Any, serve: Any, where: str) -> None:
+    writing = Pyro5.serializers.serializers["serpent"]
+    proxy = pyro.Proxy(serve(echo(pyro)))
+    pass_on = proxy.echo if where == "echo" else lambda value: writing.loads(writing.dumps(value))
+    assert pass_on([Place(1, 2), {"colour": Colour.RED}]) == [(1, 2), {"colour": "red"}]
+    assert type(pass_on(Place(1, 2))) is tuple
+    with pytest.raises(pyro.errors.SerializeError, match=r"unsupported serialized class: .*Point"):
+        pass_on(Point(1, 2))
 
 
 def test_replacements_of_types(pyro: Any, serve: Any) -> None:
@@ -280,6 +303,13 @@ def test_pyros_own_exceptions_arrive_as_what_they_are(pyro: Any, serve: Any) -> 
     for name in ("CommunicationError", "NamingError", "DaemonError", "SecurityError"):
         assert issubclass(getattr(error, name), error.PyroError)
     assert not issubclass(error.TimeoutError, TimeoutError)
+
+
+def test_groups_of_unknown_classes_keep_their_members(pyro: Any, serve: Any) -> None:
+    with pytest.raises(pyro.errors.SerializeError, match=r"unsupported serialized class: .*Several: several") as raised:
+        pyro.Proxy(serve(echo(pyro))).fail("group")
+    assert isinstance(raised.value, ExceptionGroup)
+    assert [type(member).__name__ for member in raised.value.exceptions] == ["KeyError", "RemoteError"]
 
 
 def test_wrong_arguments_are_type_errors(pyro: Any, serve: Any) -> None:

@@ -183,6 +183,17 @@ def test_what_is_the_same_machine(address: str, here: bool) -> None:
     assert Client(address).is_on_this_machine is here
 
 
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [("ipv4:127.0.0.1:5000", "127.0.0.1", 5000), ("ipv6:%5B::1%5D:1", "::1", 1), ("ipv6:[::1]:65535", "::1", 65535),
+     ("ipv6:%5Bfe80::1%25eth0%5D:7", "fe80::1%eth0", 7), ("unix:/tmp/s", None, None), ("inproc:17", None, None),
+     ("", None, None)],
+)  # fmt: skip
+def test_where_a_caller_is(address: str, host: str | None, port: int | None) -> None:
+    client = Client(address)
+    assert (client.host, client.port) == (host, port)
+
+
 def test_a_proxy_loads_no_pickle_of_who_has_not_proved_who_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """LeRobot CVE-2026-25874, the other side: no call in pickle goes to where an answer could not be believed."""
     monkeypatch.setattr(opening, "is_loopback", lambda host: False)
