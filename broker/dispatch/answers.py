@@ -102,6 +102,7 @@ class Answers:
         """Answers that the call was not carried out, or that it ran and has no result."""
         if job.call.request.oneway and not is_suspicious(refused.reason):  # else it is in the log already
             run_aside(lambda: _log.warning("oneway call refused: %s", refused.message))
+        self._leave_limits(job)
         self._refuse(job, refused, ran=ran)
         self.done(job)
 
@@ -170,6 +171,7 @@ class Answers:
 
     def _answer(self, job: Job, answer: Callable[[bool], None], what: str = "its description") -> None:
         kept = self._under_way.keeps(job)
+        self._leave_limits(job)
         try:
             answer(kept)
         except MessageTooLargeError as error:
@@ -188,6 +190,12 @@ class Answers:
         finally:
             self.done(job)
 
+    def _leave_limits(self, job: Job) -> None:
+        """The call counts no longer: who has seen its answer may call again."""
+        self._under_way.answering(job)
+        if job.streams:
+            self._streams.leave(job)
+
     def done(self, job: Job) -> None:
         """The call is answered: lets go of it."""
         if job.timer is not None:
@@ -199,7 +207,5 @@ class Answers:
         job.stops = ()
         job.call.over()
         job.done = True
-        if job.streams:
-            self._streams.leave(job)
         self._scheduler.leave(job)
         self._under_way.remove(job)

@@ -75,7 +75,9 @@ class Dispatcher:
         self._location = objects.location
         self._tally = Tally()
         self._admission = Admission(objects, codecs, authorize, knows_callers=knows_callers)
-        self._under_way = UnderWay(sessions, objects.location, min(max_calls, max_calls_per_connection))
+        self._under_way = UnderWay(
+            sessions, objects.location, few=min(max_calls, max_calls_per_connection), most=max_calls
+        )
         self.leading = Leading(workers)
         self._scheduler = Scheduler(self.leading, self._refuse)
         self._answers = Answers(self._under_way, self._scheduler, edge, self._tally, max_streams_per_connection)
@@ -116,7 +118,7 @@ class Dispatcher:
     @property
     def under_way(self) -> int:
         """How many calls were taken and are not answered."""
-        return len(self._under_way)
+        return self._under_way.count()[0]
 
     def stats(self, *, connections: int, sessions: int, exports: int) -> Stats:
         """What came of the calls so far, and what is under way."""
@@ -188,7 +190,7 @@ class Dispatcher:
                 what + "(max_calls_per_connection): wait for some of them",
                 "max_calls_per_connection",
             )
-        if len(self._under_way) >= self._max_calls:
+        if self._under_way.is_full():
             what = f"{self._max_calls} calls are under way at {self._location}, which takes no more at a time "
             return Refused(Reason.OVERLOADED, what + "(max_calls): call again later", "max_calls")
         return None

@@ -114,7 +114,7 @@ class Express:
             return False
         job.express, job.target = self, target
         call.on_cancel(job.cancel)
-        if not self.under_way.add_running(job, 1):
+        if not self.under_way.add_running(job):
             return False
         self._count()
         self.enter(job, wire.lane)
@@ -133,12 +133,12 @@ class Express:
                 registration.targets[name] = target
         return (registration, target) if target is not None else None
 
-    def spread(self, calls: list[IncomingCall], client: Client, lane: Lane | None) -> None:
+    def spread(self, group: QuickJob, calls: list[IncomingCall], lane: Lane | None) -> None:
         """Calls of a group go on by themselves, on the long road: in order if they have a lane, which they leave."""
         own = (calls[0].connection, object())  # a lane of theirs, in front of what waits for the other
         for call in calls:
-            job = Job(call, client, call.connection)
-            self.under_way.add(job)
+            job = Job(call, group.client, call.connection)
+            self.under_way.add_part(job, group)
             call.on_cancel(job.cancel)
             if lane is None:
                 self._go_on(job)
@@ -171,8 +171,6 @@ class Express:
 class QuickJob(Job):
     """A job for the thread that leads. To call it is to carry it out."""
 
-    is_many = False
-    """Whether it is the job of many calls."""
     express: Express
     target: Target
 
@@ -241,6 +239,7 @@ class PlainCall(QuickJob):
             value = codec(CODEC).encode(result, express.edge, "result")
         except BaseException:  # also of users' code; it is said on the long road, which tries again
             return False
+        express.under_way.answering(self)
         if not self.call.reply_small(value):
             return False
         express.answers.done(self)

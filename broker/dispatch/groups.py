@@ -43,7 +43,7 @@ def take_group(express: Express, group: CallGroup, client: Client) -> bool:
     job = GroupJob(express, group, target, registration, client)
     if not express.lets_pass(job, head.member):
         return False
-    if not express.under_way.add_running(job, group.size):
+    if not express.under_way.add_running(job):
         return False
     express.count_many(group.size)
     express.enter(job, head.lane)
@@ -195,7 +195,7 @@ class GroupJob(QuickJob):
         job = PlainCall(call, self.client, self.caller, registration=self.registration)
         job.member = self.member
         job.express, job.target, job.context = self.express, self.target, context
-        self.express.under_way.add(job)
+        self.express.under_way.add_part(job, self)
         if context is not None:
             job.started = True
             call.started()
@@ -221,6 +221,8 @@ class GroupJob(QuickJob):
         """Sends the results that are there. From any thread."""
         with self._lock:
             results, self._results = self._results, []
+            if results:
+                self.express.under_way.answering_some(self, len(results))
         if results:
             self._group.answer(results)
 
@@ -234,8 +236,7 @@ class GroupJob(QuickJob):
         assert self.registration is not None
         job = GroupJob(self.express, rest, self.target, self.registration, self.client)
         job.lane = lane
-        job.weight = 1  # this one counts for both
-        self.express.under_way.add(job)
+        self.express.under_way.add_part(job, self)
         return [job]
 
     def _spread(self) -> None:
@@ -243,11 +244,12 @@ class GroupJob(QuickJob):
         calls = list(self._group.singles())
         lane, self.lane = self.lane, None
         if calls:
-            self.express.spread(calls, self.client, lane)
+            self.express.spread(self, calls, lane)
         elif lane is not None:
             self.express.scheduler.lanes.leave(lane)
 
     def refuse(self, refused: Refused) -> None:
+        self.express.under_way.answering_some(self, self._group.waiting)
         for call in self._group.singles():
             call.refuse(refused)
         self.express.scheduler.leave(self)

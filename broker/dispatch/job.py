@@ -41,8 +41,10 @@ class Job:
     """Why a stream was told to come to its end, if it was."""
     context: CallContext | None = None
     timer: Timer | None = None
+    is_many = False
+    """Whether it is the job of many calls."""
     weight = 1
-    """How many calls it is."""
+    """How many calls it is; of a job of many calls those that are not answered, as UnderWay knows."""
     stops: Sequence[Callable[[], None]] = ()
     """Functions that stop an `async def` method, or a stream."""
 

@@ -1,4 +1,7 @@
-"""The calls that a daemon has taken and not answered: held until it starts, waited for as it ends.
+"""The calls that a daemon has taken and not answered: held until it starts, counted, waited for as it ends.
+
+A call counts toward the limits until its answer is about to go out, for who has the answer may call again; the end of
+the daemon waits until it has gone out.
 
 A session that ends leaves something behind as long as one of its calls is under way: what such a call still tracks, or
 makes, goes with the last of them.
@@ -9,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from broker.connection.engine import Connection
@@ -23,12 +27,14 @@ _log = logging.getLogger("broker")
 class UnderWay:
     """The calls of one daemon that are under way. Every method may be called from any thread.
 
-    `_lock` guards all that changes in here. Nothing of a user runs under it: sessions are closed aside.
+    `_lock` guards all that changes in here, but for `answering` and `answering_some`, which take no lock. Nothing of a
+    user runs under it: sessions are closed aside.
     """
 
-    def __init__(self, sessions: Sessions, location: str, few: int) -> None:
-        """While fewer than so many calls are under way, no limit is reached."""
+    def __init__(self, sessions: Sessions, location: str, *, few: int, most: int) -> None:
+        """At most `most` calls may be under way. While fewer than `few` are, no other limit is reached either."""
         self.draining = False
+        self._most = most
         self._over = False  # it has drained: nothing is taken any more
         self._few = few
         self._sessions = sessions
@@ -37,15 +43,39 @@ class UnderWay:
         self._idle = threading.Condition(self._lock)
         self._held: list[Job] | None = []  # until the daemon starts
         self._jobs: set[Job] = set()
-        self._further = 0  # calls of jobs that are many calls
+        self._counted: set[Job] = set()  # jobs of one call that count toward the limits
+        self._in_groups = 0  # calls of the other jobs that do
+        self._answered: deque[tuple[Job, int]] = deque()  # so many of those do no longer
         self._ended: dict[Session, set[Job]] = {}  # sessions that ended with calls under way
 
-    def __len__(self) -> int:
-        return len(self._jobs) + self._further
+    def is_full(self) -> bool:
+        """Whether as many calls are under way as may be. Nested ones do not count."""
+        if len(self._counted) + self._in_groups < self._most:
+            return False
+        with self._lock:
+            return self._count_locked() >= self._most
+
+    def _count_locked(self) -> int:
+        self._settle_locked()
+        return len(self._counted) + self._in_groups
+
+    def _count_in_locked(self, job: Job) -> None:
+        if job.is_many:
+            self._in_groups += job.weight
+        else:
+            self._counted.add(job)
+
+    def _settle_locked(self) -> None:
+        while self._answered:
+            job, count = self._answered.popleft()
+            count = min(count, job.weight)  # none is left of a job that is over
+            job.weight -= count
+            self._in_groups -= count
 
     def count(self) -> tuple[int, int, int]:
         """How many calls there are, how many of them have not started, and how many send items."""
         with self._lock:
+            self._settle_locked()
             jobs = list(self._jobs)
         return sum(job.weight for job in jobs), sum(job.waiting for job in jobs), sum(job.streams for job in jobs)
 
@@ -55,6 +85,8 @@ class UnderWay:
         """Takes a call; False if it is held until `release`."""
         with self._lock:
             self._jobs.add(job)
+            if not job.call.request.is_nested:
+                self._count_in_locked(job)
             if self._held is None:
                 return True
             self._held.append(job)
@@ -62,14 +94,35 @@ class UnderWay:
                 timers.call_later(1.0, self._tell_that_calls_wait)
             return False
 
-    def add_running(self, job: Job, weight: int) -> bool:
-        """Takes a job of so many calls that may run at once; False if none may, or limits have to be asked about."""
+    def add_running(self, job: Job) -> bool:
+        """Takes a job that may run at once; False if none may, or limits have to be asked about."""
         with self._lock:
-            if self._held is not None or self.draining or len(self._jobs) + self._further + weight > self._few:
+            if self._held is not None or self.draining:
+                return False
+            room = self._few - job.weight
+            if len(self._counted) + self._in_groups > room and self._count_locked() > room:
                 return False
             self._jobs.add(job)
-            self._further += weight - 1
+            self._count_in_locked(job)
             return True
+
+    def add_part(self, part: Job, group: Job) -> None:
+        """Calls of a job that is many are a job of their own from now on."""
+        with self._lock:
+            self._settle_locked()
+            self._jobs.add(part)
+            self._count_in_locked(part)  # first: who looks without the lock finds too many rather than too few
+            moved = min(part.weight, group.weight)
+            group.weight -= moved
+            self._in_groups -= moved
+
+    def answering(self, job: Job) -> None:
+        """The answer of a call is about to go out: it counts toward the limits no longer."""
+        self._counted.discard(job)
+
+    def answering_some(self, group: Job, count: int) -> None:
+        """The answers of so many calls of a job are about to go out."""
+        self._answered.append((group, count))
 
     def _tell_that_calls_wait(self) -> None:
         held, location = len(self._held or ()), self._location
@@ -120,11 +173,16 @@ class UnderWay:
             return not self._over and any(other.carries_out(request.chain) for other in self._jobs if other is not job)
 
     def remove(self, job: Job) -> None:
-        """The call is answered."""
+        """The answer of the call has gone out."""
         with self._lock:
+            if self._answered:
+                self._settle_locked()
+            self._counted.discard(job)
             if job in self._jobs:
                 self._jobs.remove(job)
-                self._further -= job.weight - 1
+                if job.is_many:
+                    self._in_groups -= job.weight
+                    job.weight = 0
             if self.draining and not self._jobs:
                 self._idle.notify_all()
             over = self._sessions_over_locked(job) if self._ended else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -300,6 +300,97 @@ def test_limits_count_each_call(make_both: Callable[..., Both]) -> None:
     both.thing.go_on.set()
     reader.join(SOON)
     assert [both.value(call) for call in calls[:10]] == [*range(10)]
+
+
+# ---- a caller who calls again as soon as he is answered
+
+
+class AtOnce:
+    """A transport over which the client takes everything in before `send` returns."""
+
+    def __init__(self, client: Connection, then: Callable[[], None] = lambda: None) -> None:
+        self._client = client
+        self._then = then
+
+    def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
+        with leading_module.apart():
+            self._client.receive(b"".join(pieces))
+            self._then()
+        return True
+
+    def finish(self) -> None: ...
+
+
+def again_when_answered(both: Both, first: list[Any], *further: tuple[Any, ...]) -> list[Any]:
+    """Makes further calls, each as one of the first is answered, and before the server goes on."""
+    made: list[Any] = []
+    waiting = list(further)
+    for call in first:
+        on_outcome = call.request.on_outcome
+
+        def answered(outcome: Outcome, on_outcome: Callable[[Outcome], None] = on_outcome) -> None:
+            on_outcome(outcome)
+            if waiting:
+                made.append(both.call(*waiting.pop(0)))
+                both.to_server()
+
+        call.request.on_outcome = answered
+    both.server.hand_to(AtOnce(both.client))
+    both.to_server()
+    return made
+
+
+@pytest.mark.parametrize(("member", "number"), [("add", 1), ("odd", 1), ("odd", 2), ("odd", 4), ("fly", 1)])
+@pytest.mark.parametrize("item", ["max_calls", "max_calls_per_connection"])
+def test_a_caller_at_the_limit_calls_again_when_he_is_answered(
+    make_both: Callable[..., Both], item: str, member: str, number: int
+) -> None:
+    """Answered on the short road; on the long one, as what it returns is not plain, or it raises; refused."""
+    both = make_both(**{item: 1})
+    first = both.call(member, number)
+    (second,) = again_when_answered(both, [first], ("add", 2))
+    assert both.value(second) == 2
+
+
+@pytest.mark.parametrize("item", ["max_calls", "max_calls_per_connection", "max_streams_per_connection"])
+def test_a_caller_at_the_limit_calls_again_when_his_stream_has_ended(make_both: Callable[..., Both], item: str) -> None:
+    both = make_both(**{item: 1})
+    first = both.call("odd", 5)
+    further: list[Any] = []
+
+    def call_again() -> None:
+        if not further and first.id in both.outcomes and not both.client.busy:
+            further.append(both.call("odd", 5))
+            both.to_server()
+
+    both.server.hand_to(AtOnce(both.client, call_again))
+    both.to_server()
+    until_idle(both)
+    assert both.outcome(further[0]).stream is not None
+
+
+def test_the_calls_of_a_group_that_are_answered_do_not_count(make_both: Callable[..., Both]) -> None:
+    """They are answered in pieces of 64."""
+    both = make_both(max_calls=130)
+    calls = [both.call("add", number) for number in range(130)]
+    further = again_when_answered(both, calls, *[("add", number) for number in range(64)])
+    assert [both.value(call) for call in further] == [*range(64)]
+
+
+def test_a_group_that_is_answered_while_one_of_its_calls_takes_long_does_not_count(
+    make_both: Callable[..., Both],
+) -> None:
+    both = make_both(max_calls=10)
+    calls = [both.call("wait_at", number, 0) for number in range(10)]
+    reader = in_thread(both.to_server)
+    assert both.thing.entered.acquire(timeout=SOON)
+    assert [both.value(call) for call in calls[1:]] == [*range(1, 10)]
+    more = [both.call("hang_at", number, 20) for number in range(9)]
+    both.to_server()
+    assert [both.value(call) for call in more] == [*range(9)]
+    both.thing.go_on.set()
+    reader.join(SOON)
+    assert both.value(calls[0]) == 0
 
 
 # ---- a call that takes long

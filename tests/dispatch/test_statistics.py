@@ -253,6 +253,20 @@ def test_beyond_a_limit_calls_are_refused(item: str, where: str, member: str) ->
         assert daemon.stats().refused == {"OVERLOADED": 1}
 
 
+@pytest.mark.parametrize("item", ["max_calls", "max_calls_per_connection"])
+@pytest.mark.parametrize("local", [True, False])
+def test_a_caller_at_the_limit_may_call_again_as_soon_as_he_has_his_answer(item: str, local: bool) -> None:
+    with broker.config.override(**{item: 1}), broker.Daemon() as daemon:
+        proxy: Any = broker.Proxy(daemon.register(Shop()), local=local)
+        proxy.echo(0)
+        for number in range(300):
+            assert proxy.echo(number) == number
+            assert proxy.echo([number]) == [number]
+            with pytest.raises(ValueError, match="no more"):
+                proxy.fail(True)
+        assert daemon.stats().refused == {}
+
+
 def test_a_nested_call_counts_against_no_limit() -> None:
     with broker.config.override(max_calls=1, max_calls_per_connection=1), broker.Daemon() as daemon:
         uri = daemon.register(Shop())
