@@ -122,7 +122,7 @@ class Registration:
         made = creator(cls)
         if not isinstance(made, cls):
             raise TypeError(
-                f"the instance creator of {cls.__name__} returned {type(made).__name__}: return {cls.__name__}"
+                f"instance creator returned object of different type: {type(made).__name__}, not {cls.__name__}"
             )
         return made
 

@@ -253,7 +253,9 @@ def test_an_instance_creator_of_another_type_is_an_error(table: ObjectTable, wro
     class Made:
         def hello(self) -> None: ...
 
-    with pytest.raises(TypeError, match=f"the instance creator of Made returned {type(wrong).__name__}: return Made"):
+    with pytest.raises(
+        TypeError, match=f"instance creator returned object of different type: {type(wrong).__name__}, not Made"
+    ):
         register(table, Made).instance(SessionState())
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
+import operator
 import threading
 import uuid
 import weakref
@@ -17,7 +17,7 @@ from broker.compat.configuration import config, credentials
 from broker.compat.context import SocketConnection
 from broker.compat.errors import DaemonError, ProtocolError, PyroError, translated
 from broker.compat.exposure import expose, get_exposed_members, own_name, wire_name
-from broker.compat.proxy import DAEMON_NAME, NAMESERVER_NAME, Proxy
+from broker.compat.proxy import DAEMON_NAME, NAMESERVER_NAME, Metadata, Proxy
 from broker.compat.serializers import SerializerBase, accepted_codecs
 from broker.compat.uri import URI
 
@@ -57,24 +57,38 @@ def _log_error(daemon: Daemon, client_sock_addr: Any, method: Any, vargs: Any, k
     _log.debug("exception in a call of %r from %s: %r", method, client_sock_addr, exception)
 
 
-def _made(creator: Any, cls: type) -> object:
-    made = creator(cls) if creator else cls()
-    if not isinstance(made, cls):
-        raise TypeError("instance creator returned object of different type")
-    return made
+def serve(
+    objects: Any, host: Any = None, port: int = 0, daemon: Any = None, use_ns: bool = True, verbose: bool = True,
+    ns: bool = True,
+) -> None:  # fmt: skip
+    """Registers objects, {object: name or None}, and serves them until Ctrl-C."""
+    from broker.compat.naming import locate_ns
+
+    say: Any = print if verbose else lambda *words, **options: None
+    with daemon or Daemon(host, port) as daemon:
+        names = locate_ns() if use_ns and ns else None
+        for target, name in objects.items():
+            uri = daemon.register(target, None if names else name)
+            say(f"Object {target!r}:\n    uri = {uri}")
+            if name and names:
+                names.register(name, uri)
+                say(f"    name = {name}")
+        with contextlib.suppress(KeyboardInterrupt):  # before the loop, which ends cleanly by itself
+            say("Pyro daemon running.", flush=True)
+            daemon.requestLoop()
 
 
 class Daemon:
     """Serves objects while it loops. Raises PyroError, and OSError for a port in use."""
+
+    serveSimple = staticmethod(serve)
 
     def __init__(
         self, host: Any = None, port: int = 0, unixsocket: str | None = None, nathost: str | None = None,
         natport: int | None = None, interface: Any = DaemonObject, connected_socket: object = None,
     ) -> None:  # fmt: skip
         if connected_socket is not None:
-            raise NotImplementedError(
-                "connected_socket: the broker listens by itself; use unixsocket=PATH, for example"
-            )
+            raise NotImplementedError("connected_socket: the broker listens by itself, on a port or at unixsocket=PATH")
         if config.SERVERTYPE not in ("thread", "multiplex"):
             raise PyroError(f"invalid server type '{config.SERVERTYPE}'")
         if nathost and unixsocket:
@@ -86,8 +100,7 @@ class Daemon:
         self._waiting = broker.LoopExecutor()
         self._loop = self._waiting if config.SERVERTYPE == "multiplex" else None
         self._must_shutdown = False
-        self._metadata: dict[str, dict[str, set[str]]] = {}
-        self._weak: set[str] = set()
+        self._put_there: dict[str, tuple[Metadata, bool]] = {}  # what is exposed, and whether the object is kept weakly
         self.methodcall_error_handler: Any = _log_error
         try:
             self._daemon = broker.Daemon(
@@ -97,9 +110,7 @@ class Daemon:
                 around=[self._around], proxy_class=_arriving, insecure=True,  # a program that names a host consents
             )  # fmt: skip
         except broker.errors.BrokerError as error:
-            if isinstance(error, OSError):  # the port is in use
-                raise
-            raise translated(error) from None
+            raise (error if isinstance(error, OSError) else translated(error)) from None  # OSError: the port is in use
         self.transportServer: Any = self._daemon
         place, number = self._daemon.address
         self.locationStr = f"./u:{unixsocket}" if unixsocket else self._daemon.location
@@ -117,11 +128,8 @@ class Daemon:
         if objectId and not isinstance(objectId, str):
             raise TypeError("objectId must be a string or None")
         object_id = objectId or f"obj_{uuid.uuid4().hex}"
-        if isinstance(obj_or_class, type):
-            if weak:
-                raise TypeError("Classes cannot be registered with weak=True.")
-            if not hasattr(obj_or_class, "_pyroInstancing"):
-                setattr(obj_or_class, "_pyroInstancing", ("session", None))  # noqa: B010
+        if isinstance(obj_or_class, type) and weak:
+            raise TypeError("Classes cannot be registered with weak=True.")
         known = getattr(obj_or_class, "_pyroId", "")
         if not force and known and self.objectsById.get(known) is obj_or_class:
             raise DaemonError("object or class already has a Pyro id")
@@ -134,17 +142,18 @@ class Daemon:
 
     def _put(self, target: Any, object_id: str, weak: bool = False) -> None:
         if isinstance(target, type):
-            mode, creator = target._pyroInstancing  # type: ignore[attr-defined]
-            broker.behavior(mode, functools.partial(_made, creator))(target)
-        members = self._metadata[object_id] = get_exposed_members(target, config.REQUIRE_EXPOSE)
+            instancing: Any = getattr(target, "_pyroInstancing", ("session", None))
+            setattr(target, "_pyroInstancing", instancing)  # noqa: B010
+            broker.behavior(instancing[0], instancing[1] or operator.call)(target)  # what fails fails in the call
+        members = get_exposed_members(target, config.REQUIRE_EXPOSE)
+        self._put_there[object_id] = members, weak
         names = {wire_name(name): name for name in members["methods"] | members["attrs"]}
-        self._weak = self._weak | {object_id} if weak else self._weak - {object_id}
         self._daemon.register(target, object_id, replace=True, executor=self._loop, members=names, weak=weak)
 
-    def _members(self, object_id: str) -> dict[str, set[str]]:
+    def _members(self, object_id: str) -> Metadata:
         if object_id not in self.objectsById:
             raise DaemonError("unknown object")
-        return self._metadata[object_id]
+        return self._put_there[object_id][0]
 
     def _serves(self, target: Any) -> bool:
         """Whether an object is registered here, or an instance of a class that is."""
@@ -171,8 +180,6 @@ class Daemon:
 
     def proxyFor(self, objectOrId: Any, nat: bool = True) -> Proxy:
         uri = self.uriFor(objectOrId, nat)
-        if uri.object not in self.objectsById:
-            raise DaemonError("object isn't registered in this daemon")
         proxy = Proxy(uri)
         proxy._pyroGetMetadata(known_metadata=self._members(uri.object))
         return proxy
@@ -180,20 +187,17 @@ class Daemon:
     def resetMetadataCache(self, objectOrId: Any, nat: bool = True) -> None:
         object_id = self.uriFor(objectOrId).object
         if object_id in self.objectsById:
-            self._put(self.objectsById[object_id], object_id, object_id in self._weak)
+            self._put(self.objectsById[object_id], object_id, self._put_there[object_id][1])
 
     # ---- calls
 
-    def _begin_call(self) -> Any:
+    def _around(self, call: broker.Call, go_on: Callable[[broker.Call], object]) -> object:
+        """What Pyro does around every call."""
         try:
             connection = broker.current_context.session[_CONNECTION]
         except (broker.errors.BrokerError, KeyError):  # the caller has no session, or is no Pyro program
-            connection = SocketConnection(objectId=broker.current_context.object_id)
-        return context.begin_call(connection)
-
-    def _around(self, call: broker.Call, go_on: Callable[[broker.Call], object]) -> object:
-        """What Pyro does around every call."""
-        state = self._begin_call()
+            connection = SocketConnection(objectId=call.object)
+        state = context.begin_call(connection)
         if state.msg_flags and self._loop is not None:  # it is not to hold up the loop
             copied = broker.current_context.copy()
             threading.Thread(target=copied.run, args=(self._call, state, call, go_on), daemon=True).start()
@@ -202,8 +206,7 @@ class Daemon:
             result = self._call(state, call, go_on)
         finally:
             annotations = {**self.annotations(), **state.response_annotations}
-            if annotations:
-                broker.current_context.response_metadata.update(context.to_metadata(annotations))
+            broker.current_context.response_metadata.update(context.to_metadata(annotations))
         if isinstance(result, Iterator) and not config.ITER_STREAMING:
             raise ProtocolError("result of call is an iterator, but the server is not configured to allow streaming")
         return result
@@ -267,19 +270,18 @@ class Daemon:
 
     def events(self, eventsockets: Any) -> None:
         """Runs the calls that wait, on this thread: for loops of programs, with the multiplex server."""
-        if self._loop is not None:
-            self._loop.run(0)
+        (self._loop or self._waiting).run(0)
 
     def combine(self, daemon: Any) -> None:
         if self._loop is None:
             raise TypeError("You can't use the loop combiner on the threadpool server type")
         if not isinstance(daemon, Daemon):  # one that answers broadcasts
             daemon.runInThread()
-        else:
-            daemon._loop, daemon.sock = self._loop, self.sock
-            for object_id in daemon.objectsById:
-                daemon.resetMetadataCache(object_id)
-            daemon._daemon.start()
+            return
+        daemon._loop, daemon.sock = self._loop, self.sock
+        for object_id in daemon.objectsById:
+            daemon.resetMetadataCache(object_id)
+        daemon._daemon.start()
 
     def requestLoop(self, loopCondition: Callable[[], object] = lambda: True) -> None:
         def is_over() -> bool:
@@ -307,38 +309,11 @@ class Daemon:
         return object.__new__, (type(self),)  # a shell that serves nothing
 
     def __repr__(self) -> str:
-        if not vars(self):  # what a serializer has made
-            return f"<{type(self).__module__}.{type(self).__name__} at 0x{id(self):x}; unusable>"
-        where = f"{self.locationStr} - {context.family_str(self.sock)}; {len(self.objectsById)} objects"
+        where = "unusable"  # what a serializer has made
+        if vars(self):
+            where = f"{self.locationStr} - {context.family_str(self.sock)}; {len(self.objectsById)} objects"
         return f"<{type(self).__module__}.{type(self).__name__} at 0x{id(self):x}; {where}>"
 
-    serveSimple: Any = None  # set below
 
-
-def serve(
-    objects: Any, host: Any = None, port: int = 0, daemon: Any = None, use_ns: bool = True, verbose: bool = True,
-    ns: bool = True,
-) -> None:  # fmt: skip
-    """Registers objects, {object: name or None}, and serves them until Ctrl-C."""
-    from broker.compat.naming import locate_ns
-
-    use_ns = use_ns and ns
-    with daemon or Daemon(host, port) as daemon:
-        names = locate_ns() if use_ns else None
-        for target, name in objects.items():
-            uri = daemon.register(target, None if use_ns else name)
-            if verbose:
-                print(f"Object {target!r}:\n    uri = {uri}")
-            if name and names is not None:
-                names.register(name, uri)
-                if verbose:
-                    print(f"    name = {name}")
-        with contextlib.suppress(KeyboardInterrupt):  # before the loop, which ends cleanly by itself
-            if verbose:
-                print("Pyro daemon running.", flush=True)
-            daemon.requestLoop()
-
-
-Daemon.serveSimple = staticmethod(serve)
 SerializerBase.register_class_to_dict(Daemon, lambda daemon: {"__class__": "Pyro.Daemon"})
 SerializerBase.register_dict_to_class("Pyro.Daemon", lambda name, fields: object.__new__(Daemon))

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import random
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import broker
 from broker.compat.configuration import config, credentials
 from broker.compat.daemon import Daemon
-from broker.compat.errors import NamingError, translated
+from broker.compat.errors import NamingError, PyroError, translated
 from broker.compat.exposure import expose, get_exposed_members
 from broker.compat.proxy import NAMESERVER_NAME, Metadata, Proxy, refuse_hmac
 from broker.compat.uri import URI
 
 _OURS = "Broker.NameServer"
+_PAUSE = 0.2  # between two questions for what is not there yet
 _chance = random.Random()  # that of the module is the program's: drawing from it would change what a seed gives
-_OPTIONS = (  # of the command
-    ("-n", "--host", "hostname to bind server on"), ("-p", "--port", "port to bind server on (0=random)"),
-    ("-u", "--unixsocket", "Unix domain socket name to bind server on"),
-    ("-s", "--storage", "storage to use: memory, or sql:FILE"),
-    ("--bchost", "hostname to bind broadcast server on"), ("--bcport", "port to bind broadcast server on (0=random)"),
-    ("--nathost", "external hostname in case of NAT"), ("--natport", "external port in case of NAT"),
-)  # fmt: skip
+_OPTIONS = {  # of the command
+    "-n --host": "hostname to bind server on", "-p --port": "port to bind server on (0=random)",
+    "-u --unixsocket": "Unix domain socket (not supported)", "-s --storage": "storage to use: memory, or sql:FILE",
+    "--bchost": "hostname to answer broadcasts on", "--bcport": "port to answer broadcasts on (0=random)",
+    "--nathost": "external hostname in case of NAT", "--natport": "external port in case of NAT",
+}  # fmt: skip
 
 
 class MemoryStorage(dict[str, tuple[str, Iterable[str]]]):
@@ -37,42 +36,43 @@ class MemoryStorage(dict[str, tuple[str, Iterable[str]]]):
         pass
 
 
-class SqlStorage:
+class SqlStorage(broker.LocalNames):
     """The same in an sqlite file, which is open for one question at a time."""
 
     def __init__(self, dbfile: str) -> None:
         if dbfile == ":memory:":
             raise ValueError("We don't support the sqlite :memory: database type. Just use MemoryStorage instead.")
-        self.names = _answer(lambda: broker.LocalNames(f"sqlite:{dbfile}"))
-        self.clear, self.close = functools.partial(self.names.remove, prefix=""), self.names.close
+        _answer(lambda: broker.LocalNames.__init__(self, f"sqlite:{dbfile}"))
+
+    def clear(self) -> None:
+        self.remove(prefix="")
 
 
-def _tags(metadata: Any) -> list[str]:
-    if isinstance(metadata, str) or not isinstance(metadata, Iterable):
+def _tags(metadata: Any) -> list[str] | None:
+    if metadata is not None and (isinstance(metadata, str) or not isinstance(metadata, Iterable)):
         raise TypeError("metadata should not be a str, but another iterable (set, list, etc)")
-    return list(metadata)
+    return None if metadata is None else list(metadata)
 
 
 @expose
 class NameServer:
-    """What a name server can do; this one is on its own, and keeps the names in a storage."""
-
-    _own_name = NAMESERVER_NAME
+    """What a name server can do, on names of the broker's: those of a name server of its own, or in a storage."""
 
     def __init__(self, storageProvider: Any = None) -> None:
         self.storage: Any = MemoryStorage() if storageProvider is None else storageProvider
-        self._names: Any = getattr(self.storage, "names", None) or broker.LocalNames(self.storage)
+        there_already = isinstance(self.storage, broker.LocalNames | broker.NameServer)
+        self._names: Any = self.storage if there_already else broker.LocalNames(self.storage)
 
     def register(self, name: str, uri: str | URI, safe: bool = False, metadata: Any = None) -> None:
         if not isinstance(uri, str | URI):
             raise TypeError("only URIs or strings can be registered")
         if not isinstance(name, str):
             raise TypeError("name must be a str")
-        text, tags = str(URI(uri)), _tags(metadata or ())
-        self._ask(lambda ours: self._names.register(ours, text, replace=not safe, tags=tags), name)
+        entered = {"replace": not safe, "tags": _tags(metadata or ())}
+        self._ask(self._names.register, name, str(URI(uri)), **entered)
 
     def lookup(self, name: str, return_metadata: bool = False) -> Any:
-        uri, metadata = self._ask(lambda ours: self._names.lookup(ours, with_tags=True), name)
+        uri, metadata = self._ask(self._names.lookup, name, with_tags=True)
         return (_pyros(uri), set(metadata)) if return_metadata else _pyros(uri)
 
     def remove(self, name: str | None = None, prefix: str | None = None, regex: str | None = None) -> int:
@@ -85,16 +85,12 @@ class NameServer:
         self, prefix: str | None = None, regex: str | None = None, return_metadata: bool = False,
         metadata_all: Any = None, metadata_any: Any = None,
     ) -> dict[str, Any]:  # fmt: skip
-        if sum(each is not None for each in (prefix, regex, metadata_all, metadata_any)) > 1:
+        asked: dict[str, Any] = {"prefix": prefix, "regex": regex}
+        asked |= {"tags_all": _tags(metadata_all), "tags_any": _tags(metadata_any)}
+        if list(asked.values()).count(None) < 3:
             raise ValueError("you can only filter on one thing at a time")
-        asked: dict[str, Any] = {
-            "prefix": prefix,
-            "regex": regex,
-            "with_tags": True,
-            "tags_all": _tags(metadata_all or ()),
-        }
-        asked["tags_any"] = None if metadata_any is None else _tags(metadata_any)
-        found = _answer(lambda: self._names.list(**asked) | broker.LocalNames(self._own()).list(**asked))
+        names = self._names, broker.LocalNames(self._own())
+        found = {name: each for some in names for name, each in _answer(some.list, with_tags=True, **asked).items()}
         found.pop(_OURS, None)
         shown = {name: (str(_pyros(uri)), set(metadata)) for name, (uri, metadata) in sorted(found.items())}
         return shown if return_metadata else {name: uri for name, (uri, _) in shown.items()}
@@ -107,8 +103,7 @@ class NameServer:
         return self.list(return_metadata=return_metadata, metadata_all=meta_all, metadata_any=meta_any)
 
     def set_metadata(self, name: str, metadata: Any) -> None:
-        tags = _tags(metadata)
-        self._ask(lambda ours: self._names.set_tags(ours, tags), name)
+        self._ask(self._names.set_tags, name, _tags(metadata or ()))
 
     def count(self) -> int:
         return len(self.list())
@@ -116,70 +111,47 @@ class NameServer:
     def ping(self) -> None:
         _answer(self._names.ping)
 
-    def _ask(self, question: Callable[[str], Any], name: str) -> Any:
-        """Asks the names of the broker about one of them, by the name that it has there."""
-        return _answer(lambda: question(self._own_name if name == NAMESERVER_NAME else name), name)
-
     def _own(self) -> dict[str, Any]:
-        """What is listed of the name server itself."""
-        return {}
-
-
-class _Running(NameServer):
-    """The name server of the broker that runs somewhere."""
-
-    _own_name = _OURS
-
-    def __init__(self, names: broker.NameServer) -> None:
-        self._names = names
-
-    def _own(self) -> dict[str, Any]:
+        """What is listed of a name server that runs: it has another name at the broker."""
+        if not isinstance(self._names, broker.NameServer):
+            return {}
         return {NAMESERVER_NAME: (str(self._names.uri), {f"class:{NameServer.__module__}.NameServer"})}
 
+    def _ask(self, question: Callable[..., Any], name: str, *args: Any, **kwargs: Any) -> Any:
+        """Asks the names of the broker about one of them."""
+        return _answer(question, _OURS if name == NAMESERVER_NAME and self._own() else name, *args, **kwargs)
 
-class NameServerProxy(_Running, Proxy):
-    """A proxy for a name server, which asks as a client of the broker's.
+
+class NameServerProxy(Proxy, NameServer):
+    """A proxy for a name server: what it has for a connection is a client of the broker's.
 
     Names of daemons of this process live as long as these do.
     """
 
-    _pyro_names: broker.NameServer | None = None
-
-    def __init__(self, uri: str | URI, *args: Any, **options: Any) -> None:
-        Proxy.__init__(self, uri, *args, **options)
-
     @property
     def _names(self) -> Any:
-        if self._pyro_names is None:
-            uri = resolve(self._pyroUri)
-            self._pyro_names = broker.NameServer(
-                str(uri.host), int(uri.port or config.NS_PORT), credentials=credentials("CLIENT")
-            )
-        return self._pyro_names
+        self._pyro_connect()
+        return self._pyroConnection.control
 
     def _pyro_greet(self, uri: URI) -> Metadata:
-        self.ping()
+        place = str(uri.host), int(uri.port or config.NS_PORT)
+        self._pyroConnection.control = names = broker.NameServer(*place, credentials=credentials("CLIENT"))
+        _answer(names.ping)
         return get_exposed_members(NameServer)
-
-    def _pyroRelease(self) -> None:
-        names, self._pyro_names = self._pyro_names, None
-        if names is not None:
-            names.close()
-        super()._pyroRelease()
 
 
 def _pyros(uri: object) -> URI:
     return URI(str(uri).replace(_OURS, NAMESERVER_NAME))
 
 
-def _answer(question: Callable[[], Any], name: str = "") -> Any:
-    """The answer of names of the broker. Raises NamingError and PyroError."""
+def _answer(question: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The answer of names of the broker, the first argument being a name if any. Raises NamingError and PyroError."""
     try:
-        return question()
+        return question(*args, **kwargs)
     except broker.errors.NameNotFound:
-        raise NamingError(f"unknown name: {name}") from None
+        raise NamingError(f"unknown name: {args[0]}") from None
     except broker.errors.NameTaken:
-        raise NamingError(f"name already registered: {name}") from None
+        raise NamingError(f"name already registered: {args[0]}") from None
     except broker.errors.BrokerError as error:
         raise translated(error) from None
 
@@ -206,23 +178,25 @@ class BroadcastServer(broker.Beacon):
 def locate_ns(host: Any = "", port: int | None = None, broadcast: bool = True, hmac_key: object = None) -> Any:
     """A bound proxy for the name server: at a host, else at NS_HOST and NS_PORT, or where a broadcast finds it."""
     refuse_hmac(hmac_key)
+    for uri in _places(host, port, broadcast):
+        proxy = NameServerProxy(_pyros(uri))
+        with contextlib.suppress(PyroError):  # not there: said below
+            proxy._pyroBind()
+            return proxy
+    raise NamingError("Failed to locate the nameserver")
 
-    def locate() -> Any:
-        found: object = None
-        for number in dict.fromkeys([port or config.NS_PORT, *([] if host else [config.NS_PORT])]):
-            with contextlib.suppress(broker.errors.BrokerError):  # not there: said below
-                place = str(host or config.NS_HOST), number
-                with broker.locate_ns(*place, credentials=credentials("CLIENT")) as names:
-                    found = found or names.uri
-        if found is None and broadcast and not host:
-            found = broker.discover_ns(port or config.NS_BCPORT, addresses=config.BROADCAST_ADDRS)
-        if found is None:
-            raise NamingError("Failed to locate the nameserver")
-        proxy = NameServerProxy(_pyros(found))
-        proxy._pyroBind()
-        return proxy
 
-    return _patiently(locate, config.NS_LOOKUP_DELAY)
+def _places(host: Any, port: int | None, broadcast: bool) -> Iterator[broker.URI]:
+    """Where to look for a name server, one after the other."""
+    place = str(host or config.NS_HOST)
+    yield broker.URI.direct(_OURS, place, port or config.NS_PORT)
+    found = None
+    if broadcast and not host:
+        found = broker.discover_ns(port or config.NS_BCPORT, addresses=config.BROADCAST_ADDRS)
+    if found is not None:
+        yield found
+    if port and not host:  # the port was that of broadcasts
+        yield broker.URI.direct(_OURS, place, config.NS_PORT)
 
 
 def resolve(uri: str | URI, delay_time: float = 0.0, hmac_key: object = None) -> URI:
@@ -230,28 +204,21 @@ def resolve(uri: str | URI, delay_time: float = 0.0, hmac_key: object = None) ->
     refuse_hmac(hmac_key)
     if not isinstance(uri, str | URI):
         raise TypeError("can only resolve Pyro URIs")
-    found = URI(uri)
+    found, ends = URI(uri), time.monotonic() + (delay_time or config.NS_LOOKUP_DELAY)
     while found.protocol != "PYRO":  # a name may lead to a name
-        found = _patiently(functools.partial(_looked_up, found), delay_time or config.NS_LOOKUP_DELAY)
-    return found
-
-
-def _patiently(look: Callable[[], Any], seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while True:
         try:
-            return look()
+            found = _looked_up(found)
         except NamingError:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= ends:
                 raise
-        time.sleep(0.2)
+            time.sleep(_PAUSE)
+    return found
 
 
 def _looked_up(uri: URI) -> URI:
     with locate_ns(uri.host, uri.port) as names:
         if uri.protocol == "PYRONAME":
-            found: URI = names.lookup(uri.object)
-            return found
+            return URI(names.lookup(uri.object))
         candidates = list(names.yplookup(meta_all=uri.object, return_metadata=False).values())
     if not candidates:
         raise NamingError(f"no registrations available with desired metadata properties {uri.object}")
@@ -290,7 +257,7 @@ class NameServerDaemon(Daemon):
         except BaseException:
             super().shutdown()
             raise
-        self.nameserver: Any = _Running(broker.NameServer(*self._daemon.address, credentials=credentials("CLIENT")))
+        self.nameserver: Any = NameServer(broker.NameServer(*self._daemon.address, credentials=credentials("CLIENT")))
         self._put(self.nameserver, NAMESERVER_NAME)
 
     def shutdown(self) -> None:
@@ -310,17 +277,17 @@ def start_ns(
     refuse_hmac(hmac)
     daemon = NameServerDaemon(host, port, unixsocket, nathost, natport, storage)
     internal = daemon.uriFor(NAMESERVER_NAME, nat=False)
-    is_asked_for = enableBroadcast and not daemon.server.is_local and ":" not in str(internal.host)
-    return daemon.uriFor(NAMESERVER_NAME), daemon, BroadcastServer(internal, bchost, bcport) if is_asked_for else None
+    if enableBroadcast and not daemon.server.is_local and ":" not in str(internal.host):
+        daemon.server.beacon = BroadcastServer(internal, bchost, bcport)  # which ends with it
+    return daemon.uriFor(NAMESERVER_NAME), daemon, daemon.server.beacon
 
 
 def start_ns_loop(*args: Any, loopCondition: Callable[[], object] = lambda: True, **kwargs: Any) -> None:
     """Runs a name server, with the arguments of `start_ns`, and prints where it is, until Ctrl-C."""
     uri, daemon, broadcasts = start_ns(*args, **kwargs)
-    with contextlib.suppress(KeyboardInterrupt), daemon, broadcasts or contextlib.nullcontext():
-        if broadcasts is not None:  # what is interrupted before the loop, which ends cleanly by itself, ends here
+    with contextlib.suppress(KeyboardInterrupt), daemon:  # before the loop, which ends cleanly by itself
+        if broadcasts is not None:
             broadcasts.runInThread()
-            print(f"Broadcast server running on {broadcasts.locationStr}")
         *lines, last = daemon.server.announcement
         if daemon.natLocationStr:
             lines, last = [*lines, f"internal {last}"], f"external URI = {uri}"
@@ -332,7 +299,7 @@ def start_ns_loop(*args: Any, loopCondition: Callable[[], object] = lambda: True
 def main(args: Any = None) -> None:
     """The name server as a command."""
     parser = argparse.ArgumentParser(description="Pyro name server command line launcher.")
-    for *names, text in _OPTIONS:
-        parser.add_argument(*names, help=text, type=int if names[-1].endswith("port") else str)
+    for names, text in _OPTIONS.items():
+        parser.add_argument(*names.split(), help=text, type=int if names.endswith("port") else str)
     parser.add_argument("-x", "--nobc", dest="enableBroadcast", action="store_false", help="no broadcast server")
     start_ns_loop(**vars(parser.parse_args(args)))
