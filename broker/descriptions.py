@@ -125,6 +125,16 @@ class RemoteDescription:
     is_partial: bool = False
     """Whether members are left out that this caller may not call."""
 
+    @property
+    def methods(self) -> frozenset[str]:
+        """The names of the methods."""
+        return frozenset(name for name, member in self.members.items() if member.is_method)
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        """The names of the properties."""
+        return frozenset(self.members) - self.methods
+
     def not_for_this_caller(self, name: str, where: str) -> NotForThisCaller | None:
         """The error for a member that may be there, for others; None where none is left out."""
         if not self.is_partial:

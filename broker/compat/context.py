@@ -42,10 +42,7 @@ class SocketConnection:
 class SendingMessage:
     """What there is of messages: calls travel over gRPC."""
 
-    @staticmethod
-    def ping(pyroConnection: SocketConnection, hmac_key: object = None) -> None:
-        """Asks the daemon of a proxy's connection for a sign of life."""
-        pyroConnection.control.ping()
+    ping = staticmethod(lambda pyroConnection, hmac_key=None: pyroConnection.control.ping())
 
 
 class Socket:

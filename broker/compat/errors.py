@@ -15,32 +15,27 @@ from broker.compat.configuration import config
 _BECOMES: dict[type[errors.BrokerError], tuple[Any, str]] = {}
 
 
-def _error(name: str, base: type[Exception], stands_for: type[errors.BrokerError], text: str) -> Any:
+def _error(base: type[Exception], stands_for: type[errors.BrokerError], text: str = "{}", name: str = "") -> Any:
     """An exception, which takes the place of one of the broker's. Programs compare the texts."""
+    name = name or stands_for.__name__
     error = type(name, (base,), {"__doc__": stands_for.__doc__, "__module__": __name__})
     _BECOMES[stands_for] = error, text
     return register_type(error, name=f"Pyro.errors.{name}")
 
 
-PyroError = _error("PyroError", Exception, errors.BrokerError, "{}")
-CommunicationError = _error("CommunicationError", PyroError, errors.CommunicationError, "{}")
-ConnectionClosedError = _error(
-    "ConnectionClosedError", CommunicationError, errors.ConnectionClosedError, "receiving: not enough data"
-)
-TimeoutError = _error("TimeoutError", CommunicationError, errors.CallTimeout, "receiving: timeout")  # noqa: A001
-ProtocolError = _error("ProtocolError", CommunicationError, errors.ProtocolError, "{}")
-MessageTooLargeError = _error(
-    "MessageTooLargeError", ProtocolError, errors.MessageTooLargeError, "message too large ({})"
-)
-SerializeError = _error("SerializeError", ProtocolError, errors.CodecError, "{}")
-NamingError = _error("NamingError", PyroError, errors.NamingError, "{}")
-DaemonError = _error("DaemonError", PyroError, errors.DaemonError, "{}")
-SecurityError = _error("SecurityError", PyroError, errors.AccessDenied, "{reason}")
-_BECOMES |= {
-    errors.CannotConnect: (CommunicationError, "cannot connect to {where}: {reason}"),
-    errors.ObjectNotFound: (DaemonError, "unknown object"),
-    errors.Overloaded: (CommunicationError, "no free workers, increase server threadpool size ({})"),
-}
+PyroError = _error(Exception, errors.BrokerError, name="PyroError")
+CommunicationError = _error(PyroError, errors.CommunicationError)
+ConnectionClosedError = _error(CommunicationError, errors.ConnectionClosedError, "receiving: not enough data")
+TimeoutError = _error(CommunicationError, errors.CallTimeout, "receiving: timeout", "TimeoutError")  # noqa: A001
+ProtocolError = _error(CommunicationError, errors.ProtocolError)
+MessageTooLargeError = _error(ProtocolError, errors.MessageTooLargeError, "message too large ({})")
+SerializeError = _error(ProtocolError, errors.CodecError, name="SerializeError")
+NamingError = _error(PyroError, errors.NamingError)
+DaemonError = _error(PyroError, errors.DaemonError)
+SecurityError = _error(PyroError, errors.AccessDenied, "{reason}", "SecurityError")
+_BECOMES[errors.CannotConnect] = CommunicationError, "cannot connect to {where}: {reason}"
+_BECOMES[errors.ObjectNotFound] = DaemonError, "unknown object"
+_BECOMES[errors.Overloaded] = CommunicationError, "no free workers, increase server threadpool size ({})"
 makers: dict[str, Callable[[str, dict[str, Any]], object]] = {}
 """What `register_dict_to_class` registered, by the names of the classes."""
 
@@ -99,17 +94,13 @@ def as_dict(error: BaseException) -> dict[str, Any]:
 
 # ---- tracebacks
 
-_REMOTE = " +--- This exception occurred remotely"
-
 
 def format_traceback(ex_type: Any = None, ex_value: Any = None, ex_tb: Any = None, detailed: bool = False) -> list[str]:
     """The lines of a traceback as Python prints it; `detailed` with the local variables of each frame."""
     if ex_type is None and ex_tb is None:
         ex_type, ex_value, ex_tb = sys.exc_info()
-    formatted = traceback.TracebackException(ex_type, ex_value, ex_tb, capture_locals=detailed)
-    notes = [note for note in getattr(formatted, "__notes__", None) or () if not str(note).startswith(_REMOTE)]
-    formatted.__notes__ = notes or None  # what is shown below is not shown twice
-    lines = list(formatted.format())
+    formatted = traceback.TracebackException(ex_type, ex_value, ex_tb, capture_locals=detailed).format()
+    lines = [line.replace("occurred remotely (broker)", "occurred remotely (Pyro)") for line in formatted]
     head = f" EXCEPTION {ex_type}: {ex_value}\n"
     return [head, " Extended stacktrace follows (most recent call last)\n", *lines, head] if detailed else lines
 
@@ -120,12 +111,9 @@ def get_pyro_traceback(ex_type: Any = None, ex_value: Any = None, ex_tb: Any = N
         raise TypeError("invalid argument: ex_type should be an exception type, or just supply no arguments at all")
     if ex_type is None and ex_tb is None:
         ex_type, ex_value, ex_tb = sys.exc_info()
-    lines = format_traceback(ex_type, ex_value, ex_tb, config.DETAILED_TRACEBACK)
     if remote := getattr(ex_value, "_pyroTraceback", None):
-        lines.append(f"{_REMOTE} (Pyro) - Remote traceback:")
-        lines += [f"\n | {line}" for text in remote for line in str(text).removesuffix("\n").split("\n")]
-        lines.append("\n +--- End of remote traceback\n")
-    return lines
+        errors.attach_remote_traceback(ex_value, "".join(map(str, remote)).removesuffix("\n"))
+    return format_traceback(ex_type, ex_value, ex_tb, config.DETAILED_TRACEBACK)
 
 
 def excepthook(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:

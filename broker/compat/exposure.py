@@ -28,24 +28,20 @@ def is_private_attribute(name: str) -> bool:
 def expose(target: T) -> T:
     """Marks a method, a property, or all public members that a class itself defines."""
     marked: Any = target
-    functions = _functions(marked) if isinstance(marked, property) else [marked]
-    name = getattr(functions[0], "__name__", None)
-    if name is not None and is_private_attribute(name):
-        raise AttributeError("exposing private names (starting with _) is not allowed")
-    if isinstance(marked, type):
-        for name, value in tuple(vars(marked).items()):
-            for function in _functions(value) if not is_private_attribute(name) else ():
-                function._pyroExposed = True
-        setattr(marked, "_pyroExposed", True)  # noqa: B010
-        return target
     if isinstance(marked, staticmethod | classmethod):
         raise AttributeError(
             "using @expose on a classmethod/staticmethod must be done after @classmethod/@staticmethod. "
             f"Method: {marked.__func__.__name__}"
         )
-    if name is None:
+    marked = _functions(marked)[0] if isinstance(marked, property) else marked
+    if not hasattr(marked, "__name__"):
         raise AttributeError(f"@expose cannot determine what this is: {marked!r}")
-    functions[0]._pyroExposed = True
+    if is_private_attribute(marked.__name__):
+        raise AttributeError("exposing private names (starting with _) is not allowed")
+    marked._pyroExposed = True
+    for name, value in tuple(vars(marked).items()) if isinstance(marked, type) else ():
+        for function in _functions(value) if not is_private_attribute(name) else ():
+            function._pyroExposed = True
     return target
 
 

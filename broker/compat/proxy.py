@@ -10,13 +10,13 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, Self
 
 import broker
 from broker.compat import context, errors
 from broker.compat.configuration import config, credentials
-from broker.compat.context import SocketConnection, current_context
+from broker.compat.context import current_context
 from broker.compat.errors import CommunicationError, ConnectionClosedError, PyroError, translating
 from broker.compat.exposure import FORWARDED, wire_name
 from broker.compat.futures import AsyncRemoteMethod, BatchProxy, _ExceptionWrapper
@@ -27,7 +27,7 @@ DAEMON_NAME, NAMESERVER_NAME = "Pyro.Daemon", "Pyro.NameServer"
 _RECONNECT_PAUSE = 2.0  # so that programs' numbers of tries mean what they meant
 _COPIED = ("_pyroTimeout", "_pyroMaxRetries", "_pyroRawWireResponse", "_pyro_asynchronous")
 _METADATA = {"_pyroMethods": "methods", "_pyroAttrs": "attrs", "_pyroOneway": "oneway"}
-Metadata = dict[str, set[str]]
+Metadata = Mapping[str, Set[str]]
 # For operators that the object does not have: Pyro says AttributeError, and Python goes on after a TypeError.
 _MissingSpecial: Any = type("AttributeError", (AttributeError, TypeError), {"__module__": "builtins"})
 
@@ -60,7 +60,7 @@ class Proxy(broker.Proxy):
             raise NotImplementedError("connected_socket: the broker connects by itself, to a URI")
         if not isinstance(uri, str | URI):
             raise TypeError("expected Pyro URI")
-        codec_of(config.SERIALIZER)
+        codec_of(None)
         self.__setstate__((URI(uri), (), (), (), "hello", None))
         if broker.current_context.client is None:
             current_context.response_annotations = {}
@@ -198,9 +198,8 @@ class Proxy(broker.Proxy):
 
     def _pyroGetMetadata(self, objectId: str | None = None, known_metadata: Any = None) -> None:
         if known_metadata is None and not self._pyro_connect():
-            with self.__copy__() as other:  # what was known when this one was connected may be out of date
-                other._pyro_connect()
-                known_metadata = {key: getattr(other, name) for name, key in _METADATA.items()}
+            asked = objectId or self._pyroConnection.objectId  # what was known as it connected may be out of date
+            known_metadata = self._pyroInvoke("get_metadata", (asked,), None, objectId=DAEMON_NAME)
         for name, key in _METADATA.items() if known_metadata is not None else ():
             setattr(self, name, set(known_metadata[key]))
 
@@ -210,7 +209,7 @@ class Proxy(broker.Proxy):
             if self._pyroConnection is not None:
                 return False
             uri = Proxy._resolve(self._pyroUri)
-            self._pyroConnection = SocketConnection(context.Socket(uri.address), uri.object)
+            self._pyroConnection = context.SocketConnection(context.Socket(uri.address), uri.object)
             try:
                 self._pyroConnection.control = self._pyro_begin(uri)
                 self._pyroGetMetadata(known_metadata=self._pyro_greet(uri))
@@ -230,26 +229,24 @@ class Proxy(broker.Proxy):
         handshake = {"object": uri.object, "handshake": self._pyroHandshake, "annotations": self._pyroAnnotations()}
         with translating():
             broker.Proxy.__init__(
-                self, str(uri), codec=self._pyro_codec(), patience=self._pyroTimeout or None, greeting=handshake,
-                credentials=credentials("CLIENT"), proxy_class=Proxy,
+                self, str(uri), codec=codec_of(self._pyroSerializer), patience=self._pyroTimeout or None,
+                greeting=handshake, credentials=credentials("CLIENT"), proxy_class=Proxy,
             )  # fmt: skip
         return self._broker
-
-    def _pyro_codec(self) -> str:
-        return codec_of(self._pyroSerializer or config.SERIALIZER)
 
     def _pyro_greet(self, uri: URI) -> Metadata:
         """The handshake: gives what the object has."""
         try:
             with translating(uri.address):
                 answer = self._broker.welcome
-                if answer is None:  # its daemon is not of this layer
-                    return _described(self._broker.description)
+                known = self._broker.description if answer is None else None  # then its daemon is not of this layer
         except (errors.DaemonError, errors.SecurityError) as reason:
             raise CommunicationError(f"connection to {uri.address} rejected: {reason}") from None
+        if known is not None:
+            oneway = {name for name, member in known.members.items() if member.oneway}
+            return {"methods": known.methods, "attrs": known.attributes, "oneway": oneway}
         self._pyroValidateHandshake(answer["handshake"])
-        metadata: Metadata = answer["meta"]
-        return metadata
+        return answer["meta"]  # type: ignore[no-any-return]
 
     # ---- calling
 
@@ -288,12 +285,10 @@ class Proxy(broker.Proxy):
 
     def _pyro_ready(self, oneway: bool) -> broker.Proxy:
         """The proxy for one call: a oneway call is not to hold up those that follow it."""
-        if self._pyro_codec() != self._broker.codec:
-            self._broker.set("codec", self._pyro_codec())
-        annotations = {**current_context.annotations, **self._pyroAnnotations()}
-        if not annotations and not oneway:
+        codec, annotations = codec_of(self._pyroSerializer), {**current_context.annotations, **self._pyroAnnotations()}
+        if not annotations and not oneway and codec == self._broker.codec:
             return self
-        return broker.options(self, metadata=context.to_metadata(annotations))
+        return broker.options(self, codec=codec, metadata=context.to_metadata(annotations))
 
     def _pyroInvokeBatch(self, calls: Any, oneway: bool = False) -> Any:
         self._pyro_connect()
@@ -308,15 +303,6 @@ class Proxy(broker.Proxy):
 
     def _pyroAsync(self, asynchronous: bool = True, **kwargs: bool) -> None:
         self._pyro_asynchronous = kwargs.get("async", asynchronous)
-
-
-def _described(description: Any) -> Metadata:
-    members = description.members.values()
-    return {
-        "methods": {member.name for member in members if member.is_method},
-        "attrs": {member.name for member in members if not member.is_method},
-        "oneway": {member.name for member in members if member.oneway},
-    }
 
 
 class _RemoteMethod:

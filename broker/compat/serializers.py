@@ -14,9 +14,7 @@ from broker.compat.errors import SerializeError
 
 _CODECS = dict.fromkeys(["serpent", "marshal", "json", "msgpack"], "json")
 _CODECS |= dict.fromkeys(["pickle", "cloudpickle", "dill"], "pickle")
-_KEPT: tuple[type, ...] = (
-    BaseException, enum.Enum, broker.Proxy, broker.Record, type, Iterator, bytes, str, dict, list, tuple, int,
-)  # fmt: skip
+_KEPT = (BaseException, enum.Enum, broker.Proxy, broker.Record, Iterator, bytes, str, dict, list, tuple, int)
 _KEPT_MODULES = ("broker", "numpy", "builtins", "collections", "Pyro4", "Pyro5")
 _replacements: dict[type, Callable[[Any], Any]] = {}
 _to_dict: dict[type, Callable[[Any], dict[str, Any]]] = {}
@@ -130,8 +128,9 @@ class _Written(broker.Proxy):
 UnknownSerializer = type("UnknownSerializer", (SerializeError, ValueError, KeyError), {"__module__": __name__})
 
 
-def codec_of(serializer: str) -> str:
-    """The codec that a serializer means. Raises UnknownSerializer."""
+def codec_of(serializer: str | None) -> str:
+    """The codec that a serializer means, or that of the configuration. Raises UnknownSerializer."""
+    serializer = serializer or config.SERIALIZER
     if serializer not in _CODECS:
         raise UnknownSerializer(f"unknown serializer configured: {serializer!r} (there are: {', '.join(_CODECS)})")
     return _CODECS[serializer]
