@@ -94,14 +94,17 @@ def as_dict(error: BaseException) -> dict[str, Any]:
 
 # ---- tracebacks
 
+_REMOTE = " +--- This exception occurred remotely"
+
 
 def format_traceback(ex_type: Any = None, ex_value: Any = None, ex_tb: Any = None, detailed: bool = False) -> list[str]:
     """The lines of a traceback as Python prints it; `detailed` with the local variables of each frame."""
     if ex_type is None and ex_tb is None:
         ex_type, ex_value, ex_tb = sys.exc_info()
-    formatted = traceback.TracebackException(ex_type, ex_value, ex_tb, capture_locals=detailed).format()
-    lines = [line.replace("occurred remotely (broker)", "occurred remotely (Pyro)") for line in formatted]
-    head = f" EXCEPTION {ex_type}: {ex_value}\n"
+    formatted = traceback.TracebackException(ex_type, ex_value, ex_tb, capture_locals=detailed)
+    notes = getattr(formatted, "__notes__", None) or ()
+    formatted.__notes__ = [note for note in notes if not str(note).startswith(_REMOTE)] or None  # it is shown below
+    lines, head = list(formatted.format()), f" EXCEPTION {ex_type}: {ex_value}\n"
     return [head, " Extended stacktrace follows (most recent call last)\n", *lines, head] if detailed else lines
 
 
@@ -111,9 +114,11 @@ def get_pyro_traceback(ex_type: Any = None, ex_value: Any = None, ex_tb: Any = N
         raise TypeError("invalid argument: ex_type should be an exception type, or just supply no arguments at all")
     if ex_type is None and ex_tb is None:
         ex_type, ex_value, ex_tb = sys.exc_info()
-    if remote := getattr(ex_value, "_pyroTraceback", None):
-        errors.attach_remote_traceback(ex_value, "".join(map(str, remote)).removesuffix("\n"))
-    return format_traceback(ex_type, ex_value, ex_tb, config.DETAILED_TRACEBACK)
+    lines = format_traceback(ex_type, ex_value, ex_tb, config.DETAILED_TRACEBACK)
+    if remote := "".join(map(str, getattr(ex_value, "_pyroTraceback", None) or ())).splitlines():
+        lines.append(f"{_REMOTE} (Pyro) - Remote traceback:")
+        lines += [*(f"\n | {line}" for line in remote), "\n +--- End of remote traceback\n"]
+    return lines
 
 
 def excepthook(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:

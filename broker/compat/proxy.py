@@ -198,8 +198,9 @@ class Proxy(broker.Proxy):
 
     def _pyroGetMetadata(self, objectId: str | None = None, known_metadata: Any = None) -> None:
         if known_metadata is None and not self._pyro_connect():
-            asked = objectId or self._pyroConnection.objectId  # what was known as it connected may be out of date
-            known_metadata = self._pyroInvoke("get_metadata", (asked,), None, objectId=DAEMON_NAME)
+            with self.__copy__() as other:  # what was known when this one was connected may be out of date
+                other._pyro_connect()
+                known_metadata = {key: getattr(other, name) for name, key in _METADATA.items()}
         for name, key in _METADATA.items() if known_metadata is not None else ():
             setattr(self, name, set(known_metadata[key]))
 
