@@ -103,6 +103,8 @@ class ProxyBase:
     def _with(self, options: Options, session: Session | None = None) -> Self:
         """Another proxy for the same object; a session of its own unless one is given."""
         twin = type(self).__new__(type(self))
+        if type(self).__dictoffset__:  # of a class that keeps something of its own
+            vars(twin).update(vars(self))
         twin._begin(self._broker._remote.twin(options, session))
         return twin
 

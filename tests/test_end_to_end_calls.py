@@ -681,3 +681,10 @@ def test_a_description_is_readable(proxy: Any) -> None:
     assert "    A store room that everyone can visit." in text
     assert "  owner -> str (can be set)" in text
     assert "  take(name: str, item: str = 'couch') -> None\n      Somebody takes an item." in text
+
+
+def test_a_description_tells_methods_from_attributes(proxy: Any) -> None:
+    description = proxy._broker.description
+    assert {"take", "list_contents"} <= description.methods
+    assert "owner" in description.attributes
+    assert sorted([*description.methods, *description.attributes]) == sorted(description.members)

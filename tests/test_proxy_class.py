@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import enum
 from typing import Any
@@ -72,6 +73,18 @@ def test_what_methods_get_is_of_the_class_that_the_daemon_was_given() -> None:
         assert house.class_of(guest) == "OurProxy"
         plain = broker.Proxy(guests.register(House()))
         assert plain.class_of(guest) == "Proxy"
+
+
+def test_what_a_proxy_keeps_of_its_own_is_kept_by_its_copies() -> None:
+    class Labelled(broker.Proxy):
+        def __init__(self, uri: str | broker.URI, **options: Any) -> None:
+            super().__init__(uri, **options)
+            object.__setattr__(self, "label", options.get("timeout"))
+
+    proxy = Labelled("BROKER:house@localhost:1", timeout=3)
+    for twin in (broker.options(proxy, timeout=4), copy.copy(proxy)):
+        assert type(twin) is Labelled
+        assert vars(twin) == {"label": 3}
 
 
 def test_exports_arrive_in_it_too() -> None:

@@ -95,11 +95,10 @@ def get_exposed_members(target: object, only_exposed: bool = True) -> dict[str, 
 
 def get_attribute(obj: object, attr: str) -> Any:
     """An exposed method of an object. Raises AttributeError for any other attribute."""
-    if is_private_attribute(attr):
-        raise AttributeError(f"attempt to access private attribute '{attr}'")
-    found = getattr(obj, attr)
+    is_private = is_private_attribute(attr)
+    found = None if is_private else getattr(obj, attr)
     if not getattr(found, "_pyroExposed", False):
-        raise AttributeError(f"attempt to access unexposed attribute '{attr}'")
+        raise AttributeError(f"attempt to access {'private' if is_private else 'unexposed'} attribute '{attr}'")
     return found
 
 

@@ -85,12 +85,6 @@ class Proxy(broker.Proxy):
         vars(twin).update({name: getattr(self, name) for name in _COPIED})
         return twin
 
-    def _with(self, *args: Any) -> Self:
-        """For `broker.options`."""
-        twin = super()._with(*args)
-        vars(twin).update(vars(self))
-        return twin
-
     @staticmethod
     def _travels_as(value: Any, codec: str) -> object:
         """For the broker: what travels in place of a value."""

@@ -46,9 +46,7 @@ class URI:
         except ValueError:
             raise PyroError(f"invalid port in uri, port={port or ''}") from None
 
-    @staticmethod
-    def isUnixsockLocation(location: str) -> bool:
-        return location.startswith("./u:")
+    isUnixsockLocation = staticmethod(lambda location: location.startswith("./u:"))
 
     @property
     def location(self) -> str | None:
