@@ -6,12 +6,11 @@
 `modules` says what is in the modules that programs import. What is here uses the public names of broker alone.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from broker.compat import modules
 
 __all__ = ["Pyro4", "Pyro5", "modules"]
 
-if TYPE_CHECKING:
-    Pyro4: Any
-    Pyro5: Any
+Pyro4: Any  # found by what `modules` puts in Python's way
+Pyro5: Any

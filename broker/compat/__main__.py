@@ -1,8 +1,13 @@
-"""`python -m broker.compat SCRIPT | -m MODULE | -c CODE …`: runs a Pyro program as it is.
+"""usage: python -m broker.compat SCRIPT | -m MODULE | -c CODE [ARGUMENTS ...]
 
-It is Python itself that runs it, in this very process, with the folder of our Pyro4 and Pyro5 in PYTHONPATH: so child
-processes, pytest and multiprocessing find them too.
+Runs a program that imports Pyro4 or Pyro5, as it is:
+  python -m broker.compat my_server.py
+  python -m broker.compat -m Pyro4.naming             the name server (also -m Pyro5.nameserver)
+  python -m broker.compat -m Pyro4.nsc list           what it holds (also -m Pyro5.nsc)
+  python -m broker.compat -m pytest tests
 """
+# It is Python itself that runs it, in this very process, with the folder of our Pyro4 and Pyro5 in PYTHONPATH: so child
+# processes, pytest and multiprocessing find them too.
 
 from __future__ import annotations
 
@@ -11,19 +16,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-_USAGE = """usage: python -m broker.compat SCRIPT | -m MODULE | -c CODE [ARGUMENTS ...]
-
-Runs a program that imports Pyro4 or Pyro5, as it is:
-  python -m broker.compat my_server.py
-  python -m broker.compat -m Pyro4.naming             the name server (also -m Pyro5.nameserver)
-  python -m broker.compat -m Pyro4.nsc list           what it holds (also -m Pyro5.nsc)
-  python -m broker.compat -m pytest tests"""
-
 
 def main() -> int | None:
     """Becomes the program; returns only for wrong usage, and where processes cannot be replaced."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print(_USAGE, file=sys.stdout if len(sys.argv) > 1 else sys.stderr)
+        print(__doc__, file=sys.stdout if len(sys.argv) > 1 else sys.stderr)
         return 0 if len(sys.argv) > 1 else 2
     os.environ["PYTHONPATH"] = os.pathsep.join(_search_path(os.environ.get("PYTHONPATH", "")))
     command = [sys.executable, *_interpreter_options(), *sys.argv[1:]]

@@ -42,9 +42,7 @@ class Configuration:
         """Back to the defaults, and to what the environment says. Raises ValueError for what an item cannot be."""
         for item, value in _DEFAULTS.items():
             text = os.environ.get(f"PYRO_{item}") if use_environment else None
-            setattr(self, item, type(value)(value) if isinstance(value, list | set) else value)
-            if text is not None:
-                setattr(self, item, _parsed(text, value))
+            setattr(self, item, copy.copy(value) if text is None else _parsed(text, value))
 
     def copy(self) -> Configuration:
         return copy.deepcopy(self)
@@ -57,12 +55,11 @@ class Configuration:
     def dump(self) -> str:
         """What the check-config tool prints."""
         python = f"{platform.python_implementation()} {platform.python_version()} ({platform.system()}, {os.name})"
-        lines = [
-            f"Pyro version: {PYRO_VERSION} (broker {broker.__version__})", f"Loaded from: {Path(__file__).parent}",
-            f"Python version: {python}", "Protocol version: none (gRPC)",
-            "Currently active global configuration settings:",
-        ]  # fmt: skip
-        return "\n".join(lines + [f"{item} = {value}" for item, value in sorted(self.as_dict().items())])
+        return (
+            f"Pyro version: {PYRO_VERSION} (broker {broker.__version__})\nLoaded from: {Path(__file__).parent}\n"
+            f"Python version: {python}\nProtocol version: none (gRPC)\n"
+            "Currently active global configuration settings:\n"
+        ) + "\n".join(f"{item} = {value}" for item, value in sorted(self.as_dict().items()))
 
 
 def _parsed(text: str, default: Any) -> Any:
@@ -98,7 +95,6 @@ def credentials(side: str) -> broker.Credentials | None:
 
 if config.LOGLEVEL:  # asked for in the environment: the broker's log, in Pyro's form
     logging.basicConfig(
-        **({} if config.LOGFILE in ("", "{stderr}") else {"filename": config.LOGFILE}),
-        level=config.LOGLEVEL, datefmt="%Y-%m-%d %H:%M:%S",
-        format="[%(asctime)s.%(msecs)03d,%(name)s,%(levelname)s] %(message)s",
+        level=config.LOGLEVEL, filename=None if config.LOGFILE == "{stderr}" else config.LOGFILE or None,
+        format="[%(asctime)s.%(msecs)03d,%(name)s,%(levelname)s] %(message)s", datefmt="%Y-%m-%d %H:%M:%S",
     )  # fmt: skip

@@ -11,11 +11,7 @@ from broker.compat.configuration import config
 from broker.compat.daemon import Daemon
 from broker.compat.exposure import expose, oneway
 from broker.compat.naming import locate_ns, start_ns
-
-_FLAGS = {
-    "naming": "register with nameserver", "Nameserver": "also start a nameserver", "verbose": "verbose output",
-    "quiet": "don't output anything",
-}  # fmt: skip
+from broker.compat.proxy import Proxy
 
 
 @expose
@@ -78,23 +74,29 @@ def main(args: Any = None, returnWithoutLooping: bool = False) -> Any:
     parser.add_argument("-H", "--host", default="localhost", help="hostname to bind server on (default=%(default)s)")
     parser.add_argument("-p", "--port", type=int, default=0, help="port to bind server on")
     parser.add_argument("-u", "--unixsocket", help="Unix domain socket name to bind server on")
-    for flag, text in _FLAGS.items():
-        parser.add_argument(f"-{flag[0]}", f"--{flag.lower()}", action="store_true", help=text)
+    parser.add_argument("-n", "--naming", action="store_true", help="register with nameserver")
+    parser.add_argument("-N", "--nameserver", action="store_true", help="also start a nameserver")
+    parser.add_argument("-v", "--verbose", action="store_true", help="verbose output")
+    parser.add_argument("-q", "--quiet", action="store_true", help="don't output anything")
     given = parser.parse_args(args)
-    say = (lambda *words, **options: None) if given.quiet and not given.verbose else print
+
+    def say(text: str, wanted: bool = not given.quiet) -> None:
+        if wanted or given.verbose:
+            print(text, flush=True)
+
     say("Starting Pyro's built-in test echo server.")
     config.SERVERTYPE = "multiplex"
-    names = start_ns(given.host)[:2] if given.nameserver else None
+    server = start_ns(given.host) if given.nameserver else ()
     echo, daemon = EchoServer(), Daemon(given.host, given.port, given.unixsocket)
     echo._verbose = given.verbose
     uri = daemon.register(echo, "test.echoserver")
-    if given.naming or names is not None:
-        with locate_ns(*((names[0].host, names[0].port) if names is not None else ())) as found:
-            found.register("test.echoserver", uri)
-            say(*([f"using name server at {found._pyroUri}\n"] if given.verbose else []), end="")
-    elif given.verbose:
-        say("not using a name server.")
-    say(f"object name: test.echoserver\necho uri: {uri}\nechoserver running.", flush=True)
+    if given.naming or server:
+        with Proxy(server[0]) if server else locate_ns() as names:
+            names.register("test.echoserver", uri)
+            say(f"using name server at {names._pyroUri}", wanted=False)
+    else:
+        say("not using a name server.", wanted=False)
+    say(f"object name: test.echoserver\necho uri: {uri}\nechoserver running.")
     if returnWithoutLooping:
         return daemon, echo, uri
     with daemon:

@@ -90,10 +90,7 @@ def fill(namespace: dict[str, Any]) -> None:
     namespace["__all__"] = [name for name in own or _API.split() if not name.startswith("_")]
     if namespace["__name__"] in ("Pyro4", "Pyro5"):
         _name_classes(module)
-    if "__path__" in namespace:
-        namespace["__getattr__"] = functools.partial(_submodule, namespace["__name__"])
-    elif module.rpartition(".")[2] in _OF_PYROS_WIRE:
-        namespace["__getattr__"] = _not_there
+    namespace["__getattr__"] = functools.partial(_asked_for, namespace["__name__"])
 
 
 def _offered(home: str) -> dict[str, Any]:
@@ -115,16 +112,13 @@ def _name_classes(package: str) -> None:
                     value.__module__ = module
 
 
-def _submodule(package: str, name: str) -> ModuleType:
-    if f"{package}.{name}".removeprefix(_PREFIX) not in _MODULES:
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    return import_module(f"{package}.{name}")
-
-
-def _not_there(name: str) -> Any:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    raise NotImplementedError(f"{name}: calls travel over gRPC, and there are no messages or tools of Pyro's own wire")
+def _asked_for(module: str, name: str) -> ModuleType:
+    """A module of a package; what else is asked for is not there."""
+    if f"{module}.{name}".removeprefix(_PREFIX) in _MODULES:
+        return import_module(f"{module}.{name}")
+    if module.rpartition(".")[2] in _OF_PYROS_WIRE and not name.startswith("__"):
+        raise NotImplementedError(f"{name}: calls travel over gRPC; there are no messages or tools of Pyro's own wire")
+    raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 
 sys.meta_path.append(PyroModules())

@@ -7,7 +7,7 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import broker
@@ -68,8 +68,7 @@ class NameServer:
             raise TypeError("only URIs or strings can be registered")
         if not isinstance(name, str):
             raise TypeError("name must be a str")
-        entered = {"replace": not safe, "tags": _tags(metadata or ())}
-        self._ask(self._names.register, name, str(URI(uri)), **entered)
+        self._ask(self._names.register, name, str(URI(uri)), replace=not safe, tags=_tags(metadata or ()))
 
     def lookup(self, name: str, return_metadata: bool = False) -> Any:
         uri, metadata = self._ask(self._names.lookup, name, with_tags=True)
@@ -85,12 +84,12 @@ class NameServer:
         self, prefix: str | None = None, regex: str | None = None, return_metadata: bool = False,
         metadata_all: Any = None, metadata_any: Any = None,
     ) -> dict[str, Any]:  # fmt: skip
-        asked: dict[str, Any] = {"prefix": prefix, "regex": regex}
-        asked |= {"tags_all": _tags(metadata_all), "tags_any": _tags(metadata_any)}
-        if list(asked.values()).count(None) < 3:
+        tags: dict[str, Any] = {"tags_all": _tags(metadata_all), "tags_any": _tags(metadata_any)}
+        if [prefix, regex, *tags.values()].count(None) < 3:
             raise ValueError("you can only filter on one thing at a time")
-        names = self._names, broker.LocalNames(self._own())
-        found = {name: each for some in names for name, each in _answer(some.list, with_tags=True, **asked).items()}
+        found: dict[str, Any] = {}
+        for names in (self._names, broker.LocalNames(self._own())):
+            found |= _answer(names.list, prefix, regex=regex, with_tags=True, **tags)
         found.pop(_OURS, None)
         shown = {name: (str(_pyros(uri)), set(metadata)) for name, (uri, metadata) in sorted(found.items())}
         return shown if return_metadata else {name: uri for name, (uri, _) in shown.items()}
@@ -178,25 +177,22 @@ class BroadcastServer(broker.Beacon):
 def locate_ns(host: Any = "", port: int | None = None, broadcast: bool = True, hmac_key: object = None) -> Any:
     """A bound proxy for the name server: at a host, else at NS_HOST and NS_PORT, or where a broadcast finds it."""
     refuse_hmac(hmac_key)
-    for uri in _places(host, port, broadcast):
-        proxy = NameServerProxy(_pyros(uri))
+    numbers = [port or config.NS_PORT] if host else [port or config.NS_PORT, config.NS_PORT]
+    for number in dict.fromkeys(numbers):
         with contextlib.suppress(PyroError):  # not there: said below
-            proxy._pyroBind()
-            return proxy
-    raise NamingError("Failed to locate the nameserver")
-
-
-def _places(host: Any, port: int | None, broadcast: bool) -> Iterator[broker.URI]:
-    """Where to look for a name server, one after the other."""
-    place = str(host or config.NS_HOST)
-    yield broker.URI.direct(_OURS, place, port or config.NS_PORT)
+            return _bound(broker.URI.direct(_OURS, str(host or config.NS_HOST), number))
     found = None
     if broadcast and not host:
         found = broker.discover_ns(port or config.NS_BCPORT, addresses=config.BROADCAST_ADDRS)
-    if found is not None:
-        yield found
-    if port and not host:  # the port was that of broadcasts
-        yield broker.URI.direct(_OURS, place, config.NS_PORT)
+    if found is None:
+        raise NamingError("Failed to locate the nameserver")
+    return _bound(found)
+
+
+def _bound(uri: broker.URI) -> NameServerProxy:
+    proxy = NameServerProxy(_pyros(uri))
+    proxy._pyroBind()
+    return proxy
 
 
 def resolve(uri: str | URI, delay_time: float = 0.0, hmac_key: object = None) -> URI:
@@ -249,8 +245,8 @@ class NameServerDaemon(Daemon):
             raise ValueError(f"invalid storage type '{storage}'")
         if unixsocket is not None:
             raise NotImplementedError("a name server on a Unix socket: it listens on a port; give host and port")
-        host, port = config.NS_HOST if host is None else host, config.NS_PORT if port is None else port
-        super().__init__(host, port, None, nathost, natport)
+        place = config.NS_HOST if host is None else host, config.NS_PORT if port is None else port
+        super().__init__(*place, None, nathost, natport)
         stored = f"sqlite:{file}" if file else "memory"
         try:
             self.server = _answer(lambda: broker.start_ns(daemon=self._daemon, storage=stored))

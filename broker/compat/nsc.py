@@ -10,19 +10,16 @@ from broker.compat.errors import PyroError
 from broker.compat.naming import locate_ns
 
 
-def _listed(found: dict[str, Any], title: str = "") -> str:
+def _listed(found: dict[str, Any], title: str = "- searched by metadata") -> str:
     lines = [f"--------START LIST {title}"]
     for name, (uri, metadata) in sorted(found.items()):
         lines += [f"{name} --> {uri}", *([f"    metadata: {metadata}"] if metadata else [])]
     return "\n".join([*lines, f"--------END LIST {title}"])
 
 
-def _list(names: Any, prefix: str | None = None) -> str:
-    return _listed(names.list(prefix=prefix, return_metadata=True), f"- prefix '{prefix}'" if prefix else "")
-
-
-def _listmatching(names: Any, pattern: str) -> str:
-    return _listed(names.list(regex=pattern, return_metadata=True), f"- regex '{pattern}'")
+def _list(names: Any, prefix: str | None = None, regex: str | None = None) -> str:
+    title = f"- prefix '{prefix}'" if prefix else f"- regex '{regex}'" if regex else ""
+    return _listed(names.list(prefix, regex, return_metadata=True), title)
 
 
 def _lookup(names: Any, name: str) -> str:
@@ -35,23 +32,21 @@ def _removematching(names: Any, pattern: str) -> str:
     return f"{names.remove(regex=pattern)} items removed." if sure in ("y", "Y") else ""
 
 
-_DONE = ("cleared", "updated")
-_SEARCHED = " - searched by metadata"
 _PATTERN, _NAME, _TAGS = "one argument: pattern", "one argument: name", "at least one metadata tag argument"
 # Each command: how many arguments it takes, what it says otherwise, and what it does and then says.
 _COMMANDS: dict[str, tuple[int, int, str, Any]] = {
     "ping": (0, 0, "no arguments", lambda names: names.ping() or "Name server ping ok."),
     "list": (0, 1, "a prefix at most", _list),
-    "listmatching": (1, 1, _PATTERN, _listmatching),
+    "listmatching": (1, 1, _PATTERN, lambda names, pattern: _list(names, regex=pattern)),
     "lookup": (1, 1, _NAME, _lookup),
     "register": (2, 2, "two arguments: name uri",
                  lambda names, name, uri: names.register(name, uri, safe=True) or f"Registered {name}"),
     "remove": (1, 1, _NAME, lambda names, name: f"Removed {name}" if names.remove(name) else "Nothing removed"),
     "removematching": (1, 1, _PATTERN, _removematching),
-    "setmeta": (1, 99, "arguments: uri and zero or more meta tags",
-                lambda names, name, *tags: names.set_metadata(name, {*tags}) or f"Metadata {_DONE[bool(tags)]}"),
-    "yplookup_all": (1, 99, _TAGS, lambda names, *tags: _listed(names.yplookup(meta_all=tags), _SEARCHED)),
-    "yplookup_any": (1, 99, _TAGS, lambda names, *tags: _listed(names.yplookup(meta_any=tags), _SEARCHED)),
+    "setmeta": (1, 99, "arguments: uri and zero or more meta tags", lambda names, name, *tags:
+                names.set_metadata(name, {*tags}) or f"Metadata {'updated' if tags else 'cleared'}"),
+    "yplookup_all": (1, 99, _TAGS, lambda names, *tags: _listed(names.yplookup(meta_all=tags))),
+    "yplookup_any": (1, 99, _TAGS, lambda names, *tags: _listed(names.yplookup(meta_any=tags))),
 }  # fmt: skip
 _COMMANDS |= {f"listmeta_{which}": _COMMANDS[f"yplookup_{which}"] for which in ("all", "any")}  # as in Pyro4
 
@@ -82,9 +77,9 @@ def main(args: Any = None) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="verbose output")
     parser.add_argument("command", choices=_COMMANDS)
     options, others = parser.parse_known_args(args)
-    say = print if options.verbose else lambda *words: None
-    say("Locating name server...")
+    say: Any = print if options.verbose else lambda *words: None
     try:
+        say("Locating name server...")
         names = locate_ns(f"./u:{options.unixsocket}" if options.unixsocket else options.host, options.port)
     except PyroError as error:
         print("Error:", error)
@@ -92,6 +87,6 @@ def main(args: Any = None) -> None:
     say("Name server found:", names._pyroUri)
     try:
         handle_command(names, options.command, others)
-    except PyroError:
-        sys.exit(1)  # it is printed
+    except PyroError:  # it is printed
+        sys.exit(1)
     say("Done.")
