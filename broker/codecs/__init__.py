@@ -25,7 +25,7 @@ from broker.codecs.interface import (
     bytes_of,
     view_of,
 )
-from broker.codecs.json import JsonCodec, plain_arguments, plain_values
+from broker.codecs.json import JsonCodec, plain_arguments, plain_calls, plain_value, plain_values
 from broker.codecs.types import GLOBAL_TYPES, Record, TypeRegistry, register_type, type_name
 from broker.errors import CodecError
 
@@ -54,6 +54,8 @@ __all__ = [
     "bytes_of",
     "codec",
     "plain_arguments",
+    "plain_calls",
+    "plain_value",
     "plain_values",
     "register_type",
     "type_name",

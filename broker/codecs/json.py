@@ -34,7 +34,7 @@ from broker.codecs.interface import (
 from broker.codecs.untagged import untagged
 from broker.errors import CodecError
 
-__all__ = ["JsonCodec", "from_json", "plain_arguments", "plain_values", "to_json"]
+__all__ = ["JsonCodec", "from_json", "plain_arguments", "plain_calls", "plain_value", "plain_values", "to_json"]
 
 _MARK = b'"$type"'
 _TEXT = frozenset({str})
@@ -55,13 +55,9 @@ class JsonCodec:
     name = "json"
 
     def encode(self, value: object, edge: Edge, where: str = "value") -> Encoded:
-        if type(value) in PLAIN:
-            return Encoded("json", _write(value))
-        flat = _flat(value)
-        if flat is not None:
-            return Encoded("json", _write(flat))
-        if is_plain((value,)):
-            return Encoded("json", _write(value))
+        plain = plain_value(value)
+        if plain is not None:
+            return Encoded("json", plain)
         with _paths_from(where):
             encoder = Encoder(edge)
             text = _write(encoder.lower(value))
@@ -327,10 +323,45 @@ def plain_arguments(args: tuple[object, ...], kwargs: Mapping[str, object]) -> b
         return None
 
 
+def plain_value(value: object) -> bytes | None:
+    """The payload of a plain value; None where there is more to it."""
+    if type(value) not in PLAIN:
+        flat = _flat(value)
+        if flat is not None:
+            value = flat
+        elif not is_plain((value,)):
+            return None
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return None
+
+
 def plain_values(payloads: list[bytes]) -> list[Any] | None:
     """What these texts say, read in one go; None if one has a tag, or is none that can be read so."""
+    return _read_together(payloads, 0, MAX_DEPTH)
+
+
+def plain_calls(payloads: list[bytes], edge: Edge) -> list[tuple[tuple[Any, ...], dict[str, Any]]] | None:
+    """The arguments in these payloads, read in one go; None if one has a tag, or is none that can be read so."""
+    if max(map(len, payloads)) > _SURELY_SMALL:
+        return None
+    calls = []
+    for call in _read_together(payloads, 3, edge.max_nesting + 2) or ():
+        args, kwargs = call if type(call) is list and len(call) == 2 else (None, None)
+        if type(args) is not list or type(kwargs) is not dict:
+            return None
+        calls.append((tuple(args), kwargs))
+    return calls or None
+
+
+def _read_together(payloads: list[bytes], brackets: int, levels: int) -> list[Any] | None:
+    """What texts say that have at least so many brackets each, and at most so many levels."""
     text = b"[" + b",".join(payloads) + b"]"
-    if _MARK in text or (text.count(b"[") + text.count(b"{") > MAX_DEPTH and not _is_flat(text, MAX_DEPTH + 1)):
+    if _MARK in text:
+        return None
+    most = max(levels, brackets * len(payloads) + 1)  # if all are as they should be, none lies deep
+    if text.count(b"[") + text.count(b"{") > most and not _is_flat(text, levels + 1):
         return None
     try:
         values = _read(text)

@@ -37,6 +37,7 @@ from broker.connection.frames import (
     CallFrame,
     ChunkFrame,
     OpenChunk,
+    Received,
     ResultFrame,
     decode_frames,
     in_groups,
@@ -408,7 +409,7 @@ class Connection:
             if len(line.outbox.frames) > MAX_QUEUED_FRAMES:
                 raise ProtocolError(f"more than {MAX_QUEUED_FRAMES} frames wait to be taken in")
 
-    def _take(self, frame: Frame | ChunkFrame | list[ResultFrame] | list[CallFrame]) -> None:
+    def _take(self, frame: Received) -> None:
         if type(frame) is list:
             self._take_group(frame)
             return

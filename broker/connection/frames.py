@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -86,7 +86,8 @@ class CallFrame(NamedTuple):
         return Frame(id=self.id, call=call)
 
 
-Received = Frame | ChunkFrame | ResultFrame | CallFrame
+Received = Frame | ChunkFrame | list[ResultFrame] | list[CallFrame]
+"""What a message is made of: frames, and lists of plain ones."""
 
 
 def framed(frame: bytes) -> bytes:
@@ -136,10 +137,11 @@ def open_chunk(begun: memoryview, size: int) -> OpenChunk | None:
 
 
 def decode_frames(message: bytes | memoryview) -> Iterable[Received]:
-    """The frames of a message, one by one. Raises ProtocolError where it is not made of frames.
+    """The frames of a message, in order; plain ones that are alike stand together in a list.
 
-    The frames before that place have been given by then. A big message is not taken apart in advance, so that what it
-    costs to refuse the first frame does not grow with the number of those behind it.
+    Raises ProtocolError where it is not made of frames: those before that place have been given by then. A big message
+    is not taken apart in advance, so that what it costs to refuse the first frame does not grow with the number of
+    those behind it.
     """
     if len(message) >= _BY_HAND or _PLAIN.match(message) is not None:
         return _by_hand(message)
@@ -151,30 +153,34 @@ def decode_frames(message: bytes | memoryview) -> Iterable[Received]:
     return frames if _FRAME_CHUNK not in data else map(_received, frames)
 
 
-def in_groups(frames: Iterable[Received]) -> Iterator[Frame | ChunkFrame | list[ResultFrame] | list[CallFrame]]:
+def in_groups(frames: Iterable[Received]) -> Iterator[Received]:
     """The frames in order; plain results that follow each other, and plain calls of one head, are one list."""
     group: list[Any] = []
-    head: Call | None = None  # of the calls in the group
     try:
         for frame in frames:
-            kind = type(frame)
-            if kind is ResultFrame or kind is CallFrame:
-                before, head = head, frame.head if kind is CallFrame else None  # type: ignore[union-attr]
-                if group and before is not head:
+            if type(frame) is not list:
+                if group:
                     yield group
                     group = []
-                group.append(frame)
-                continue
-            if group:
-                yield group
-                group = []
-            yield frame  # type: ignore[misc]  # it is neither of them
+                yield frame
+            elif group and _go_together(group[0], frame[0]):
+                group += frame
+            else:
+                if group:
+                    yield group
+                group = frame
     except ProtocolError:
         if group:
             yield group
         raise
     if group:
         yield group
+
+
+def _go_together(first: CallFrame | ResultFrame, second: CallFrame | ResultFrame) -> bool:
+    if type(first) is ResultFrame:
+        return type(second) is ResultFrame
+    return type(second) is CallFrame and first.head is second.head  # type: ignore[union-attr]
 
 
 def _by_hand(message: bytes | memoryview) -> Iterator[Received]:
@@ -201,8 +207,8 @@ def _walk(message: bytes | memoryview) -> Iterator[Received]:
         if found is not None:
             stop, plain = _plain(message, found, end)
             if plain is not None:
-                yield plain
-                position = yield from _alike(view, position, found, plain, stop)
+                alike, position = _alike(view, position, found, plain, stop)
+                yield alike
                 continue
         if view[position] != _FRAMES_FRAME:  # a field that we do not know: let protobuf skip it
             yield from map(_received, Frames.FromString(bytes(view[position:])).frames)
@@ -254,39 +260,39 @@ def _plain(message: bytes | memoryview, found: re.Match[bytes], end: int) -> tup
 
 def _alike(
     view: memoryview, start: int, found: re.Match[bytes], plain: CallFrame | ResultFrame, stop: int
-) -> Generator[CallFrame | ResultFrame, None, int]:
-    """The frames behind a plain one that differ from it in number, chain and payload alone, whose lengths are the same.
+) -> tuple[list[ResultFrame] | list[CallFrame], int]:
+    """A plain frame, and those behind it that differ from it in number, chain and payload alone, whose lengths are the
+    same; and where the next one begins, which may be alike but for a longer number.
 
-    They are cut in one go. Returns where the next one begins, which may be alike but for a longer number.
+    They are cut in one go.
     """
     size = stop - start
     count = (len(view) - stop) // size
-    if not count:
-        return stop
     number, end = found.span(2), found.end()
-    numbers = number[1] - number[0]
+    rest = view[stop : stop + count * size]
     if type(plain) is ResultFrame:
+        results = [plain]
         before, between = bytes(view[start : number[0]]), bytes(view[number[1] : end])
-        cut = _layout(len(before), numbers, len(between), size)
-        for first, raw, second, payload in cut.iter_unpack(view[stop : stop + count * size]):
-            call_id = _number(raw)
-            if first != before or second != between or call_id is None:
+        cut = _layout(len(before), number[1] - number[0], len(between), size)
+        for first, raw, second, payload in cut.iter_unpack(rest):
+            if first != before or second != between or (call_id := _number(raw)) is None:
                 break
-            yield ResultFrame(call_id, payload)
-            stop += size
-        return stop
+            results.append(_new(ResultFrame, (call_id, payload)))
+        return results, start + size * len(results)
     assert type(plain) is CallFrame
-    chain, head = found.span(8), plain.head
+    calls, head = [plain], plain.head
+    chain = found.span(8)
     parts = ((start, number[0]), (number[1], chain[0]), (chain[1], end))
     before, between, after = (bytes(view[begin:until]) for begin, until in parts)
-    cut = _layout(len(before), numbers, len(between), size, _CHAIN, len(after))
-    for first, raw, second, call_chain, third, payload in cut.iter_unpack(view[stop : stop + count * size]):
-        call_id = _number(raw)
-        if first != before or second != between or third != after or call_id is None:
+    cut = _layout(len(before), number[1] - number[0], len(between), size, _CHAIN, len(after))
+    for first, raw, second, call_chain, third, payload in cut.iter_unpack(rest):
+        if first != before or second != between or third != after or (call_id := _number(raw)) is None:
             break
-        yield CallFrame(call_id, head, call_chain, payload)
-        stop += size
-    return stop
+        calls.append(_new(CallFrame, (call_id, head, call_chain, payload)))
+    return calls, start + size * len(calls)
+
+
+_new = tuple.__new__  # takes a third of the time that the class takes
 
 
 @lru_cache(maxsize=256)

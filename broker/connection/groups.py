@@ -30,6 +30,8 @@ class CallGroup:
     def __init__(self, incoming: Incoming, head: Call, frames: list[CallFrame]) -> None:
         self.head = head
         self.size = len(frames)
+        self.payloads = [frame.payload for frame in frames]
+        """The arguments of all of them, in order."""
         self.on_cancel: Callable[[str], None] = lambda reason: None
         """Called when some of the calls are given up: by any thread, without the lock; it must not wait."""
         self._incoming = incoming
@@ -96,6 +98,10 @@ class CallGroup:
         self._incoming.reply_plain(results)
 
     # ---- given up
+
+    @property
+    def some_are_given_up(self) -> bool:
+        return bool(self._given_up) or self._all_given_up is not None
 
     def why_given_up(self, call_id: int) -> str | None:
         """Why a call was given up, if so."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
+from operator import ge
 from typing import TYPE_CHECKING
 
 from broker._pb.broker_pb2 import Call, Credit, Frame, GoAway, Result
@@ -138,14 +140,14 @@ class Incoming:
 
     def _take_in(self, frames: list[CallFrame], group: CallGroup) -> bool:
         """False if the GoAway that we sent is the answer."""
-        highest = self._highest
-        for frame in frames:
-            _check_rises(frame.id, highest)
-            highest = frame.id
+        numbers = [frame.id for frame in frames]
+        if numbers[0] <= self._highest or any(map(ge, numbers, numbers[1:])):
+            for before, number in pairwise((self._highest, *numbers)):
+                _check_rises(number, before)
         with self._line.lock:
-            if not self._admit_locked(highest, len(frames)):
+            if not self._admit_locked(numbers[-1], len(numbers)):
                 return False
-            self._calls.update(dict.fromkeys([frame.id for frame in frames], group))
+            self._calls.update(dict.fromkeys(numbers, group))
         return True
 
     def _admit_locked(self, highest: int, spent: int) -> bool:

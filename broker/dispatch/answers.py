@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from broker.codecs import Edge, Encoded, OverLimit, ResultWriter
@@ -69,6 +70,7 @@ class Answers:
 
     def finish(self, job: Job, value: object, *, raised: bool) -> None:
         """Answers with what the method returned or raised."""
+        job.returned = job.returned or time.perf_counter()
         if raised and isinstance(value, NotCalled):
             self.refuse(job, value.refused)
             return

@@ -199,7 +199,7 @@ class PlainCall(QuickJob):
         began = time.perf_counter()
         self._carry_out()
         assert self.registration is not None
-        remember_pace(self.registration, self.call.wire.member, time.perf_counter() - began)
+        remember_pace(self.registration, self.call.wire.member, (self.returned or time.perf_counter()) - began)
 
     def _carry_out(self) -> None:
         express, target, call = self.express, self.target, self.call
@@ -227,6 +227,7 @@ class PlainCall(QuickJob):
         except BaseException as error:  # whatever a method raises is its result
             express.answers.finish(self, error, raised=True)
             return
+        self.returned = time.perf_counter()
         if not self.answer(context, result):
             express.execution.conclude(self, result, variables)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from broker._pb.broker_pb2 import Call
-from broker.codecs import Encoded, codec
+from broker.codecs import Encoded, codec, plain_calls, plain_value
 from broker.connection.frames import CallFrame
 from broker.connection.groups import CallGroup
 from broker.connection.leading import Turn, this_turn
@@ -72,6 +72,8 @@ class GroupJob(QuickJob):
         self._context: CallContext | None = None
         self._single: PlainCall | None = None  # the call that runs, once it is one by itself
         self._results: list[tuple[int, bytes]] = []
+        self._read: Iterator[tuple[tuple[object, ...], dict[str, object]]] | None = None
+        self._session = SessionOfJob(express.under_way, self)
         group.on_cancel = self._some_given_up
 
     @property
@@ -131,31 +133,42 @@ class GroupJob(QuickJob):
         """The next call. The lane goes on with the last one."""
         with self._lock:
             frame = self._group.take()
-            is_last = frame is not None and not self._group.has_more
-        if is_last and self.lane is not None:
+            is_last = not self._group.has_more
+        if is_last and frame is not None and self.lane is not None:
             self.express.scheduler.leave_lane(self)
         return frame
 
     # ---- one call
 
+    def _arguments(self, frame: CallFrame) -> tuple[tuple[object, ...], dict[str, object]] | None:
+        """The arguments of a call; None if they cannot be read, or if it is not simply to be carried out."""
+        if self._read is None:  # the first of them
+            self._read = iter(plain_calls(self._group.payloads, self.express.edge) or ())
+        arguments = next(self._read, None)
+        if arguments is None:
+            try:
+                arguments = codec(CODEC).decode_call(Encoded(CODEC, frame.payload), self.express.edge)
+            except CodecError:
+                return None
+        if self._group.some_are_given_up and self._group.why_given_up(frame.id) is not None:
+            return None
+        return arguments if self.target.arity.surely_accepts(*arguments) else None
+
     def _run(self, frame: CallFrame) -> None:
-        express, target = self.express, self.target
-        try:
-            args, kwargs = codec(CODEC).decode_call(Encoded(CODEC, frame.payload), express.edge)
-        except CodecError:
+        express, target, head = self.express, self.target, frame.head
+        arguments = self._arguments(frame)
+        if arguments is None:
             express.execution.run(self._by_itself(frame, None))
             return
-        if self._group.why_given_up(frame.id) is not None or not target.arity.surely_accepts(args, kwargs):
-            express.execution.run(self._by_itself(frame, None))
-            return
+        args, kwargs = arguments
         chain = frame.chain
         context = CallContext(
-            self.client, frame.head.object, frame.head.member, chain=chain, correlation=chain,
-            session=SessionOfJob(express.under_way, self),
-        )  # fmt: skip
-        with self._lock:
-            self._frame, self._context = frame, context
-            self._tell_locked()  # it may have been given up since it was looked at
+            self.client, head.object, head.member, chain=chain, correlation=chain, session=self._session
+        )
+        self._context = context
+        self._frame = frame  # and from now on it is told if it is given up
+        if self._group.some_are_given_up:
+            self._some_given_up("")
         variables = contextvars.copy_context()
         try:
             result = variables.run(call_in, context, target.method, args, kwargs)
@@ -174,14 +187,10 @@ class GroupJob(QuickJob):
 
     def _plain(self, context: CallContext, result: object) -> bytes | None:
         """What the method returned, in the codec, if there is no more to it."""
-        express = self.express
-        if type(result) not in PLAIN or context.outgoing_metadata or express.under_way.keeps(self):
+        if type(result) not in PLAIN or context.outgoing_metadata or self.express.under_way.keeps(self):
             return None
-        try:
-            payload = codec(CODEC).encode(result, express.edge, "result").payload
-        except CodecError:  # it is said on the long road, which tries again
-            return None
-        return bytes(payload) if len(payload) <= _LONGEST else None
+        payload = plain_value(result)
+        return payload if payload is not None and len(payload) <= _LONGEST else None
 
     def _stop(self, frame: CallFrame, context: CallContext) -> PlainCall:
         """The call that ran, by itself."""

@@ -45,6 +45,8 @@ class Job:
     """Whether it is the job of many calls."""
     weight = 1
     """How many calls it is; of a job of many calls those that are not answered, as UnderWay knows."""
+    returned = 0.0
+    """When its method had returned, or raised (`time.perf_counter`)."""
     stops: Sequence[Callable[[], None]] = ()
     """Functions that stop an `async def` method, or a stream."""
 

@@ -14,7 +14,7 @@ from broker.codecs import Encoded
 from broker.connection import chains
 from broker.connection.calls import CallRequest, IncomingCall, PendingCall
 from broker.connection.engine import Connection, Settings
-from broker.connection.frames import CallFrame, ChunkFrame, ResultFrame, decode_frames
+from broker.connection.frames import ChunkFrame, decode_frames
 from broker.connection.groups import CallGroup
 from broker.connection.refusals import Refused
 
@@ -149,10 +149,8 @@ def frames_of(connection: Connection) -> list[FrameOrChunk]:
     """What the connection has to send."""
     frames: list[FrameOrChunk] = []
     while (message := connection.next_message(timeout=0)) is not None:
-        frames += (
-            frame.to_frame() if isinstance(frame, (CallFrame, ResultFrame)) else frame
-            for frame in decode_frames(message)
-        )
+        for frame in decode_frames(message):
+            frames += [plain.to_frame() for plain in frame] if isinstance(frame, list) else [frame]
     return frames
 
 

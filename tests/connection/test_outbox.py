@@ -11,9 +11,7 @@ from broker.codecs import Encoded, bytes_of
 from broker.connection.frames import (
     INLINE_LIMIT,
     MESSAGE_LIMIT,
-    CallFrame,
     ChunkFrame,
-    ResultFrame,
     decode_frames,
     encode_frame,
 )
@@ -47,7 +45,7 @@ def taken(outbox: Outbox) -> list[Any]:
     return [
         (frame.id, frame.data.nbytes) if isinstance(frame, ChunkFrame) else frame.ping.nonce
         for frame in decode_frames(message)
-        if not isinstance(frame, (CallFrame, ResultFrame))
+        if not isinstance(frame, list)
     ]
 
 
