@@ -100,9 +100,10 @@ class Encoded(NamedTuple):
     @property
     def size(self) -> int:
         """The bytes of the payload and of all buffers."""
-        if not self.buffers:
-            return len(self.payload)
-        return sum(view_of(part).nbytes for part in (self.payload, *self.buffers))
+        size = len(self.payload)
+        for buffer in self.buffers:
+            size += len(buffer) if type(buffer) is bytes else view_of(buffer).nbytes
+        return size
 
 
 class Edge(Protocol):

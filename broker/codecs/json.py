@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import chain, groupby
 from math import isfinite
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import orjson
@@ -76,13 +76,13 @@ class JsonCodec:
         if plain is not None:
             return Encoded("json", plain)
         encoder = Encoder(edge)
-        with _paths_from("args"):
+        with _paths_from("args") as path:
             lowered_args = encoder.items(args, 0)
-        with _paths_from("kwargs"):
-            lowered_kwargs = encoder.mapping(kwargs, 0)
-        with _paths_from("arguments"):
+            path.begin = "kwargs"
+            lowered_kwargs = encoder.mapping(kwargs, 0) if kwargs else kwargs
+            path.begin = "arguments"
             text = _write((lowered_args, lowered_kwargs))
-            return Encoded("json", text, tuple(encoder.buffers), tuple(encoder.references))
+        return Encoded("json", text, tuple(encoder.buffers), tuple(encoder.references))
 
     def decode_call(self, encoded: Encoded, edge: Edge) -> tuple[tuple[Any, ...], dict[str, Any]]:
         structure, tagged = _structure(encoded, "arguments", edge, 2)
@@ -285,10 +285,10 @@ class JsonResults:
 
 def _arguments(decoder: Decoder, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Rebuilds the arguments of one call."""
-    with _paths_from("args"):
+    with _paths_from("args") as path:
         args = decoder.rebuild(args, -1)
-    with _paths_from("kwargs"):
-        kwargs = decoder.rebuild(kwargs, -1)
+        path.begin = "kwargs"
+        kwargs = decoder.rebuild(kwargs, -1) if kwargs else kwargs
     if type(kwargs) is not dict or not all(type(name) is str for name in kwargs):
         raise CodecError("kwargs: arguments are named by texts")
     return args, kwargs
@@ -371,21 +371,23 @@ def _read_together(payloads: list[bytes], brackets: int, levels: int) -> list[An
 
 
 class _paths_from:  # noqa: N801 - reads as a statement
-    """Turns a Fault into the CodecError whose path begins with `where`."""
+    """Turns a Fault into the CodecError whose path begins with `begin`."""
 
-    __slots__ = ("_where",)
+    __slots__ = ("begin",)
 
-    def __init__(self, where: str) -> None:
-        self._where = where
+    def __init__(self, begin: str) -> None:
+        self.begin = begin
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if error is None:
+            return
         if isinstance(error, Fault):
-            raise error.error(self._where) from error.__cause__
+            raise error.error(self.begin) from error.__cause__
         if isinstance(error, RecursionError):
-            raise Fault(TOO_DEEP).error(self._where) from None
+            raise Fault(TOO_DEEP).error(self.begin) from None
 
 
 def _write(lowered: object) -> bytes:

@@ -149,8 +149,7 @@ class Assemblies:
 
     def is_too_large(self, value: Encoded) -> bool:
         """Whether a value that arrived in its frame is more than this side takes."""
-        size = value.size if value.buffers else len(value.payload)
-        return size > self._line.settings.max_message_size
+        return value.size > self._line.settings.max_message_size
 
     def begin(self, key: Key, value: WireEncoded, references: tuple[Reference, ...], done: Done) -> None:
         """Takes the chunks of a value in from now on; `done` gets it, at once if it has no bytes.

@@ -102,10 +102,17 @@ def encode_frame(frame: Frame) -> bytes:
 
 def chunk_header(call_id: int, reply: bool, size: int) -> bytes:
     """What stands before the `size` bytes of a chunk."""
-    head = bytes((_FRAME_ID,)) + varint(call_id) + (bytes((_FRAME_REPLY, 1)) if reply else b"")
+    number = varint(call_id)
+    before, after = _around_number(len(number), reply, size)
+    return b"".join((before, number, after))
+
+
+@lru_cache(maxsize=64)
+def _around_number(length: int, reply: bool, size: int) -> tuple[bytes, bytes]:
+    """What stands before and behind the number of a call, which has that length, in the header of a chunk."""
     data = bytes((_CHUNK_DATA,)) + varint(size)
-    body = head + _FRAME_CHUNK + varint(len(data) + size) + data
-    return _FRAMES_TAG + varint(len(body) + size) + body
+    after = (bytes((_FRAME_REPLY, 1)) if reply else b"") + _FRAME_CHUNK + varint(len(data) + size) + data
+    return _FRAMES_TAG + varint(1 + length + len(after) + size) + bytes((_FRAME_ID,)), after
 
 
 def plain_frame(message: bytes | memoryview) -> CallFrame | ResultFrame | None:

@@ -89,9 +89,8 @@ class Line:
 
     def check_size(self, value: Encoded, what: str) -> None:
         """Raises MessageTooLargeError if the other side does not take a value of that size."""
-        size = value.size if value.buffers else len(value.payload)
         limit = self.peer.max_message_size if self.peer is not None else 0
-        if limit and size > limit:
+        if limit and (size := value.size) > limit:
             raise MessageTooLargeError(
                 f"{what} {size} bytes and {self.peer_name} accepts at most {limit}: send less at a time, "
                 "or raise max_message_size there"

@@ -69,8 +69,8 @@ class Transfer:
         self.waits_for_credit = False
         self.on_sent: Callable[[], None] = _nothing
         """Called, under the connection's lock, as the last chunk goes out."""
-        self.views = deque(view for view in map(_bytes_of, (value.payload, *value.buffers)) if view.nbytes)
-        self.remaining = sum(view.nbytes for view in self.views)
+        self.views = deque([view for view in map(_bytes_of, (value.payload, *value.buffers)) if view.nbytes])
+        self.remaining = value.size
 
     def next_chunk(self, size: int) -> list[bytes | memoryview]:
         """The next chunk as pieces to be joined: at most `size` bytes and the credit."""
@@ -101,7 +101,7 @@ def _bytes_of(buffer: Buffer) -> memoryview:
 
 def is_inline(value: Encoded) -> bool:
     """Whether a value travels inside its frame."""
-    return (value.size if value.buffers else len(value.payload)) <= INLINE_LIMIT
+    return value.size <= INLINE_LIMIT
 
 
 def inline_cost(value: Encoded) -> int:

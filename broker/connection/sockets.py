@@ -96,6 +96,7 @@ class MessageSocket:
         self._inbox = Inbox()
         self._landing: Landing | None = None  # where a big message goes, if not into the inbox
         self._rest: Sequence[bytes | memoryview] = ()  # of the message that is being sent
+        self._unwritten = 0  # bytes of that
         self._finished = False  # this side sends no more
         self._over = False  # the other side sends no more, or is gone
         self._closed = False
@@ -109,6 +110,7 @@ class MessageSocket:
     def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
         size = sum(map(len, pieces))
         length = LENGTH.pack(size)
+        self._unwritten = len(length) + size
         self._rest = (b"".join((length, *pieces)),) if size <= _SMALL else (length, *pieces)
         with self._lock:
             try:
@@ -152,7 +154,8 @@ class MessageSocket:
                 written.extend(map(self._socket.sendmsg, (pieces[:_PIECES],), ((),), (flags,)))
         finally:
             for count in written:
-                self._rest = () if len(pieces) == 1 and count == len(pieces[0]) else _without(pieces, count)
+                self._unwritten -= count
+                self._rest = _without(pieces, count) if self._unwritten else ()
 
     def _go_on_later_locked(self) -> None:
         if not self._closed:
