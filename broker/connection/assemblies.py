@@ -61,6 +61,18 @@ class Assembly:
 
         That is for a chunk whose end is one whole part. What stands before that part is taken in.
         """
+        start = self.whole_part(size)
+        if start is None or start > data.nbytes:
+            return None
+        self._take_up_to(size - start, data[:start])
+        # The system gives memory that nobody has written to when it is written to: what is merely claimed takes none.
+        self._part = BytesIO(bytes(size - start))
+        room = self._part.getbuffer()
+        room[: data.nbytes - start] = data[start:]
+        return room[data.nbytes - start :]
+
+    def whole_part(self, size: int) -> int | None:
+        """How much of a chunk of that size stands before its end, if that is one whole part."""
         if not self._may_take(size):
             return None
         begun, place = self._part.tell(), len(self._complete)
@@ -68,16 +80,19 @@ class Assembly:
         while end < size:
             place += 1
             begun, start, end = 0, end, end + self._sizes[place]
-        if end != size or begun or start > data.nbytes:
-            return None
-        self._take(data[:start])
-        while len(self._complete) < place:  # those without bytes before it
+        return start if end == size and not begun else None
+
+    def add_part(self, before: bytes, part: bytes) -> int:
+        """Takes in a chunk whose end is one whole part, without a copy of that; returns the credit to give for it."""
+        self._take_up_to(len(part), memoryview(before))
+        self._part = BytesIO(part)
+        return self.filled()
+
+    def _take_up_to(self, size: int, before: memoryview) -> None:
+        """Takes in what stands before a whole part of that size."""
+        self._take(before)
+        while self._sizes[len(self._complete)] != size:  # those without bytes before it
             self._end_part()
-        # The system gives memory that nobody has written to when it is written to: what is merely claimed takes none.
-        self._part = BytesIO(bytes(size - start))
-        room = self._part.getbuffer()
-        room[: data.nbytes - start] = data[start:]
-        return room[data.nbytes - start :]
 
     def filled(self) -> int:
         """That memory is full; returns how much credit to give for the chunk now."""
@@ -185,6 +200,18 @@ class Assemblies:
             return None
         assembly = entry[0]
         return Landing(room, lambda: self._taken(key, entry, assembly.filled()))
+
+    def whole_part(self, chunk: OpenChunk) -> int | None:
+        """How much of a chunk stands before its end, if that is one whole part of a value; then `add_part` takes it."""
+        entry = self._arriving.get((chunk.id, chunk.reply))
+        return entry[0].whole_part(chunk.size) if entry is not None else None
+
+    def add_part(self, chunk: OpenChunk, before: bytes, part: bytes) -> None:
+        """Takes such a chunk in: what stands before the part, and the part."""
+        key = (chunk.id, chunk.reply)
+        entry = self._arriving.get(key)
+        if entry is not None:  # else it was given up while it was read
+            self._taken(key, entry, entry[0].add_part(before, part))
 
     def _taken(self, key: Key, entry: tuple[Assembly, Done], grant: int) -> None:
         """A chunk was taken in, for which so much credit is to be given."""

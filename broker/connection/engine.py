@@ -284,6 +284,15 @@ class Connection:
         """
         return self._assemblies.room_for(chunk, data)
 
+    def whole_part(self, chunk: OpenChunk) -> int | None:
+        """How much of a chunk stands before its end, if that is one whole part of a value; then `take_part` is to be
+        had. By the thread that reads."""
+        return self._assemblies.whole_part(chunk)
+
+    def take_part(self, chunk: OpenChunk, before: bytes, part: bytes) -> None:
+        """As `receive`, for such a chunk: what stands before the part, and the part, which is kept as it is."""
+        self._take_in(self._assemblies.add_part, chunk, before, part)
+
     def landed(self, landing: Landing) -> None:
         """As `receive`, for a chunk that was written to its place. Nothing may refer to its room any more."""
         self._take_in(landing.filled)
@@ -378,7 +387,7 @@ class Connection:
 
     # ---- frames that arrive
 
-    def _take_in(self, take: Callable[..., None], *message: bytes | memoryview) -> None:
+    def _take_in(self, take: Callable[..., None], *message: object) -> None:
         line = self._line
         line.reader = threading.get_ident()
         try:

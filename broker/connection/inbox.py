@@ -60,6 +60,11 @@ class Inbox:
         """What was there of the big message when its room was made, and the size that it will have."""
         return memoryview(self._big or b"")[: self._begun], self._size
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the next bytes are the beginning of a message."""
+        return not self._rest and self.room is None
+
     def cut(self, start: int) -> None:
         """What stands before that in the big message was taken in already."""
         self._start = start
@@ -68,6 +73,17 @@ class Inbox:
         """The rest of the big message goes there, and is no message."""
         self.done()
         self.room = room
+
+    def fill(self, data: memoryview) -> None:
+        """Takes in more of the big message, short of its end."""
+        assert self.room is not None
+        self.room[: len(data)] = data
+        self.room = self.room[len(data) :]
+
+    def skip(self) -> None:
+        """The rest of the big message was read apart."""
+        self.room = None
+        self.done()
 
     def filled(self, count: int) -> memoryview | None:
         """So many bytes went into the room; the message, if it is complete. It is to be read before `done`.

@@ -26,7 +26,7 @@ import grpc
 from broker.connection import watch
 from broker.connection.assemblies import Landing
 from broker.connection.engine import Connection
-from broker.connection.frames import open_chunk
+from broker.connection.frames import OpenChunk, open_chunk
 from broker.connection.inbox import LENGTH, READ_SIZE, Inbox
 from broker.connection.leading import Leading
 from broker.connection.near import IS_POSSIBLE
@@ -49,6 +49,8 @@ _COMPANY_SECONDS = 0.0003
 _FD_SETSIZE = 1024
 _STAY_SECONDS = 0.005
 """How long a thread stays with one connection whose calls it carries out; the others may be busy with theirs."""
+_HEAD_SIZE = 1 << 10
+"""Bytes of a message that are looked at to find where its chunk begins."""
 _ROOM = 1 << 20
 """Bytes that the system is to hold for the other side, so that a message with one chunk is written in one go. The
 system counts twice as much, and has a limit of its own."""
@@ -95,6 +97,7 @@ class MessageSocket:
         self._engine = engine
         self._inbox = Inbox()
         self._landing: Landing | None = None  # where a big message goes, if not into the inbox
+        self._was_big = False  # the last message, and so the next may be
         self._rest: Sequence[bytes | memoryview] = ()  # of the message that is being sent
         self._unwritten = 0  # bytes of that
         self._finished = False  # this side sends no more
@@ -185,7 +188,7 @@ class MessageSocket:
 
     def _read_some(self, flags: int = 0) -> bool:
         """Takes in what is there; False at the end. Raises ProtocolError."""
-        data = self._socket.recv(READ_SIZE, flags)
+        data = self._socket.recv(self._next_size(flags) if self._was_big else READ_SIZE, flags)
         self._heard += 1
         message = self._inbox.put(data)
         if message:
@@ -194,18 +197,57 @@ class MessageSocket:
             self._begin_big()
         return bool(data)
 
+    def _next_size(self, flags: int) -> int:
+        """How much to read behind a big message: if another follows, no further than to the bytes of its chunk."""
+        self._was_big = False
+        if not self._inbox.is_empty:
+            return READ_SIZE
+        begun = self._socket.recv(_HEAD_SIZE, flags | socket.MSG_PEEK)
+        size = LENGTH.unpack_from(begun)[0] if len(begun) > LENGTH.size else 0
+        chunk = open_chunk(memoryview(begun)[LENGTH.size :], size) if size > READ_SIZE else None
+        return LENGTH.size + chunk.data if chunk is not None else READ_SIZE
+
     def _begin_big(self) -> None:
         """Takes in what stands before a chunk, which then can go straight into its value."""
         begun, size = self._inbox.begun()
         chunk = open_chunk(begun, size)
         if chunk is None:
             return
+        self._was_big = True
         if chunk.start:
             self._engine.receive(begun[: chunk.start])
             self._inbox.cut(chunk.start)
-        self._landing = self._engine.room_for(chunk, begun[chunk.data :])
+        there = begun[chunk.data :] or self._read_part(chunk)
+        if there is None:
+            return
+        self._landing = self._engine.room_for(chunk, there)
         if self._landing is not None:
             self._inbox.divert(self._landing.room)
+        elif chunk.data == len(begun):  # what is there was read apart
+            self._inbox.fill(there)
+
+    def _read_part(self, chunk: OpenChunk) -> memoryview | None:
+        """Reads a chunk that ends with a whole part of its value: the memory that the system fills becomes that part.
+
+        Returns what there is of the chunk if that is not all; None: it is taken in.
+        """
+        start = self._engine.whole_part(chunk)
+        if start is None:
+            return memoryview(b"")
+        before = self._read_all(start)
+        part = self._read_all(chunk.size - start) if len(before) == start else b""
+        if len(before) + len(part) < chunk.size:
+            return memoryview(before + part)
+        self._engine.take_part(chunk, before, part)
+        self._inbox.skip()
+        return None
+
+    def _read_all(self, size: int) -> bytes:
+        """Reads so many bytes; fewer if no more come for a while, or at the end."""
+        try:
+            return self._socket.recv(size, socket.MSG_WAITALL) if size else b""
+        except BlockingIOError:
+            return b""
 
     def _read_big(self) -> bool:
         """Takes in more of a big message, straight to where it stays; False at the end."""
