@@ -203,11 +203,14 @@ class PlainFuture(CallFuture, _Plain):
         self._value = value
         self._end(_READ)
 
-    def _decode(self) -> tuple[Any, BaseException | None]:
+    def _outcome(self, timeout: float | None) -> tuple[Any, BaseException | None]:
         if self.ending is not _READ:
-            return super()._decode()
+            return super()._outcome(timeout)
         received_metadata(NO_METADATA)
         return self._value, None
+
+    def _decode(self) -> tuple[Any, BaseException | None]:
+        return (self._value, None) if self.ending is _READ else super()._decode()
 
     # ---- what it makes itself where it is not so plain
 

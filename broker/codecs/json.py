@@ -315,7 +315,7 @@ def plain_arguments(args: tuple[object, ...], kwargs: Mapping[str, object]) -> b
     """The payload of a call whose arguments are plain; None where there is more to them."""
     if type(kwargs) is not dict:
         kwargs = dict(kwargs)
-    if not is_plain(args) or (kwargs and not is_plain_dict(kwargs)):
+    if not (PLAIN.issuperset(map(type, args)) or is_plain(args)) or (kwargs and not is_plain_dict(kwargs)):
         return None
     try:
         return orjson.dumps((args, kwargs))

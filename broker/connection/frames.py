@@ -122,7 +122,9 @@ def plain_frame(message: bytes | memoryview) -> CallFrame | ResultFrame | None:
     found = _PLAIN.match(message)
     if found is None:
         return None
-    end = len(message)
+    length, end = found[1], len(message)
+    if found.end(1) + (length[0] if len(length) == 1 else _length(length)) != end:
+        return None
     stop, plain = _plain(message, found, end)
     return plain if stop == end else None
 
@@ -143,21 +145,17 @@ def open_chunk(begun: memoryview, size: int) -> OpenChunk | None:
     return None
 
 
-def decode_frames(message: bytes | memoryview) -> Iterable[Received]:
+def decode_frames(message: bytes | memoryview) -> Iterator[Received]:
     """The frames of a message, in order; plain ones that are alike stand together in a list.
 
     Raises ProtocolError where it is not made of frames: those before that place have been given by then. A big message
     is not taken apart in advance, so that what it costs to refuse the first frame does not grow with the number of
     those behind it.
     """
-    if len(message) >= _BY_HAND or _PLAIN.match(message) is not None:
-        return _by_hand(message)
-    data = bytes(message)
     try:
-        frames = Frames.FromString(data).frames
-    except DecodeError:
-        raise _no_frames(message) from None
-    return frames if _FRAME_CHUNK not in data else map(_received, frames)
+        yield from _walk(message)
+    except (DecodeError, IndexError, ValueError):
+        raise ProtocolError(f"a message of {len(message)} bytes arrived that is not made of frames") from None
 
 
 def in_groups(frames: Iterable[Received]) -> Iterator[Received]:
@@ -190,17 +188,6 @@ def _go_together(first: CallFrame | ResultFrame, second: CallFrame | ResultFrame
     return type(second) is CallFrame and first.head is second.head  # type: ignore[union-attr]
 
 
-def _by_hand(message: bytes | memoryview) -> Iterator[Received]:
-    try:
-        yield from _walk(message)
-    except (DecodeError, IndexError, ValueError):
-        raise _no_frames(message) from None
-
-
-def _no_frames(message: bytes | memoryview) -> ProtocolError:
-    return ProtocolError(f"a message of {len(message)} bytes arrived that is not made of frames")
-
-
 def _received(frame: Frame) -> Frame | ChunkFrame:
     if frame.WhichOneof("kind") == "chunk":
         return ChunkFrame(frame.id, frame.reply, memoryview(frame.chunk.data))
@@ -217,7 +204,8 @@ def _walk(message: bytes | memoryview) -> Iterator[Received]:
                 alike, position = _alike(view, position, found, plain, stop)
                 yield alike
                 continue
-        if view[position] != _FRAMES_FRAME:  # a field that we do not know: let protobuf skip it
+        # Small messages of other frames are protobuf's, and so is a field that we do not know, to be skipped.
+        if (not position and end < _BY_HAND) or view[position] != _FRAMES_FRAME:
             yield from map(_received, Frames.FromString(bytes(view[position:])).frames)
             return
         size, position = _read_varint(view, position + 1)

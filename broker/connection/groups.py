@@ -35,33 +35,23 @@ class CallGroup:
         self.on_cancel: Callable[[str], None] = lambda reason: None
         """Called when some of the calls are given up: by any thread, without the lock; it must not wait."""
         self._incoming = incoming
-        self._waiting = deque(frames)
+        self.frames = deque(frames)
+        """Those that were not taken. Each is taken once, by who pops it."""
         self._given_up: dict[int, str] = {}
         self._all_given_up: str | None = None
 
     def representative(self) -> IncomingCall:
         """A call like all of them, to look at."""
-        frame = self._waiting[0]
+        frame = self.frames[0]
         return IncomingCall(self._incoming, frame.id, frame.head, Encoded("json", frame.payload), frame.chain)
 
     @property
     def connection(self) -> Connection:
         return self._incoming.connection
 
-    @property
-    def has_more(self) -> bool:
-        """Whether there are calls that were not taken."""
-        return bool(self._waiting)
-
-    @property
-    def waiting(self) -> int:
-        """How many calls were not taken."""
-        return len(self._waiting)
-
-    def take(self) -> CallFrame | None:
-        """The next call; None if there is none. Each is taken once."""
+    def _take(self) -> CallFrame | None:
         try:
-            return self._waiting.popleft()
+            return self.frames.popleft()
         except IndexError:
             return None
 
@@ -76,7 +66,7 @@ class CallGroup:
     def split(self) -> CallGroup | None:
         """A group of those that were not taken; None if there are none."""
         frames: list[CallFrame] = []
-        while (frame := self.take()) is not None:
+        while (frame := self._take()) is not None:
             frames.append(frame)
         if not frames:
             return None
@@ -90,7 +80,7 @@ class CallGroup:
 
     def singles(self) -> Iterator[IncomingCall]:
         """All that were not taken, each by itself."""
-        while (frame := self.take()) is not None:
+        while (frame := self._take()) is not None:
             yield self.single(frame)
 
     def answer(self, results: list[tuple[int, bytes]]) -> None:

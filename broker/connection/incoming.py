@@ -24,7 +24,7 @@ from broker.connection.groups import CallGroup
 from broker.connection.introduction import DRAINING
 from broker.connection.item_sender import ItemSender
 from broker.connection.leading import hold
-from broker.connection.line import Line
+from broker.connection.line import Line, Transport
 from broker.connection.outbox import FRAME_COST, ReadyFrame, is_inline, snapshot
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_all
@@ -302,15 +302,23 @@ class Incoming:
             if self._calls.pop(call.id, None) is None:
                 return True  # the connection has ended
             self._nested -= call.is_nested
-            held = hold(line)
-            transport = line.seize_locked(len(frame)) if not held else None
-            if transport is None:
-                line.send_locked(ReadyFrame(frame, FRAME_COST + size), None)
-        if transport is not None:
-            line.send_small(transport, frame)
-        elif not held:
-            line.push()
+            held, transport = self._put_answer_locked(frame, FRAME_COST + size)
+        self._send_answer(frame, held, transport)
         return True
+
+    def _put_answer_locked(self, frames: bytes, cost: int) -> tuple[bool, Transport | None]:
+        """Whether they wait for further ones, and what they can be sent over at once; else they are queued."""
+        held = hold(self._line)
+        transport = self._line.seize_locked(len(frames)) if not held else None
+        if transport is None:
+            self._line.send_locked(ReadyFrame(frames, cost), None)
+        return held, transport
+
+    def _send_answer(self, frames: bytes, held: bool, transport: Transport | None) -> None:
+        if transport is not None:
+            self._line.send_small(transport, frames)
+        elif not held:
+            self._line.push()
 
     def regroup(self, group: CallGroup, part: CallGroup, numbers: list[int]) -> None:
         """Calls of a group are a group of their own from now on."""
@@ -328,10 +336,8 @@ class Incoming:
             for call_id, _ in results:
                 self._calls.pop(call_id, None)
             self._give_back_locked(len(results))
-            held = hold(line)
-            line.send_locked(ReadyFrame(frames, len(frames)), None)
-        if not held:
-            line.push()
+            held, transport = self._put_answer_locked(frames, len(frames))
+        self._send_answer(frames, held, transport)
 
     def refuse(self, call: IncomingCall, frame: Frame, cost: int) -> None:
         """Queues the answer to a call that has no result."""

@@ -10,6 +10,7 @@ from broker.connection.groups import CallGroup
 from broker.connection.refusals import Refused
 from broker.context import Client
 from broker.dispatch.dispatcher import Dispatcher
+from broker.dispatch.express import CODEC
 from broker.dispatch.groups import take_group
 from broker.dispatch.rates import Rates
 
@@ -21,12 +22,12 @@ class Arrivals:
         self._dispatcher = dispatcher
 
     def incoming(self, call: IncomingCall) -> None:
-        client = self._client(call)
+        client = self._client(call.connection, call.codec)
         if not self._dispatcher.express.takes(call, client):
             self._dispatcher.dispatch(call, client, call.connection)
 
     def incoming_group(self, group: CallGroup) -> None:
-        if not take_group(self._dispatcher.express, group, self._client(group.representative())):
+        if not take_group(self._dispatcher.express, group, self._client(group.connection, CODEC)):
             for call in group.singles():
                 self.incoming(call)
 
@@ -39,13 +40,12 @@ class Arrivals:
     def connection_ended(self, connection: Connection) -> None:
         self._dispatcher.connection_ended(connection)
 
-    def _client(self, call: IncomingCall) -> Client:
-        codec, connection = call.codec, call.connection
+    def _client(self, connection: Connection, codec: str) -> Client:
         client: Client | None = connection.known.get(codec)
         if client is None:
             peer = connection.peer
             client = connection.known[codec] = Client(
-                call.peer, peer.process_id if peer is not None else b"", codec, connection.identity
+                connection.peer_name, peer.process_id if peer is not None else b"", codec, connection.identity
             )
         return client
 
@@ -58,7 +58,7 @@ class LimitedArrivals(Arrivals):
         self._rates = rates
 
     def incoming(self, call: IncomingCall) -> None:
-        client = self._client(call)
+        client = self._client(call.connection, call.codec)
         refused = self._refusal(call, client)
         if refused is not None:
             self._dispatcher.refuse(call, client, call.connection, refused)

@@ -78,7 +78,7 @@ class GroupJob(QuickJob):
 
     @property
     def waiting(self) -> int:
-        return self._group.waiting
+        return len(self._group.frames)
 
     def carries_out(self, chain: bytes) -> bool:
         context = self._context
@@ -120,7 +120,7 @@ class GroupJob(QuickJob):
                 remember_pace(self.registration, self.member.name, now - before)
             if turn.released or len(self._results) >= _MOST_HELD:
                 self.push()
-            if now - began > _SLICE and self._group.has_more:
+            if now - began > _SLICE and self._group.frames:
                 if turn.has_more:
                     return False
                 if now - began > _ALONE:
@@ -131,9 +131,10 @@ class GroupJob(QuickJob):
 
     def _take(self) -> CallFrame | None:
         """The next call. The lane goes on with the last one."""
+        frames = self._group.frames
         with self._lock:
-            frame = self._group.take()
-            is_last = not self._group.has_more
+            frame = frames.popleft() if frames else None
+            is_last = not frames
         if is_last and frame is not None and self.lane is not None:
             self.express.scheduler.leave_lane(self)
         return frame
