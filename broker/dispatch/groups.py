@@ -259,7 +259,7 @@ class GroupJob(QuickJob):
             self.express.scheduler.lanes.leave(lane)
 
     def refuse(self, refused: Refused) -> None:
-        self.express.under_way.answering_some(self, self._group.waiting)
+        self.express.under_way.answering_some(self, len(self._group.frames))
         for call in self._group.singles():
             call.refuse(refused)
         self.express.scheduler.leave(self)
