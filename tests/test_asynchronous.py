@@ -408,7 +408,7 @@ def test_asyncio_timeout_cancels_the_call(proxy: Any, shop: Shop) -> None:
 
 
 def test_the_timeout_of_the_proxy(daemon: broker.Daemon, shop: Shop) -> None:
-    proxy = broker.AsyncProxy(daemon.register(shop, "shop"), timeout=0.1)
+    proxy = broker.AsyncProxy(daemon.register(shop, "shop"), timeout=0.5)
 
     async def main() -> None:
         with pytest.raises(errors.CallTimeout, match=r"'hang' of 'shop' at localhost:\d+ took longer than its time"):
