@@ -11,7 +11,7 @@ from typing import Any, Self
 from broker.compat.errors import PyroError, translating
 
 
-class BatchProxy:
+class BatchProxy(contextlib.AbstractContextManager[Any]):
     """Gathers calls of a proxy; calling it makes them, one after the other, and gives their results in order."""
 
     def __init__(self, proxy: Any, calls: Any = ()) -> None:
@@ -21,9 +21,6 @@ class BatchProxy:
         if name.startswith("__"):
             raise AttributeError(name)
         return lambda *args, **kwargs: self.__calls.append((name, args, kwargs))
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         pass

@@ -161,10 +161,8 @@ class Proxy(broker.Proxy):
     def _pyroRelease(self) -> None:
         with self._pyro_connecting:
             connection, self._pyroConnection = self._pyroConnection, None
-            if connection is None:
-                return
-            if not [stream for stream in self._pyro_streams if stream.linger()]:  # else these hold the session
-                connection.close()
+            if connection is not None and not [stream for stream in self._pyro_streams if stream.linger()]:
+                connection.close()  # else streams hold the session
             with contextlib.suppress(AttributeError):
                 object.__delattr__(self, "_broker")
 
@@ -257,7 +255,13 @@ class Proxy(broker.Proxy):
         oneway = methodname in self._pyroOneway or bool(flags & context.FLAGS_ONEWAY)
         vars(self)["_pyroSeq"] = (self._pyroSeq + 1) & 0xFFFF
         with self._pyro_calling(oneway):
-            result = _invoke(self._pyro_ready(oneway), methodname, vargs, kwargs or {}, oneway)
+            remote, name = self._pyro_ready(oneway), wire_name(methodname)
+            if methodname in ("__getattr__", "__setattr__"):
+                result = getattr(broker.Proxy, methodname)(remote, *vargs)
+            elif oneway:
+                result = broker.Proxy.__getattr__(remote, name).oneway(*vargs, **(kwargs or {}))
+            else:
+                result = broker.Proxy._special(remote, name, *vargs, **(kwargs or {}))
         return _StreamResultIterator(result, self) if isinstance(result, Iterator) else result
 
     @contextlib.contextmanager
@@ -287,10 +291,10 @@ class Proxy(broker.Proxy):
 
     def _pyroInvokeBatch(self, calls: Any, oneway: bool = False) -> Any:
         self._pyro_connect()
-        batch = broker.Batch(self._pyro_ready(oneway))
-        for name, args, kwargs in calls:
-            getattr(batch, wire_name(name))(*args, **kwargs)
         with self._pyro_calling(oneway):
+            batch = broker.Batch(self._pyro_ready(oneway))
+            for name, args, kwargs in calls:
+                getattr(batch, wire_name(name))(*args, **kwargs)
             return batch(oneway=True) if oneway else batch()
 
     def _pyroBatch(self) -> Any:
@@ -335,8 +339,7 @@ class _StreamResultIterator(Iterator[Any]):
 
     def linger(self) -> bool:
         """The proxy is released: bound again soon enough, it can go on. Whether there is anything to go on with."""
-        if self.proxy is not None:
-            self._lingers = time.monotonic() + config.ITER_STREAM_LINGER
+        self._lingers = time.monotonic() + config.ITER_STREAM_LINGER
         return self.proxy is not None and config.ITER_STREAM_LINGER > 0
 
     def __next__(self) -> Any:
@@ -371,14 +374,6 @@ def _made_again(cls: type, state: tuple[Any, ...]) -> Any:
     proxy: Any = object.__new__(cls)
     proxy.__setstate__(state)
     return proxy
-
-
-def _invoke(remote: broker.Proxy, name: str, args: Any, kwargs: Any, oneway: bool) -> Any:
-    if name in ("__getattr__", "__setattr__"):
-        return getattr(broker.Proxy, name)(remote, *args)
-    if oneway:
-        return broker.Proxy.__getattr__(remote, wire_name(name)).oneway(*args, **kwargs)
-    return broker.Proxy._special(remote, wire_name(name), *args, **kwargs)
 
 
 SerializerBase.register_class_to_dict(Proxy, lambda proxy: {"__class__": "Pyro.Proxy", "state": proxy.__getstate__()})
