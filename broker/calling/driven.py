@@ -24,7 +24,7 @@ T = TypeVar("T")
 # Guards what is set once in a call, for moments: one for all calls. Reentrant, because what a signal or the garbage
 # collector runs in between may end calls too. `__dict__.setdefault` needs no lock and was here before, but CPython 3.11
 # crashes where two threads ask for the `__dict__` of one object, and the garbage is collected in between.
-_lock = threading.RLock()
+settling = threading.RLock()  # a child process gets another one
 _LARGE = 4096  # bytes of arguments; fewer are let go of with the call itself
 
 
@@ -149,7 +149,7 @@ class DrivenCall(Invocation):
 
     def _settle(self, ending: Outcome | BaseException) -> bool:
         """Says what ended the call; False if something else did."""
-        with _lock:
+        with settling:
             if self.ending is not None:
                 return False
             self.ending = ending
@@ -157,7 +157,7 @@ class DrivenCall(Invocation):
 
     def _set_once(self, name: str, value: T) -> T:
         """Sets an attribute if it is None; returns what it is then."""
-        with _lock:
+        with settling:
             known: T | None = getattr(self, name)
             if known is None:
                 setattr(self, name, value)
@@ -185,8 +185,11 @@ class DrivenCall(Invocation):
 
 
 def _after_fork() -> None:
-    global _lock
-    _lock = threading.RLock()
+    global settling
+    settling = threading.RLock()
+
+
+"""Held to say what ended a call. A child process gets another one."""
 
 
 if hasattr(os, "register_at_fork"):

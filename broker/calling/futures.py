@@ -27,7 +27,7 @@ from broker.uri import URI
 if TYPE_CHECKING:
     from broker.calling.remote import Remote
 
-PENDING, _CANCELLED, _FINISHED = "PENDING", "CANCELLED_AND_NOTIFIED", "FINISHED"  # as the standard library has them
+PENDING, _CANCELLED, FINISHED = "PENDING", "CANCELLED_AND_NOTIFIED", "FINISHED"  # as the standard library has them
 _DECODED = InvalidStateError("the outcome of a call is decoded once")
 _log = logging.getLogger("broker")
 
@@ -93,7 +93,7 @@ class CallFuture(DrivenCall, Future[Any]):
     # ---- what ends it
 
     def completed(self) -> None:
-        self._state = _CANCELLED if type(self.ending) is CancelledError else _FINISHED
+        self._state = _CANCELLED if type(self.ending) is CancelledError else FINISHED
         waiting = self._waiting
         if waiting is None:
             return
@@ -219,7 +219,7 @@ class CallFuture(DrivenCall, Future[Any]):
 
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
         """(done, cancelled, result, exception) for asyncio of Python 3.14."""
-        if self._state != _FINISHED:
+        if self._state != FINISHED:
             return self.done(), self.cancelled(), None, None
         return True, False, *self._outcome(None)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from broker._pb.broker_pb2 import Call
+from broker.calling import driven
 from broker.calling.departures import NO_DEPARTURES
-from broker.calling.futures import PENDING, CallFuture
+from broker.calling.futures import FINISHED, PENDING, CallFuture
 from broker.calling.invocation import Invocation
 from broker.codecs import Encoded, codec
 from broker.connection import chains
@@ -200,8 +201,18 @@ class PlainFuture(CallFuture, _Plain):
             route.room.answered()
 
     def finish_with(self, value: object) -> None:
+        # What `_end` does, in fewer steps: many futures are ended one after the other.
         self._value = value
-        self._end(_READ)
+        with driven.settling:
+            if self.ending is not None:
+                return
+            self.ending = _READ
+        chains.no_longer_expect(self._chain, alone=True)
+        if self._request is not None:
+            self._request.on_outcome = None
+        self._state = FINISHED
+        if self._waiting is not None:
+            self.completed()
 
     def _outcome(self, timeout: float | None) -> tuple[Any, BaseException | None]:
         if self.ending is not _READ:

@@ -166,6 +166,11 @@ class Outbox:
         return bool(self.frames or self.in_turn)
 
     @property
+    def sends_values(self) -> bool:
+        """Whether there are big values that have not gone out in full."""
+        return bool(self._transfers)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing is left, also of values that wait for credit."""
         return not self.frames and not self._transfers

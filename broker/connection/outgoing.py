@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from functools import partial
-from typing import Any
 
 from broker._pb.broker_pb2 import Cancel, Frame, Result
 from broker.codecs import Encoded, plain_values
@@ -280,22 +279,25 @@ class Outgoing:
             for frame in frames:
                 self.on_plain_result(frame)
             return
-        answered: list[tuple[MadeCall, bytes]] = []
-        stranger = None
+        answered: list[MadeCall] = []
+        company, all_take_values = 0, True
         with self._line.lock:
-            for call_id, payload in frames:
+            for call_id, _ in frames:
                 pending = self._pending.pop(call_id, None)
                 if pending is None or not pending.taken:
-                    stranger = call_id
                     break
-                self._line.outbox.drop(call_id, False)
-                answered.append((pending, payload))
+                answered.append(pending)
+                company += pending.waiter is not None
+                all_take_values = all_take_values and pending.takes_value
+            if self._line.outbox.sends_values:
+                for call_id, _ in frames[: len(answered)]:
+                    self._line.outbox.drop(call_id, False)
             runnable = self._line.use_room_locked()
-            self._company = sum(pending.waiter is not None for pending, _ in answered)
-        _finish_all(answered)
+            self._company = company
+        _finish_all(answered, [payload for _, payload in frames[: len(answered)]], all_take_values)
         run_all(runnable)
-        if stranger is not None:
-            raise _not_open(stranger)
+        if len(answered) < len(frames):
+            raise _not_open(frames[len(answered)].id)
 
     def _on_rare_result(self, frame: Frame, result: Result) -> None:
         if result.stream and not result.HasField("failed"):
@@ -425,17 +427,16 @@ class Outgoing:
         return calls
 
 
-def _finish_all(answered: list[tuple[MadeCall, bytes]]) -> None:
-    """Gives calls their results, read in one go where that can be done."""
-    values: list[Any] | None = None
-    if all(call.takes_value for call, _ in answered):
-        values = plain_values([payload for _, payload in answered])
-    for place, (call, payload) in enumerate(answered):
-        if call.abandoned:  # whoever gave it up says how it ended
-            continue
-        if values is not None:
-            call.finish_with(values[place])
-        else:
+def _finish_all(answered: list[MadeCall], payloads: list[bytes], take_values: bool) -> None:
+    """Gives calls their results, read in one go where that can be done. Whoever gave a call up says how it ended."""
+    values = plain_values(payloads) if take_values else None
+    if values is not None:
+        for call, value in zip(answered, values, strict=True):
+            if not call.abandoned:
+                call.finish_with(value)
+        return
+    for call, payload in zip(answered, payloads, strict=True):
+        if not call.abandoned:
             late = _too_late(call) if call.deadline is not None else None
             call.finish(late or Outcome(Encoded("json", payload)))
 
