@@ -189,8 +189,5 @@ def _after_fork() -> None:
     settling = threading.RLock()
 
 
-"""Held to say what ended a call. A child process gets another one."""
-
-
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
