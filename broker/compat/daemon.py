@@ -14,7 +14,6 @@ from typing import Any, Self
 import broker
 from broker.compat import context
 from broker.compat.configuration import config, credentials
-from broker.compat.context import SocketConnection
 from broker.compat.errors import DaemonError, ProtocolError, PyroError, translated
 from broker.compat.exposure import expose, get_exposed_members, own_name, wire_name
 from broker.compat.proxy import DAEMON_NAME, NAMESERVER_NAME, Metadata, Proxy
@@ -23,7 +22,6 @@ from broker.compat.uri import URI
 
 _log = logging.getLogger("broker")
 _CONNECTION = "Pyro"  # in sessions of the broker
-_arriving: Any = Proxy  # it has what the broker asks of such a class
 
 
 @expose
@@ -107,7 +105,7 @@ class Daemon:
                 (config.HOST if host is None else str(host)) or "0.0.0.0", port, unix_socket=unixsocket,
                 codecs=accepted_codecs(), max_workers=max(1, config.THREADPOOL_SIZE),
                 max_message_size=config.MAX_MESSAGE_SIZE or None, credentials=credentials("SERVER"), admit=self._admit,
-                around=[self._around], proxy_class=_arriving, insecure=True,  # a program that names a host consents
+                around=[self._around], proxy_class=Proxy, insecure=True,  # a program that names a host consents
             )  # fmt: skip
         except broker.errors.BrokerError as error:
             raise (error if isinstance(error, OSError) else translated(error)) from None  # OSError: the port is in use
@@ -196,7 +194,7 @@ class Daemon:
         try:
             connection = broker.current_context.session[_CONNECTION]
         except (broker.errors.BrokerError, KeyError):  # the caller has no session, or is no Pyro program
-            connection = SocketConnection(objectId=call.object)
+            connection = context.SocketConnection(objectId=call.object)
         state = context.begin_call(connection)
         if state.msg_flags and self._loop is not None:  # it is not to hold up the loop
             copied = broker.current_context.copy()
@@ -228,7 +226,7 @@ class Daemon:
             if type(self).validateHandshake is not Daemon.validateHandshake:
                 raise PyroError("there was no handshake with this daemon")
             return None
-        connection = SocketConnection(objectId=greeting["object"])
+        connection = context.SocketConnection(objectId=greeting["object"])
         context.begin_call(connection).annotations = greeting["annotations"]
         answer = self.validateHandshake(connection, greeting["handshake"])
         metadata = self.objectsById[DAEMON_NAME].get_metadata(greeting["object"])
@@ -236,17 +234,17 @@ class Daemon:
         broker.current_context.on_close(lambda: self._clientDisconnect(connection))
         return {"handshake": answer, "meta": metadata}
 
-    def _clientDisconnect(self, connection: SocketConnection) -> None:
+    def _clientDisconnect(self, connection: context.SocketConnection) -> None:
         for resource in list(connection.tracked_resources):
             with contextlib.suppress(Exception):
                 resource.close()
         self.clientDisconnect(connection)
 
-    def validateHandshake(self, conn: SocketConnection, data: Any) -> Any:
+    def validateHandshake(self, conn: context.SocketConnection, data: Any) -> Any:
         """To be overridden, like those below: raises to refuse the connection and every call over it."""
         return "hello"
 
-    def clientDisconnect(self, conn: SocketConnection) -> None:
+    def clientDisconnect(self, conn: context.SocketConnection) -> None:
         pass
 
     def annotations(self) -> dict[str, Any]:

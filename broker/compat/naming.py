@@ -42,7 +42,7 @@ class SqlStorage(broker.LocalNames):
     def __init__(self, dbfile: str) -> None:
         if dbfile == ":memory:":
             raise ValueError("We don't support the sqlite :memory: database type. Just use MemoryStorage instead.")
-        _answer(lambda: broker.LocalNames.__init__(self, f"sqlite:{dbfile}"))
+        _answer(super().__init__, f"sqlite:{dbfile}")
 
     def clear(self) -> None:
         self.remove(prefix="")
@@ -201,9 +201,12 @@ def resolve(uri: str | URI, delay_time: float = 0.0, hmac_key: object = None) ->
     if not isinstance(uri, str | URI):
         raise TypeError("can only resolve Pyro URIs")
     found, ends = URI(uri), time.monotonic() + (delay_time or config.NS_LOOKUP_DELAY)
+    passed: set[URI] = set()
     while found.protocol != "PYRO":  # a name may lead to a name
         try:
-            found = _looked_up(found)
+            passed, found = {*passed, found}, _looked_up(found)
+            if found in passed:
+                raise NamingError(f"{uri} leads in a circle: {', '.join(sorted(map(str, passed)))}")
         except NamingError:
             if time.monotonic() >= ends:
                 raise
@@ -240,16 +243,15 @@ class NameServerDaemon(Daemon):
         self, host: Any = None, port: int | None = None, unixsocket: str | None = None, nathost: str | None = None,
         natport: int | None = None, storage: str | None = None,
     ) -> None:  # fmt: skip
-        kind, _, file = (storage or "memory").partition(":")
-        if (kind, bool(file)) not in (("memory", False), ("sql", True)) or file == ":memory:":
+        storage = storage or "memory"
+        if not re.fullmatch("memory|sql:(?!:memory:$).+", storage):
             raise ValueError(f"invalid storage type '{storage}'")
         if unixsocket is not None:
             raise NotImplementedError("a name server on a Unix socket: it listens on a port; give host and port")
         place = config.NS_HOST if host is None else host, config.NS_PORT if port is None else port
         super().__init__(*place, None, nathost, natport)
-        stored = f"sqlite:{file}" if file else "memory"
         try:
-            self.server = _answer(lambda: broker.start_ns(daemon=self._daemon, storage=stored))
+            self.server = _answer(broker.start_ns, daemon=self._daemon, storage=re.sub("^sql", "sqlite", storage))
         except BaseException:
             super().shutdown()
             raise

@@ -244,6 +244,10 @@ def test_19_aliases_in_the_name_server_are_followed(pyro: Any, names: Any, loopi
     names.register("real", looping(pyro.Daemon()).register(worker(pyro)()))
     names.register("alias", "PYRONAME:real")
     assert pyro.Proxy("PYRONAME:alias").count() == 1
+    names.register("round", "PYRONAME:about")
+    names.register("about", "PYRONAME:round")
+    with pytest.raises(pyro.errors.NamingError, match="PYRONAME:round leads in a circle"):
+        pyro.resolve("PYRONAME:round")
 
 
 def test_20_async_methods_are_awaited(pyro: Any, serve: Any) -> None:
