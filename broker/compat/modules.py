@@ -62,9 +62,8 @@ class PyroModules(MetaPathFinder, Loader):
         if name.removeprefix(_PREFIX) not in _MODULES or not (name.startswith(_PREFIX) or INSIDE in (path or ())):
             return None
         is_package = any(other.startswith(f"{name.removeprefix(_PREFIX)}.") for other in _MODULES)
-        spec = ModuleSpec(name, self, origin=__file__, is_package=is_package)
-        if is_package:
-            spec.submodule_search_locations = [INSIDE]
+        spec = ModuleSpec(name, self, origin=__file__)
+        spec.submodule_search_locations = [INSIDE] if is_package else None
         return spec
 
     def exec_module(self, module: ModuleType) -> None:
