@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import heapq
+import itertools
 import os
 import threading
 import time
-from collections import deque
+from collections.abc import Container
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
@@ -24,8 +26,15 @@ MOST_WAITING = 4_000
 """Calls of one proxy that wait for its connection; who makes more waits himself."""
 
 
+made_calls = itertools.count(1)
+"""Numbers of calls in the order made. A call that is sent again keeps its own."""
+
+
 class Departing(Protocol):
     """What waits for a connection."""
+
+    made: int
+    """Its place in the order made. No two have the same."""
 
     @property
     def remote(self) -> Remote:
@@ -55,6 +64,9 @@ class Departing(Protocol):
 class Departures:
     """The calls of one proxy that wait for a connection, in the order made. Every method may be called from any thread.
 
+    In the order made, and not in that in which they come: of the calls that a connection loses, or that a daemon
+    refuses as it ends, some come only after others were made that find it gone.
+
     False while none waits: then calls may be sent without coming here. One thread connects, for all that wait. It
     knows the proxy only by the calls that wait, so that both go when nobody has the proxy any more.
     """
@@ -63,7 +75,7 @@ class Departures:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[Departing] = deque()
+        self._waiting: list[tuple[int, Departing]] = []  # a heap, by when they were made
         self._busy = False
         self._patience: float | None = None  # how long the running attempts go on; by the thread that connects
         _departures.add(self)
@@ -78,7 +90,7 @@ class Departures:
     def put(self, call: Departing) -> None:
         """Lets a call wait for a connection."""
         with self._lock:
-            self._waiting.append(call)
+            heapq.heappush(self._waiting, (call.made, call))
             if self._busy:
                 return
             self._busy = True
@@ -94,7 +106,7 @@ class Departures:
 
     def _give_up(self, error: Exception) -> None:
         with self._lock:
-            waiting = list(self._waiting)
+            waiting = self._all_locked()
             self._waiting.clear()
             self._busy = False
             self._patience = None
@@ -109,7 +121,7 @@ class Departures:
     def _run(self) -> None:
         while True:
             with self._lock:
-                waiting = list(self._waiting)
+                waiting = self._all_locked()
                 if not waiting:
                     self._busy = False
                     return
@@ -132,15 +144,31 @@ class Departures:
                 timers.call_later(RETRY_PAUSE, self._try_again)  # and no thread waits for that
                 return False
             self._patience = None
+            self._take_out(waiting)
             for call in waiting:
-                self._waiting.popleft()
                 call.stay(copy.copy(error))
             return True
         self._patience = None
-        for call in waiting:
-            self._waiting.popleft()  # only now: who comes meanwhile has to wait behind these
-            call.depart(uri, connection)
+        those = set(waiting)
+        while (first := self._take_first(those)) is not None:
+            first.depart(uri, connection)
         return True
+
+    def _all_locked(self) -> list[Departing]:
+        return [call for _, call in sorted(self._waiting)]
+
+    def _take_out(self, calls: list[Departing]) -> None:
+        those = set(calls)
+        with self._lock:
+            self._waiting = [entry for entry in self._waiting if entry[1] not in those]
+            heapq.heapify(self._waiting)
+
+    def _take_first(self, those: Container[Departing]) -> Departing | None:
+        """The next that departs, if it is one of those: one that has come meanwhile may have been made before."""
+        with self._lock:
+            if not self._waiting or self._waiting[0][1] not in those:
+                return None
+            return heapq.heappop(self._waiting)[1]
 
     def _try_again(self) -> None:
         try:
@@ -182,6 +210,7 @@ class _Turn:
     needs_description = outlasts_drain = False
 
     def __init__(self, remote: Remote, latest: float | None) -> None:
+        self.made = next(made_calls)
         self.remote = remote
         self.latest = latest
         self.come = threading.Event()

@@ -9,6 +9,7 @@ import os
 import threading
 from typing import TypeVar
 
+from broker.calling.departures import made_calls
 from broker.calling.invocation import Invocation
 from broker.codecs import Encoded
 from broker.connection import chains
@@ -37,6 +38,7 @@ class DrivenCall(Invocation):
 
     needs_description = False
     """Whether it cannot be sent before the description of the object is there."""
+    made = 0
     ending: Outcome | BaseException | None = None
     """What ended the call; None while it is under way."""
 
@@ -57,6 +59,7 @@ class DrivenCall(Invocation):
         """
         request = self.request
         request.on_outcome = self._answered
+        self.made = next(made_calls)
         chains.expect(request.chain, alone=request.depth == 1)
         self._expected = True
         if request.deadline is not None:

@@ -220,6 +220,7 @@ class Invocation:
         remote, request = self.remote, self.request
         if request.depth > 1:
             self._check_caller()
+        remote.settle()
         if remote.departures and request.kind != Call.DESCRIBE:  # futures that this thread made before come first
             remote.departures.wait(remote, request.deadline)
         while True:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from broker._pb.broker_pb2 import Call
 from broker.calling import driven
-from broker.calling.departures import NO_DEPARTURES
+from broker.calling.departures import NO_DEPARTURES, made_calls
 from broker.calling.futures import FINISHED, PENDING, CallFuture
 from broker.calling.invocation import Invocation
 from broker.codecs import Encoded, codec
@@ -173,6 +173,7 @@ class PlainFuture(CallFuture, _Plain):
         _Plain.__init__(self, remote, site, payload)
         self._state = PENDING
         self._connection = site.route
+        self.made = next(made_calls)
 
     @classmethod
     def make(cls, remote: Remote, member: str, payload: bytes) -> PlainFuture | None:

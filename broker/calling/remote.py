@@ -280,8 +280,8 @@ class Remote:
 
         `nested` asks for a connection that takes nested calls: also one whose other side drains.
         """
-        known = self._open
-        if known is not None and (known[1].engine.usable or (nested and known[1].engine.takes_nested)):
+        known = self._settle(nested=nested)
+        if known is not None:
             return known if self.options.codec != "pickle" or self._may_unpickle(known[1]) else None
         place = self._place
         connection = pool.find(place[1], nested=nested) if place is not None else None
@@ -289,6 +289,21 @@ class Remote:
             return None
         self._open = known = (place[0], connection)
         return known
+
+    def settle(self) -> None:
+        """Waits, for moments, until the calls that a connection has just lost have been put aside."""
+        self._settle(nested=False)
+
+    def _settle(self, *, nested: bool) -> tuple[URI, Route] | None:
+        """The open place, if its connection takes calls. Else the calls that it has lost are put aside now."""
+        known = self._open
+        if known is None:
+            return None
+        engine = known[1].engine
+        if engine.usable or (nested and engine.takes_nested):
+            return known
+        engine.settle()
+        return None
 
     def connect(self, deadline: float | None, *, wait: float | None = None, nested: bool = False) -> tuple[URI, Route]:
         """Where the object is, and the connection to it; connects if need be, until the deadline at the latest.

@@ -268,6 +268,11 @@ class Connection:
         self.go_away(reason)
         self._line.close()
 
+    def settle(self) -> None:
+        """Waits until all calls know that were lost when this ceased to be usable: for moments."""
+        with self._outgoing.losing:
+            pass
+
     # ---- what the transport uses
 
     def receive(self, message: bytes | memoryview) -> None:
@@ -326,18 +331,20 @@ class Connection:
 
     def lost(self, reason: str, last_words: Frame | None = None) -> None:
         """The transport is gone, or has to go after the last words: everything under way ends. From any thread."""
-        with self._line:
-            if self.ended_because is not None:
-                return
-            made, arrived = self._outgoing.end_locked(), self._incoming.end_locked()
-            streams = self._outgoing.streams.end_locked()
-            self._assemblies.end_locked()
-            self.exports.end_locked()
-            pongs = list(self._pongs.values())
-            self._pongs.clear()
-            stalled = self._line.end_locked(reason, last_words)
-        for call in made:
-            call.finish(Outcome(lost=reason, may_have_run=call.taken))
+        with self._outgoing.losing:
+            with self._line.lock:
+                if self.ended_because is not None:
+                    return
+                made, arrived = self._outgoing.end_locked(), self._incoming.end_locked()
+                streams = self._outgoing.streams.end_locked()
+                self._assemblies.end_locked()
+                self.exports.end_locked()
+                pongs = list(self._pongs.values())
+                self._pongs.clear()
+                stalled = self._line.end_locked(reason, last_words)
+            for call in made:
+                call.finish(Outcome(lost=reason, may_have_run=call.taken))
+        self._line.push()
         for stream in streams:
             stream.on_end(Outcome(lost=reason, may_have_run=True))
         for incoming in arrived:
@@ -365,6 +372,7 @@ class Connection:
         """In a child process: the connection is its parent's. What was under way ends here, and goes on there."""
         reason = f"this process was forked, and the connection to {self.peer_name} is that of its parent"
         self._line.forget_after_fork(reason)
+        self._outgoing.losing = threading.RLock()
         self.room = Room(self._outgoing.unanswered)
         self.on_end = None
         self.opened, pongs = threading.Event(), list(self._pongs.values())

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from functools import partial
@@ -41,6 +42,9 @@ class Outgoing:
 
     def __init__(self, line: Line, assemblies: Assemblies, exports: Exports) -> None:
         self.draining_because: str | None = None
+        self.losing = threading.RLock()
+        """Held from when calls are lost until all of them know; taken before the lock of the line. Nothing is sent
+        under it: the other side may take that in on this thread, and lose its own."""
         self.exports = exports
         self._line = line
         self._assemblies = assemblies
@@ -395,25 +399,27 @@ class Outgoing:
 
     def drain(self, reason: str, last_call: int, *, takes_nested: bool) -> None:
         """The other side takes no further call, and executes none above `last_call`; nested ones, it may be, still."""
-        with self._line:
-            self.draining_because = reason
-            self._line.takes_calls = False
-            self._line.takes_nested = takes_nested = self._line.takes_nested and takes_nested
-            beyond = [call for number, call in self._pending.items() if number > last_call]
-            barred = {
-                id(call): call
-                for call in (*self._parked, *self._unsent_locked(), *beyond)
-                if not (takes_nested and call.is_nested)
-            }
-            self._parked = deque(call for call in self._parked if id(call) not in barred)
+        with self.losing:
+            with self._line.lock:
+                self.draining_because = reason
+                self._line.takes_calls = False
+                self._line.takes_nested = takes_nested = self._line.takes_nested and takes_nested
+                beyond = [call for number, call in self._pending.items() if number > last_call]
+                barred = {
+                    id(call): call
+                    for call in (*self._parked, *self._unsent_locked(), *beyond)
+                    if not (takes_nested and call.is_nested)
+                }
+                self._parked = deque(call for call in self._parked if id(call) not in barred)
+                for call in barred.values():
+                    call.abandoned = call.abandoned or not call.taken
+                    self._pending.pop(call.id, None)
+                    self._assemblies.drop_locked((call.id, True))
+                    self._line.outbox.drop(call.id, False)
+                runnable = self._line.use_room_locked()
             for call in barred.values():
-                call.abandoned = call.abandoned or not call.taken
-                self._pending.pop(call.id, None)
-                self._assemblies.drop_locked((call.id, True))
-                self._line.outbox.drop(call.id, False)
-            runnable = self._line.use_room_locked()
-        for call in barred.values():
-            call.finish(Outcome(lost=reason))
+                call.finish(Outcome(lost=reason))
+        self._line.push()
         run_all(runnable)
 
     def _unsent_locked(self) -> list[MadeCall]:
