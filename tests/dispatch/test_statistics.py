@@ -251,6 +251,7 @@ def test_beyond_a_limit_calls_are_refused(item: str, where: str, member: str) ->
             call.result(SOON)
         assert proxy.echo("there is room again") == "there is room again"
         assert daemon.stats().refused == {"OVERLOADED": 1}
+        assert daemon.stats().limits == {item: 1}
 
 
 @pytest.mark.parametrize("item", ["max_calls", "max_calls_per_connection"])
