@@ -62,7 +62,7 @@ class PyroModules(MetaPathFinder, Loader):
         if name.removeprefix(_PREFIX) not in _MODULES or not (name.startswith(_PREFIX) or INSIDE in (path or ())):
             return None
         is_package = any(other.startswith(f"{name.removeprefix(_PREFIX)}.") for other in _MODULES)
-        spec = ModuleSpec(name, self, origin=__file__)
+        spec = ModuleSpec(name, self, origin=name)  # as which `python -m` runs it: its usage shows that
         spec.submodule_search_locations = [INSIDE] if is_package else None
         return spec
 

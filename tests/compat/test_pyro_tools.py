@@ -83,6 +83,7 @@ def test_a_script(tmp_path: Path) -> None:
 
 def test_usage_and_no_arguments() -> None:
     assert "python -m broker.compat my_server.py" in run("--help").stdout
+    assert run("-m", "Pyro5.nameserver", "--help").stdout.startswith("usage: Pyro5.nameserver [-h] [-n HOST]")
     nothing = run()
     assert nothing.returncode == 2
     assert nothing.stderr.startswith("usage: python -m broker.compat")
