@@ -333,7 +333,7 @@ def test_an_async_function_is_stopped_with_its_call(serve: MakeProxy) -> None:
             raise
 
     proxy = serve([patient])
-    proxy._broker.set("timeout", 0.1)
+    proxy._broker.set("timeout", 0.5)
     with pytest.raises(broker.errors.CallTimeout):
         proxy.sell("lamp")
     assert stopped.wait(SOON)

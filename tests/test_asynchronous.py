@@ -322,10 +322,11 @@ def test_more_calls_than_there_is_room_for_wait(proxy: Any, monkeypatch: pytest.
 
 def test_who_waits_for_room_may_give_up(daemon: broker.Daemon, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = daemon.register(shop)
-    proxy, hasty = broker.AsyncProxy(uri), broker.AsyncProxy(uri, timeout=0.05)
+    proxy, hasty = broker.AsyncProxy(uri), broker.AsyncProxy(uri)
 
     async def main() -> None:
         await asyncio.gather(proxy.add(0), hasty.add(0))
+        hasty._broker.set("timeout", 0.05)
         monkeypatch.setattr(room, "MOST_UNANSWERED", 2)
         running = [asyncio.create_task(proxy.wait()) for _ in range(2)]
         await entered(shop)
@@ -398,10 +399,15 @@ def test_cancelling_the_task_cancels_the_call(proxy: Any, shop: Shop, method: st
 
 
 def test_asyncio_timeout_cancels_the_call(proxy: Any, shop: Shop) -> None:
+    async def hang_until_it_has_come() -> None:
+        async with asyncio.timeout(SOON) as limit:
+            has_come = asyncio.ensure_future(entered(shop))
+            has_come.add_done_callback(lambda _: limit.reschedule(asyncio.get_running_loop().time()))
+            await proxy.hang()
+
     async def main() -> None:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await proxy.hang()
+            await hang_until_it_has_come()
         assert await asyncio.to_thread(shop.cancelled.wait, SOON)
 
     run(main)

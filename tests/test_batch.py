@@ -252,12 +252,12 @@ def test_a_session_has_one_instance_for_single_calls_and_batches(daemon: broker.
 def test_one_deadline_for_all(daemon: broker.Daemon, account: Account) -> None:
     with broker.Proxy(daemon.uri_for(account)) as proxy:
         proxy.list_entries()
-        proxy._broker.set("timeout", 0.2)
+        proxy._broker.set("timeout", 0.5)
         batch = broker.Batch(proxy)
         batch.add(1)
         batch.until_cancelled()
         batch.add(2)
-        with pytest.raises(errors.CallTimeout, match=r"a batch of 3 calls of 'account' at .* of 0.2 s") as caught:
+        with pytest.raises(errors.CallTimeout, match=r"a batch of 3 calls of 'account' at .* of 0.5 s") as caught:
             batch()
         assert caught.value.may_have_run
     until_nothing_is_under_way(daemon)

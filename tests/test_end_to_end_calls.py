@@ -496,12 +496,15 @@ def test_a_call_that_takes_too_long_is_a_timeout_and_tells_the_method(daemon: br
         def quick(self) -> int:
             return 1
 
-    proxy: Any = broker.Proxy(daemon.register(Slow()), timeout=0.1)
+    proxy: Any = broker.Proxy(daemon.register(Slow()))
+    assert proxy.quick() == 1
+    proxy._broker.set("timeout", 0.5)
     with pytest.raises(errors.CallTimeout, match="wait") as caught:
         proxy.wait()
     assert isinstance(caught.value, TimeoutError)
     assert caught.value.may_have_run
     assert told.wait(10)
+    proxy._broker.set("timeout", None)
     assert proxy.quick() == 1
 
 

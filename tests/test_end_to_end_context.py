@@ -116,7 +116,8 @@ def test_time_metadata_and_correlation_travel_through_processes(daemon: broker.D
 
 
 def test_a_nested_call_takes_no_longer_than_its_caller_waits(daemon: broker.Daemon, relay: str, end: End) -> None:
-    there = broker.Proxy(relay, timeout=0.3)
+    there = broker.Proxy(relay, timeout=0.5)
+    there._broker.ping()
     began = time.monotonic()
     future = there.pass_on.future(broker.Proxy(daemon.uri_for("end")), "stay_until_told")
     concurrent.futures.wait([future], SOON)  # and not in `result`, for that thread would run what comes back

@@ -78,7 +78,9 @@ def batch_of(kitchen: broker.Proxy) -> Any:
 def test_what_a_timeout_ends_ends_all_the_same() -> None:
     target = Kitchen()
     with broker.Daemon() as daemon:
-        kitchen = broker.Proxy(daemon.register(target, "kitchen"), patience=20, timeout=0.1)
+        kitchen = broker.Proxy(daemon.register(target, "kitchen"), patience=20)
+        assert kitchen.remaining() is None
+        kitchen._broker.set("timeout", 0.1)
         with pytest.raises(CallTimeout, match=r"longer than its time of 0\.1 s"):
             kitchen.cook()
         target.go_on.set()

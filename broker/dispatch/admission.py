@@ -16,6 +16,8 @@ from broker.security import Authorize, is_allowed
 PICKLE = "pickle"
 TYPED = "protobuf"
 """What stands for a codec in the calls of typed services."""
+GREETINGS = "json"
+"""The codec of what a session begins with."""
 
 
 class Admission:
@@ -63,6 +65,14 @@ class Admission:
             return None
         what = f"{self._objects.location} has to know who calls, and does not know {job.client.address}"
         return Refused(Reason.UNAUTHENTICATED, what)
+
+    def unread_greeting(self, job: Job) -> Refused | None:
+        """Why nobody reads the greeting, if the job is one: it comes before anything is known of who sends it."""
+        request = job.call.request
+        if request.kind != Call.GREET or request.arguments.codec == GREETINGS:
+            return None
+        what = f"a greeting is read in {GREETINGS} at {self._objects.location}, whatever calls may be in, and not in "
+        return Refused(Reason.CODEC_NOT_ACCEPTED, what + repr(request.arguments.codec))
 
     def refusal(self, job: Job) -> Refused | None:
         """Why the call is not carried out; else the job knows its object and its member."""

@@ -232,7 +232,7 @@ class Dispatcher:
         self._scheduler.schedule(job, self._execution.run)
 
     def _admit(self, job: Job, go_on: Callable[[Job], None]) -> None:
-        refused = self._admission.stranger(job)
+        refused = self._admission.stranger(job) or self._admission.unread_greeting(job)
         asks = refused is None and (self._greetings or job.call.request.kind == Call.GREET)
         if asks and not self._greetings.let_pass(job, self._go_on):
             return

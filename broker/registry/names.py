@@ -301,21 +301,33 @@ class Names:
 
     # ---- whose a name is
 
+    def is_of_another(self, name: str, identity: str | None) -> bool:
+        """Whether a name is there, and somebody must not change it."""
+        present = self._store.get(name)
+        return present is not None and not self._may_change(present, identity)
+
     def _may_change(self, entry: Entry, identity: str | None) -> bool:
-        """A name belongs to the identity that registered it; one that nobody owns to everybody."""
-        return entry.owner in ("", identity) or self._administers(identity)
+        """A name belongs to the identity that registered it; one that nobody owns to everybody who may register it."""
+        if self._administers(identity):
+            return True
+        return entry.owner == identity if entry.owner else self._reserved_prefix(entry.name, identity) is None
 
     def _administers(self, identity: str | None) -> bool:
         return self._rules is not None and self._rules().is_administrator(identity)
 
     def _check_change(self, entry: Entry, identity: str | None) -> None:
         if not self._may_change(entry, identity):
-            raise AccessDenied(f"{entry.name!r} belongs to {entry.owner!r}, and {_who(identity)} cannot change it")
+            whose = f"belongs to {entry.owner!r}" if entry.owner else "is reserved"
+            raise AccessDenied(f"{entry.name!r} {whose}, and {_who(identity)} cannot change it")
 
     def _check_reserved(self, name: str, identity: str | None) -> None:
-        prefix = self._rules().reserved_prefix(name, identity) if self._rules is not None else None
+        prefix = self._reserved_prefix(name, identity)
         if prefix is not None and not self._administers(identity):
             raise AccessDenied(f"names that begin with {prefix!r} are reserved, and not for {_who(identity)}")
+
+    def _reserved_prefix(self, name: str, identity: str | None) -> str | None:
+        """The prefix that keeps somebody from a name, if one does."""
+        return self._rules().reserved_prefix(name, identity) if self._rules is not None else None
 
     def _check_number_of_names_locked(self, present: Entry | None, entry: Entry) -> None:
         if present is not None and present.owner == entry.owner:

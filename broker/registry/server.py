@@ -10,13 +10,13 @@ import grpc
 
 from broker.config import Config, config
 from broker.connection.channels import addresses_of
-from broker.context import current_context
+from broker.context import Client, current_context
 from broker.daemon import Daemon
 from broker.errors import DaemonError
 from broker.registry import LEASE_TTL, OWN_NAME, wire
 from broker.registry.discovery import Beacon, address_towards
 from broker.registry.names import Names
-from broker.registry.service import Door, generic_handler
+from broker.registry.service import Door, audited, generic_handler
 from broker.registry.store import Selection, Store, store_from
 from broker.security import Authorize, Credentials, NameRules, Policy
 from broker.signals import sigterm_as_ctrl_c
@@ -35,9 +35,11 @@ class NameServerObject:
         self, name: str, uri: str | URI, *, replace: bool = True, tags: Iterable[str] = (), ttl: float | None = None
     ) -> None:
         """Enters a name for a URI. It stays until it is removed, or for `ttl` seconds."""
-        self._names.register(
-            name, str(URI(uri)), tags=_collection(tags), replace=replace, ttl=ttl or 0.0, identity=_identity()
-        )
+        client = _client()
+        with audited(self._names, client, "register", name):
+            self._names.register(
+                name, str(URI(uri)), tags=_collection(tags), replace=replace, ttl=ttl or 0.0, identity=client.identity
+            )
 
     def lookup(self, name: str) -> URI:
         """The URI of a name. Raises NameNotFound."""
@@ -64,11 +66,15 @@ class NameServerObject:
         if len(given) != 1:
             raise ValueError("remove by one of name, prefix and regex")
         selection = None if name is not None else Selection.of(prefix, regex)
-        return len(self._names.remove(name=name, selection=selection, identity=_identity()))
+        client = _client()
+        with audited(self._names, client, "remove"):
+            return len(self._names.remove(name=name, selection=selection, identity=client.identity))
 
     def set_tags(self, name: str, tags: Iterable[str]) -> None:
         """Gives a name these tags instead of those that it had. Raises NameNotFound."""
-        self._names.set_tags(name, _collection(tags), identity=_identity())
+        client = _client()
+        with audited(self._names, client, "set_tags"):
+            self._names.set_tags(name, _collection(tags), identity=client.identity)
 
     def count(self) -> int:
         """How many names there are, that of the name server itself included."""
@@ -78,10 +84,9 @@ class NameServerObject:
         """Returns if the name server answers."""
 
 
-def _identity() -> str | None:
-    """Of who calls."""
-    client = current_context.client
-    return client.identity if client is not None else None
+def _client() -> Client:
+    """Who calls."""
+    return current_context.client or Client("")
 
 
 def _rules_in(authorize: Authorize | None) -> Callable[[], NameRules] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -18,7 +19,7 @@ from broker.registry.store import Entry, Selection, StoreError
 from broker.security import Authorize, Identification, Unidentified, is_allowed, log_refusal
 from broker.uri import InvalidURI
 
-__all__ = ["Door", "generic_handler"]
+__all__ = ["Door", "audited", "generic_handler"]
 
 _Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
@@ -32,13 +33,24 @@ class Door:
         self._identification = identification
         self._authorize = authorize
 
-    def let_in(self, context: grpc.ServicerContext, member: str) -> str | None:
-        """The identity of who asks. Raises AccessDenied."""
+    def let_in(self, context: grpc.ServicerContext, member: str) -> Client:
+        """Who asks. Raises AccessDenied."""
         client = Client(context.peer(), identity=self._identification.of(context))
         if self._authorize is not None and not is_allowed(self._authorize, client, OWN_NAME, member):
             log_refusal(client, OWN_NAME, member, "ACCESS_DENIED")
             raise AccessDenied(f"{client} may not call {member!r} of {OWN_NAME!r}")
-        return client.identity
+        return client
+
+
+@contextmanager
+def audited(names: Names, client: Client, member: str, name: str = "") -> Iterator[None]:
+    """Logs a refusal where somebody asks for what belongs to others, or is kept for them."""
+    try:
+        yield
+    except (AccessDenied, NameTaken) as error:
+        if isinstance(error, AccessDenied) or names.is_of_another(name, client.identity):
+            log_refusal(client, OWN_NAME, member, "ACCESS_DENIED")
+        raise
 
 
 def generic_handler(names: Names, door: Door) -> grpc.GenericRpcHandler:
@@ -93,7 +105,9 @@ def _unary(
 ) -> grpc.RpcMethodHandler[_Request, _Response]:
     def handle(request: _Request, context: grpc.ServicerContext) -> _Response:
         try:
-            return answer(request, door.let_in(context, member))
+            client = door.let_in(context, member)
+            with audited(names, client, member, getattr(request, "name", "")):
+                return answer(request, client.identity)
         except BrokerError as error:
             returning = names.returning() if isinstance(error, NameNotFound) else 0.0
             _abort(context, error, {wire.RETURNING: f"{returning:.3f}"} if returning else {})

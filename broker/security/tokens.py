@@ -148,7 +148,7 @@ class JWTs:
                 audience=self._audience,
                 options={"require": ["exp", "iss", "aud", self._claim]},
             )
-        except self._jwt.InvalidTokenError as error:
+        except Exception as error:  # for a key of another kind than the token says PyJWT raises this and that
             _log.debug("a token is no JWT that counts here: %s", type(error).__name__)
             return None
         identity = claims[self._claim]
@@ -190,6 +190,7 @@ class SameUser:
         self._file = Path(file).absolute() if file is not None else _default_file()
         self._lock = threading.Lock()
         self._seen: dict[bytes, float] = {}  # proofs that were shown, and until when they would count
+        self._made, self._made_at = time.monotonic(), time.time()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SameUser) and self._file == other._file
@@ -216,9 +217,13 @@ class SameUser:
         if not hmac.compare_digest(mac, _mac(self._secret(), audience, when, nonce)):
             return None
         now = time.time()
-        if not abs(now - when) <= _AGE_SECONDS or not self._is_first(nonce, now):
+        if not abs(now - when) <= _AGE_SECONDS or self._is_from_before(when) or not self._is_first(nonce, now):
             return None
         return _user_name()
+
+    def _is_from_before(self, when: float) -> bool:
+        """Whether a proof is older than this: then it was shown to who listened in its place, who may know it now."""
+        return when < self._made_at and time.monotonic() - self._made <= 2 * _AGE_SECONDS  # later it is too old anyway
 
     def _is_first(self, nonce: bytes, now: float) -> bool:
         with self._lock:

@@ -364,12 +364,15 @@ def test_cancel_wakes_those_who_wait(connected: Any) -> None:
 
 
 def test_a_future_is_timed_like_a_call(daemon: broker.Daemon, worker: Worker) -> None:
-    proxy: Any = broker.Proxy(daemon.register(worker), timeout=0.2)
+    proxy: Any = broker.Proxy(daemon.register(worker))
+    assert proxy.add(1) == 1
+    proxy._broker.set("timeout", 0.5)
     future = proxy.hang.future()
-    with pytest.raises(errors.CallTimeout, match=r"'hang'.*took longer than its time of 0.2 s"):
+    with pytest.raises(errors.CallTimeout, match=r"'hang'.*took longer than its time of 0.5 s"):
         future.result(SOON)
     assert future.exception().may_have_run
     assert worker.cancelled.wait(SOON)
+    proxy._broker.set("timeout", None)
     assert proxy.add.future(2).result() == 2
 
 
@@ -504,8 +507,9 @@ def test_who_makes_too_many_waits_no_longer_than_its_time(
 ) -> None:
     monkeypatch.setattr(room, "MOST_UNANSWERED", 2)
     patient: Any = broker.Proxy(daemon.register(worker, "worker"))
-    impatient: Any = broker.Proxy(patient._broker.uri, timeout=0.1)
+    impatient: Any = broker.Proxy(patient._broker.uri)
     impatient.add(1)
+    impatient._broker.set("timeout", 0.1)
     futures = [patient.wait.future(), patient.wait.future()]
     with pytest.raises(errors.CallTimeout, match="it was not sent"):
         impatient.wait.future().result(SOON)

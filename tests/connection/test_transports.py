@@ -101,7 +101,7 @@ def test_a_callback_runs_on_the_thread_that_waits(world: tuple[Room, Any]) -> No
 def test_a_caller_that_gives_up_is_noticed(world: tuple[Room, Any]) -> None:
     room, proxy = world
     proxy.echo(0)
-    proxy._broker.set("timeout", 0.2)
+    proxy._broker.set("timeout", 0.5)
     with pytest.raises(broker.errors.CallTimeout):
         proxy.until_cancelled()
     assert room.entered.acquire(timeout=SOON)

@@ -85,6 +85,21 @@ def test_a_reserved_name_is_not_to_be_had(names: Names, identity: str | None) ->
     names.register("payrolls", HERE, identity=identity)
 
 
+def test_a_name_of_before_is_kept_for_those_it_is_reserved_for(policy: broker.Policy) -> None:
+    """A store may be older than the rules, or than the certificates."""
+    store = MemoryStore()
+    Names(store).register("payroll.main", HERE)
+    names = Names(store, rules=lambda: policy.names)
+    for identity in ("henry", None):
+        with pytest.raises(errors.AccessDenied, match=r"'payroll.main' is reserved, and .* cannot change it"):
+            names.remove(name="payroll.main", identity=identity)
+        with pytest.raises(errors.AccessDenied):
+            names.set_tags("payroll.main", ["x"], identity=identity)
+        assert names.remove(selection=Selection.of(prefix=""), identity=identity) == []
+    assert names.remove(name="payroll.main", identity="payroll") == ["payroll.main"]
+    names.close()
+
+
 def test_whose_it_is_survives_a_restart(tmp_path: Path) -> None:
     file = str(tmp_path / "names.db")
     names = Names(SqliteStore(file))
@@ -129,7 +144,7 @@ def server(made: Made, policy: broker.Policy) -> Iterator[Any]:
         yield server
 
 
-def test_by_every_way_that_leads_to_the_names(server: Any, made: Made) -> None:
+def test_by_every_way_that_leads_to_the_names(server: Any, made: Made, caplog: pytest.LogCaptureFixture) -> None:
     janet, henry = (broker.locate_ns(*server.address, credentials=made[name]) for name in ("janet", "henry"))
     by_proxy: Any = broker.Proxy(server.uri, credentials=made["henry"])
     janet.register("shop", HERE)
@@ -144,11 +159,24 @@ def test_by_every_way_that_leads_to_the_names(server: Any, made: Made) -> None:
     for attempt in attempts:
         with pytest.raises((errors.NameTaken, errors.AccessDenied, errors.RemoteError), match="belongs to 'janet'"):
             attempt()
+    refused = [(record.levelname, record.identity, record.member, record.reason) for record in audited(caplog)]
+    assert refused == [
+        ("WARNING", "henry", member, "ACCESS_DENIED") for member in 2 * ["register", "remove", "set_tags"]
+    ]
+    caplog.clear()
     assert henry.remove(prefix="") == 0
     assert str(henry.lookup("shop")) == HERE
     by_proxy.register("payroll.main", HERE)
     with pytest.raises(errors.AccessDenied, match="are reserved"):
         janet.register("payroll.other", HERE)
+    assert [(record.identity, record.member) for record in audited(caplog)] == [("janet", "register")]
+    with pytest.raises(errors.NameTaken):  # this is daily business
+        janet.register("shop", THERE, replace=False)
+    assert len(audited(caplog)) == 1
+
+
+def audited(caplog: pytest.LogCaptureFixture) -> list[Any]:
+    return [record for record in caplog.records if record.name == "broker.audit"]
 
 
 def test_names_are_withdrawn_by_who_they_belong_to(server: Any, made: Made) -> None:

@@ -64,6 +64,9 @@ class Account:
     def each(self, *args: object) -> Iterator[int]:
         yield self._balance
 
+    def teller(self) -> Any:
+        return broker.export(self.show)
+
     def codec_of(self, function: Any) -> str:
         """The codec in which a function of the caller would be called."""
         codec: str = function._broker.codec
@@ -131,6 +134,54 @@ def test_pickle_of_a_stranger_is_loaded_on_no_path(
             assert outcome.refused.reason == "ACCESS_DENIED"
     assert not exploded.exists()
     connection.engine.close("the test is over")
+
+
+@pytest.mark.parametrize("kind", [Call.METHOD, Call.BATCH])
+def test_nor_for_an_object_that_was_passed_to_him(
+    daemon: broker.Daemon, made: Made, tmp_path: Path, kind: Call.Kind
+) -> None:
+    exploded = tmp_path / "exploded"
+    connection = ClientConnection(Place("localhost", daemon.address[1], None, made["henry"]), Settings())
+    connection.open(10)
+    asked = connection.engine.call(
+        CallRequest("account", "teller", Call.METHOD, Encoded("json", b"[[],{}]"), new_chain())
+    ).wait(None)
+    assert asked is not None
+    assert asked.value is not None
+    held: Any = asked.value.references[0]
+    batch = Batch(calls=[0], members=["__call__"]) if kind == Call.BATCH else None
+    member = "" if kind == Call.BATCH else "__call__"
+    arguments = Encoded("pickle", pickle.dumps(([Bomb(exploded)], {})))
+    request = CallRequest(f"@{held.number}", member, kind, arguments, new_chain(), batch=batch)
+    connection.engine.call(request).wait(None)
+    assert daemon.stats().refused == {"ACCESS_DENIED": 1}
+    assert not exploded.exists()
+    connection.engine.close("the test is over")
+
+
+@pytest.mark.parametrize("codecs", [["json"], ["json", "pickle"]])
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_greeting_is_never_pickle(tmp_path: Path, codecs: list[str], asks: bool) -> None:
+    """It comes before anything else is asked about a caller."""
+    exploded = tmp_path / "exploded"
+    admitted: list[object] = []
+    admit: Any = (lambda client, greeting: admitted.append(greeting)) if asks else None
+    with broker.Daemon(codecs=codecs, admit=admit) as daemon:
+        daemon.register(Account(), "account")
+        connection = ClientConnection(Place("localhost", daemon.address[1], None, None), Settings())
+        connection.open(10)
+        greeting = Encoded("pickle", pickle.dumps(((Bomb(exploded),), {})))
+        shown = Encoded("json", b"[[],{}]")
+        calls = [
+            CallRequest("", "", Call.GREET, greeting, new_chain(), session=1),
+            CallRequest("account", "show", Call.METHOD, shown, new_chain(), session=1),
+        ]
+        outcomes = [call.wait(None) for call in map(connection.engine.call, calls)]
+        reasons = [outcome and outcome.refused and outcome.refused.reason for outcome in outcomes]
+        assert reasons == ["CODEC_NOT_ACCEPTED", "CODEC_NOT_ACCEPTED" if asks else None]
+        assert not exploded.exists()
+        assert not admitted
+        connection.engine.close("the test is over")
 
 
 @pytest.mark.parametrize("method", ["Invoke", "InvokeStream"])

@@ -84,6 +84,13 @@ def test_pickle_is_for_those_roles_whose_rule_says_so(file: Path) -> None:
     assert not policy(caller("janet", "pickle"), "example.warehouse", "take")
 
 
+def test_also_where_an_object_was_passed_to_the_caller(file: Path) -> None:
+    policy = Policy(file)
+    assert policy(caller("pay.service", "pickle"), "@5", "__call__")
+    assert policy(caller("janet", "pickle"), "@5", "")  # nothing is loaded for a description
+    assert not policy(caller("janet", "pickle"), "@5", "__call__")
+
+
 def test_reserved_names_by_the_longest_prefix(file: Path) -> None:
     names = Policy(file).names
     assert names.reserved_prefix("payroll.main", "mallory") == "payroll."

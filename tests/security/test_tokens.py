@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 import broker
 from broker.security import InvalidCredentials, hashed, tokens
@@ -113,6 +113,7 @@ def test_a_jwt_of_another_key_or_of_none(issuer: tuple[Any, Path]) -> None:
     other = ec.generate_private_key(ec.SECP256R1())
     assert known.identify(jwt.encode(claims(), other, "ES256"), HERE) is None
     assert known.identify(jwt.encode(claims(), "", "none"), HERE) is None
+    assert known.identify(jwt.encode(claims(), ed25519.Ed25519PrivateKey.generate(), "EdDSA"), HERE) is None
     # The public key, which everybody may know, taken for the secret of an HMAC.
     with pytest.raises(InvalidCredentials, match="those with a public key"):
         broker.JWTs(file, issuer="x", audience="y", algorithms=["HS256"])
@@ -149,6 +150,20 @@ def test_a_proof_counts_once_here_and_now(
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 61)
     assert mine.identify(late, HERE) is None
+
+
+def test_a_proof_that_was_shown_before_the_daemon_began_is_not_taken(
+    tmp_path: Path, mine: broker.SameUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else may have listened at its port, and have kept it."""
+    kept, now, begun = mine.show(HERE), time.time(), time.monotonic()
+    daemon = broker.SameUser(tmp_path / "config" / "secret")
+    assert daemon.identify(kept, HERE) is None
+    assert daemon.identify(mine.show(HERE), HERE) is not None
+    # A clock that is set back an hour, as at the start of a machine, does not keep everybody out for an hour.
+    monkeypatch.setattr(time, "time", lambda: now - 3600)
+    monkeypatch.setattr(time, "monotonic", lambda: begun + 121)
+    assert daemon.identify(mine.show(HERE), HERE) is not None
 
 
 def test_a_proof_as_the_wire_has_it(tmp_path: Path, mine: broker.SameUser) -> None:

@@ -412,7 +412,7 @@ def test_the_context_of_a_call(serve: Serve, desk: Desk) -> None:
 
 def test_a_deadline_is_known_to_the_method(call: Call, desk: Desk) -> None:
     started = time.monotonic()
-    failure = _failure(call, "wait", timeout=0.3)
+    failure = _failure(call, "wait", timeout=0.5)
     assert failure.code == grpc.StatusCode.DEADLINE_EXCEEDED
     assert desk.told.wait(20)
     assert time.monotonic() - started < 20
