@@ -79,5 +79,14 @@ class ServingEdge(Edge):
         super().__init__(types, credentials, proxy_class)
         self._tracebacks = tracebacks
 
+    def resolve(self, reference: str | Reference) -> object:
+        """Who calls chose the place that a URI leads to: answers from there are not loaded from pickle unasked."""
+        found = super().resolve(reference)
+        if isinstance(reference, str):
+            proxy: Any = found
+            if proxy._broker.codec != "json":
+                proxy._broker.set("codec", "json")
+        return found
+
     def traceback(self, error: BaseException) -> str:
         return format_remote_traceback(error) if self._tracebacks else ""

@@ -277,6 +277,16 @@ def test_a_daemon_calls_no_function_of_its_callers_in_pickle(made: Made, monkeyp
         assert proxy.codec_of(broker.export(len)) == "json"
 
 
+def test_nor_what_a_caller_has_a_uri_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place is of his choice, and may be a program of his on this very machine."""
+    monkeypatch.setattr(broker.config, "codec", "pickle")
+    with broker.Daemon() as daemon:
+        uri = daemon.register(Account(), "account")
+        proxy: Any = broker.Proxy(uri, codec="json")
+        for passed in (proxy, broker.Proxy("BROKER:evil@localhost:1", codec="pickle")):
+            assert proxy.codec_of(passed) == "json"
+
+
 # ---- who is let in
 
 
