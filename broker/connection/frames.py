@@ -122,8 +122,8 @@ def plain_frame(message: bytes | memoryview) -> CallFrame | ResultFrame | None:
     found = _PLAIN.match(message)
     if found is None:
         return None
-    length, end = found[1], len(message)
-    if found.end(1) + (length[0] if len(length) == 1 else _length(length)) != end:
+    end = len(message)
+    if found.end(1) + _length(found[1]) != end:
         return None
     stop, plain = _plain(message, found, end)
     return plain if stop == end else None
@@ -263,6 +263,8 @@ def _alike(
     """
     size = stop - start
     count = (len(view) - stop) // size
+    if not count:
+        return [plain], stop  # type: ignore[return-value]  # a list of one of the two kinds
     number, end = found.span(2), found.end()
     rest = view[stop : stop + count * size]
     if type(plain) is ResultFrame:
