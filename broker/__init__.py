@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from broker.context import current_context
     from broker.daemon import Daemon
     from broker.dispatch import Stats
+    from broker.echo import EchoServer
     from broker.exports import export
     from broker.exposure import behavior, expose, oneway
     from broker.hints import FieldNumber
@@ -45,6 +46,7 @@ __all__ = [
     "Call",
     "Credentials",
     "Daemon",
+    "EchoServer",
     "FieldNumber",
     "JWTs",
     "LocalNames",
@@ -92,6 +94,7 @@ _HOMES = {
     "current_context": "broker.context",
     "Daemon": "broker.daemon",
     "Stats": "broker.dispatch",
+    "EchoServer": "broker.echo",
     "export": "broker.exports",
     "FieldNumber": "broker.hints",
     "behavior": "broker.exposure",

@@ -3,85 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
 
 from broker.command_line import add_credentials, add_serving, log_to_stderr, take
 from broker.config import config
 from broker.daemon import Daemon
+from broker.echo import EchoServer
 from broker.errors import BrokerError
-from broker.exposure import behavior, oneway
 
 NAME = "test.echoserver"
-
-
-@behavior(instance_mode="single")
-class EchoServer:
-    """Answers with what it is given, and fails, waits and counts on demand."""
-
-    def __init__(self, verbose: bool = False) -> None:
-        self._verbose = verbose
-        self._daemon: Daemon | None = None
-
-    def _runs_in(self, daemon: Daemon) -> None:
-        """What `shutdown` ends."""
-        self._daemon = daemon
-
-    @property
-    def verbose(self) -> bool:
-        """Whether each call is printed."""
-        return self._verbose
-
-    @verbose.setter
-    def verbose(self, value: bool) -> None:
-        self._verbose = value
-
-    def echo(self, message: Any) -> Any:
-        """Returns the message as it arrived."""
-        self._tell("echo", message)
-        return message
-
-    def error(self) -> None:
-        """Raises a ValueError."""
-        self._tell("error")
-        raise ValueError("this is the generated error from echoserver")
-
-    @oneway
-    def oneway_echo(self, message: Any) -> None:
-        """Takes the message and answers nothing."""
-        self._tell("oneway_echo", message)
-
-    def slow(self, seconds: float = 5.0) -> str:
-        """Answers after that many seconds."""
-        self._tell("slow", seconds)
-        time.sleep(seconds)
-        return "ok, this took a while!"
-
-    async def slow_async(self, seconds: float = 5.0) -> str:
-        """Answers after that many seconds, and holds no thread meanwhile."""
-        self._tell("slow_async", seconds)
-        await asyncio.sleep(seconds)
-        return "ok, this took a while!"
-
-    def now(self) -> datetime:
-        """The time at the server, in UTC."""
-        self._tell("now")
-        return datetime.now(UTC)
-
-    def shutdown(self) -> None:
-        """Ends the server."""
-        self._tell("shutdown")
-        if self._daemon is not None:
-            self._daemon.shutdown()
-
-    def _tell(self, what: str, *values: object) -> None:
-        if self._verbose:
-            shown = ", ".join(map(repr, values))
-            print(f"{datetime.now().astimezone():%H:%M:%S} {what}({shown})", flush=True)
 
 
 _EPILOG = """\
@@ -118,13 +49,12 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until Ctrl-C, SIGTERM or a call of shutdown(); returns the exit status."""
     arguments = _parser().parse_args(argv)
-    echo = EchoServer(arguments.verbose)
     try:
         log_to_stderr()
         take(arguments)
         insecure = arguments.insecure or config.insecure
         daemon = Daemon(arguments.host, arguments.port, unix_socket=arguments.unix_socket, insecure=insecure)
-        echo._runs_in(daemon)
+        echo = EchoServer(arguments.verbose, on_shutdown=daemon.shutdown)
         uri = daemon.register(echo, NAME)
         if arguments.naming:
             daemon.publish(echo, NAME)

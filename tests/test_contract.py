@@ -43,6 +43,7 @@ CONTRACT: dict[str, str | None] = {
     "Daemon.__aenter__": "()",
     "LoopExecutor": "()",
     "LoopExecutor.run": "(timeout=None)",
+    "EchoServer": "(verbose=False, on_shutdown=None)",
     "serve": "(objects, host=None, port=0, *, daemon=None, use_ns=True, tags=(), wait=0, block=True, verbose=True)",
     "expose": None,
     "oneway": None,

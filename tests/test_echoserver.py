@@ -17,16 +17,19 @@ def test_it_echoes_fails_and_ends_on_demand(run_program: Run) -> None:
     server = run_program(None, "-m", "broker.echoserver", "-v")
     proxy: Any = broker.Proxy(server.line("echo uri:"))
     assert proxy.echo([1, "two"]) == [1, "two"]
-    assert proxy.slow(0.01).startswith("ok")
-    assert proxy.slow_async(0.01).startswith("ok")
+    assert proxy.slow(0.01) == proxy.slow_async(0.01) == "Finally, an answer!"
+    assert list(proxy.generator()) == ["one", "two", "three"]
+    assert (str(proxy.nan()), proxy.inf()) == ("nan", float("inf"))
     assert proxy.now().tzinfo is not None
-    assert proxy.oneway_echo("x") is None
+    assert proxy.oneway_echo("x") is proxy.oneway_slow(0.01) is None
     with pytest.raises(ValueError, match="generated error"):
         proxy.error()
+    with pytest.raises(ValueError, match="just so"):
+        proxy.error("just so")
     proxy.shutdown()
     server.line("Echo server shut down.")
     assert server.wait() == 0
-    assert any("echo([1, 'two'])" in line for line in server.output)
+    assert any(line.endswith(" - echo: [1, 'two']\n") for line in server.output)
 
 
 def test_a_signal_ends_it(run_program: Run) -> None:

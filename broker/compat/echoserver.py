@@ -3,68 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Iterator
 from typing import Any
 
+import broker
 from broker.compat.configuration import config
 from broker.compat.daemon import Daemon
 from broker.compat.exposure import expose, oneway
 from broker.compat.naming import locate_ns, start_ns
 from broker.compat.proxy import Proxy
 
+expose(broker.EchoServer)  # what is inherited needs the marks of Pyro too
+
 
 @expose
-class EchoServer:
-    """Answers with what it is given, and fails and waits on demand."""
+class EchoServer(broker.EchoServer):
+    """Ours, and what Pyro's has besides."""
 
-    verbose = property(lambda self: self._verbose, lambda self, onoff: setattr(self, "_verbose", bool(onoff)))
-    _verbose = _must_shutdown = False
+    oneway_echo, oneway_slow = oneway(broker.EchoServer.oneway_echo), oneway(broker.EchoServer.oneway_slow)
+    _must_shutdown = False
 
-    def _tell(self, text: str) -> None:
-        if self._verbose:
-            print(f"{time.asctime()} - {text}", flush=True)
-
-    def echo(self, message: Any) -> Any:
-        self._tell(f"echo: {message!r}")
-        return message
-
-    def error(self) -> None:
-        self._tell("error: generating exception")
-        raise ValueError("this is the generated error from echoserver echo() method")
+    def error(self, text: str = "this is the generated error from echoserver echo() method") -> None:
+        super().error(text)
 
     def error_with_text(self) -> None:
-        self._tell("error: generating exception")
-        raise ValueError("the message of the error")
-
-    @oneway
-    def oneway_echo(self, message: Any) -> None:
-        self._tell(f"oneway_echo: {message!r}")
-
-    def slow(self) -> str:
-        self._tell("slow: waiting a bit...")
-        time.sleep(5)
-        self._tell("slow: returning result")
-        return "Finally, an answer!"
-
-    @oneway
-    def oneway_slow(self) -> None:
-        self.slow()
-
-    def generator(self) -> Iterator[str]:
-        yield from ("one", "two", "three")
-
-    def nan(self) -> float:
-        return float("nan")
-
-    def inf(self) -> float:
-        return float("inf")
+        self.error("the message of the error")
 
     def __dunder__(self) -> str:
         return "should be allowed (dunder)"
 
     def shutdown(self) -> None:
-        self._tell("shutting down")
+        super().shutdown()
         self._must_shutdown = True
 
 
@@ -87,8 +55,7 @@ def main(args: Any = None, returnWithoutLooping: bool = False) -> Any:
     say("Starting Pyro's built-in test echo server.")
     config.SERVERTYPE = "multiplex"
     server = start_ns(given.host) if given.nameserver else ()
-    echo, daemon = EchoServer(), Daemon(given.host, given.port, given.unixsocket)
-    echo._verbose = given.verbose
+    echo, daemon = EchoServer(given.verbose), Daemon(given.host, given.port, given.unixsocket)
     uri = daemon.register(echo, "test.echoserver")
     if given.naming or server:
         with Proxy(server[0]) if server else locate_ns() as names:
