@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from broker.exposure import behavior, expose, oneway
     from broker.hints import FieldNumber
     from broker.loop_executor import LoopExecutor
+    from broker.promise import Promise
     from broker.proxy import Proxy
     from broker.registry.client import NameServer
     from broker.registry.discovery import Beacon, discover_ns
@@ -53,6 +54,7 @@ __all__ = [
     "LoopExecutor",
     "NameServer",
     "Policy",
+    "Promise",
     "Proxy",
     "Record",
     "SameUser",
@@ -101,6 +103,7 @@ _HOMES = {
     "expose": "broker.exposure",
     "oneway": "broker.exposure",
     "LoopExecutor": "broker.loop_executor",
+    "Promise": "broker.promise",
     "Proxy": "broker.proxy",
     "NameServer": "broker.registry.client",
     "Beacon": "broker.registry.discovery",

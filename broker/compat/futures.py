@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
+import broker
 from broker.compat.errors import PyroError, translating
 
 
@@ -34,7 +34,7 @@ class BatchProxy(contextlib.AbstractContextManager[Any]):
             raise PyroError("async oneway calls make no sense")
         calls, self.__calls = self.__calls, []
         if asynchronous:
-            return FutureResult().begin(lambda: _each(self.__proxy._pyroInvokeBatch(calls)))
+            return FutureResult().run(lambda: _each(self.__proxy._pyroInvokeBatch(calls)))
         results = self.__proxy._pyroInvokeBatch(calls, oneway)
         return None if oneway else _each(results)
 
@@ -66,7 +66,7 @@ class AsyncRemoteMethod:
                 proxy._pyroAsync(False)
                 return getattr(proxy, self._name)(*args, **kwargs)
 
-        return FutureResult().begin(call)
+        return FutureResult().run(call)
 
 
 class _ExceptionWrapper:
@@ -79,54 +79,22 @@ class _ExceptionWrapper:
         raise self.exception
 
 
-class FutureResult:
+class FutureResult(broker.Promise):
     """What will come of a call, and of what is to be done with it `then`: `value` waits for it, or raises."""
 
-    def __init__(self) -> None:
-        self._first: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self._last, self._lock = self._first, threading.Lock()
-
-    def begin(self, call: Callable[[], Any]) -> Self:
-        """Makes the call on another thread."""
-        threading.Thread(target=_settle, args=(self._first, call), daemon=True).start()
-        return self
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return bool(concurrent.futures.wait([self._last], timeout).done)
-
-    ready = property(lambda self: self._last.done())
-
-    def get_value(self) -> Any:
-        return self._last.result()
+    ready = property(broker.Promise.done)
+    get_value, iferror = broker.Promise.result, broker.Promise.on_error
 
     def set_value(self, value: Any) -> None:
-        _settle(self._first, value.raiseIt if isinstance(value, _ExceptionWrapper) else lambda: value)
+        if isinstance(value, _ExceptionWrapper):
+            self.set_exception(value.exception)
+        else:
+            self.set_result(value)
 
     value = property(get_value, set_value)
 
     def set_cancelled(self) -> None:
-        self.set_value(_ExceptionWrapper(RuntimeError("future has been cancelled")))
-
-    def then(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Self:
-        """Calls the function with the value, and the arguments; what it returns is the value then."""
-        following: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        with self._lock:
-            before, self._last = self._last, following
-        before.add_done_callback(lambda done: _settle(following, lambda: call(done.result(), *args, **kwargs)))
-        return self
-
-    def iferror(self, exceptionhandler: Callable[[BaseException], object]) -> Self:
-        """Calls the function with the exception, if that is what comes."""
-        self._last.add_done_callback(lambda done: done.exception() and exceptionhandler(done.exception()))  # type: ignore[arg-type]
-        return self
-
-
-def _settle(future: concurrent.futures.Future[Any], call: Callable[[], Any]) -> None:
-    try:
-        future.set_result(call())
-    except Exception as error:  # who asks for the value gets it; if it has one already, that stays
-        with contextlib.suppress(concurrent.futures.InvalidStateError):
-            future.set_exception(error)
+        self.set_exception(RuntimeError("future has been cancelled"))
 
 
 class Future(FutureResult):
@@ -141,14 +109,13 @@ class Future(FutureResult):
         if self._begun or self.cancelled:
             raise RuntimeError(f"the future has {'already been evaluated' if self._begun else 'been cancelled'}")
         self._begun = True
+        return self.run(self._evaluate, *args, **kwargs)
 
-        def call() -> Any:
-            if self._cancel.wait(self._delay):
-                raise RuntimeError("future has been cancelled")
-            self.completed = True
-            return self._callable(*args, **kwargs)
-
-        return self.begin(call)
+    def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        if self._cancel.wait(self._delay):
+            raise RuntimeError("future has been cancelled")
+        self.completed = True
+        return self._callable(*args, **kwargs)
 
     cancelled = property(lambda self: self._cancel.is_set())
 

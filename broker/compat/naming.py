@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import random
 import re
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,8 +17,7 @@ from broker.compat.proxy import NAMESERVER_NAME, Metadata, Proxy, refuse_hmac
 from broker.compat.uri import URI
 
 _OURS = "Broker.NameServer"
-_PAUSE = 0.2  # between two questions for what is not there yet
-_chance = random.Random()  # that of the module is the program's: drawing from it would change what a seed gives
+_NO_CANDIDATES = "no registrations available with desired metadata properties"
 _OPTIONS = {  # of the command
     "-n --host": "hostname to bind server on", "-p --port": "port to bind server on (0=random)",
     "-u --unixsocket": "Unix domain socket (not supported)", "-s --storage": "storage to use: memory, or sql:FILE",
@@ -114,7 +111,7 @@ class NameServer:
         """What is listed of a name server that runs: it has another name at the broker."""
         if not isinstance(self._names, broker.NameServer):
             return {}
-        return {NAMESERVER_NAME: (str(self._names.uri), {f"class:{NameServer.__module__}.NameServer"})}
+        return {NAMESERVER_NAME: (str(self._names.uri), type_meta(NameServer))}
 
     def _ask(self, question: Callable[..., Any], name: str, *args: Any, **kwargs: Any) -> Any:
         """Asks the names of the broker about one of them."""
@@ -143,12 +140,12 @@ def _pyros(uri: object) -> URI:
     return URI(str(uri).replace(_OURS, NAMESERVER_NAME))
 
 
-def _answer(question: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _answer(question: Callable[..., Any], *args: Any, unknown: str = "", **kwargs: Any) -> Any:
     """The answer of names of the broker, the first argument being a name if any. Raises NamingError and PyroError."""
     try:
         return question(*args, **kwargs)
     except broker.errors.NameNotFound:
-        raise NamingError(f"unknown name: {args[0]}") from None
+        raise NamingError(unknown or f"unknown name: {args[0]}") from None
     except broker.errors.NameTaken:
         raise NamingError(f"name already registered: {args[0]}") from None
     except broker.errors.BrokerError as error:
@@ -200,28 +197,15 @@ def resolve(uri: str | URI, delay_time: float = 0.0, hmac_key: object = None) ->
     refuse_hmac(hmac_key)
     if not isinstance(uri, str | URI):
         raise TypeError("can only resolve Pyro URIs")
-    found, ends = URI(uri), time.monotonic() + (delay_time or config.NS_LOOKUP_DELAY)
-    passed: set[URI] = set()
-    while found.protocol != "PYRO":  # a name may lead to a name
-        try:
-            passed, found = {*passed, found}, _looked_up(found)
-            if found in passed:
-                raise NamingError(f"{uri} leads in a circle: {', '.join(sorted(map(str, passed)))}")
-        except NamingError:
-            if time.monotonic() >= ends:
-                raise
-            time.sleep(_PAUSE)
-    return found
-
-
-def _looked_up(uri: URI) -> URI:
-    with locate_ns(uri.host, uri.port) as names:
-        if uri.protocol == "PYRONAME":
-            return URI(names.lookup(uri.object))
-        candidates = list(names.yplookup(meta_all=uri.object, return_metadata=False).values())
-    if not candidates:
-        raise NamingError(f"no registrations available with desired metadata properties {uri.object}")
-    return URI(_chance.choice(candidates))
+    asked = URI(uri)
+    if asked.protocol == "PYRO":
+        return asked
+    with locate_ns(asked.host, asked.port) as names:
+        asked.host, asked.port = names._pyroUri.host, names._pyroUri.port
+    place, wait = str(asked).replace(NAMESERVER_NAME, _OURS), delay_time or config.NS_LOOKUP_DELAY
+    what = "unknown name:" if asked.protocol == "PYRONAME" else _NO_CANDIDATES
+    unknown = f"{what} {asked.object}"
+    return _pyros(_answer(broker.resolve, place, unknown=unknown, wait=wait, credentials=credentials("CLIENT")))
 
 
 Proxy._resolve, Proxy._name_server = staticmethod(resolve), NameServerProxy
@@ -251,7 +235,8 @@ class NameServerDaemon(Daemon):
         place = config.NS_HOST if host is None else host, config.NS_PORT if port is None else port
         super().__init__(*place, None, nathost, natport)
         try:
-            self.server = _answer(broker.start_ns, daemon=self._daemon, storage=re.sub("^sql", "sqlite", storage))
+            storage, tags = re.sub("^sql", "sqlite", storage), type_meta(NameServer)
+            self.server = _answer(broker.start_ns, daemon=self._daemon, storage=storage, tags=tags)
         except BaseException:
             super().shutdown()
             raise

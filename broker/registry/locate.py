@@ -138,6 +138,7 @@ def _followed(uri: URI, patience: float, credentials: ChannelSecurity | None) ->
 
 
 def _one_step(uri: URI, patience: float, credentials: ChannelSecurity | None) -> list[URI]:
+    """What a name or tags lead to; a name that says no place is one of the name server where it was found."""
     if uri.protocol == DIRECT:
         return [uri]
     places = _places(uri.host, uri.port)
@@ -148,11 +149,13 @@ def _one_step(uri: URI, patience: float, credentials: ChannelSecurity | None) ->
         server = _shared.setdefault(key, _found(places, patience, credentials, broadcast))
     try:
         if uri.protocol == NAME:
-            return [URI(server.entry(uri.object, patience=patience).uri)]
-        return _with_tags(server, uri, patience)
+            found = [URI(server.entry(uri.object, patience=patience).uri)]
+        else:
+            found = _with_tags(server, uri, patience)
     except NoNameServer:
         _shared.pop(key, None)  # the next one looks for it anew
         raise
+    return [each if each.location or not uri.location else URI(f"{each}@{uri.location}") for each in found]
 
 
 def _with_tags(server: NameServer, uri: URI, patience: float) -> list[URI]:

@@ -98,9 +98,9 @@ class Names:
                 left = max(entry.expires_at - self._wall_clock(), self.lease_ttl)
                 self._deadlines[entry.name] = self._started + min(entry.ttl, left)
 
-    def own(self, uri: URI) -> None:
+    def own(self, uri: URI, tags: Iterable[str] = ()) -> None:
         """Lists the name server itself under `Broker.NameServer`, which nobody can take, change or remove."""
-        self._own = Entry(OWN_NAME, str(uri))
+        self._own = Entry(OWN_NAME, str(uri), frozenset(tags))
 
     # ---- asking
 

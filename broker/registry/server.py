@@ -14,6 +14,7 @@ from broker.context import Client, current_context
 from broker.daemon import Daemon
 from broker.errors import DaemonError
 from broker.registry import LEASE_TTL, OWN_NAME, wire
+from broker.registry.client import checked_tags
 from broker.registry.discovery import Beacon, address_towards
 from broker.registry.names import Names
 from broker.registry.service import Door, audited, generic_handler
@@ -102,7 +103,9 @@ def _collection(tags: Iterable[str]) -> Iterable[str]:
 class NameServerDaemon:
     """A running name server. `uri` and `address` say where it is; it ends with `close()` or its `with` block."""
 
-    def __init__(self, daemon: Daemon, *, store: Store, lease_ttl: float, owns_daemon: bool) -> None:
+    def __init__(
+        self, daemon: Daemon, *, store: Store, lease_ttl: float, owns_daemon: bool, tags: Iterable[str] = ()
+    ) -> None:
         """Owns the store from now on, and the daemon if it was made for it."""
         self.daemon = daemon
         self.beacon: Beacon | None = None
@@ -122,7 +125,7 @@ class NameServerDaemon:
         self._names.on_limit = daemon._limit_met
         self._object = NameServerObject(self._names)
         self.uri: URI = daemon.register(self._object, OWN_NAME)
-        self._names.own(self.uri)
+        self._names.own(self.uri, checked_tags(tags))
         self._handler = generic_handler(self._names, Door(daemon.identification, daemon.authorize))
         daemon._serve_also(self._handler, wire.SERVICE)
         self._names.start()
@@ -217,14 +220,15 @@ def start_ns(
     authorize: Authorize | None = None,
     broadcast: bool = Config.ns_broadcast.unset,
     daemon: Daemon | None = None,
+    tags: Iterable[str] = (),
 ) -> NameServerDaemon:
     """Starts a name server in this process and returns it, serving.
 
     Without arguments it listens where `locate_ns()` looks first, normally localhost:9090; port 0 takes any free one.
     `storage` is `memory` or `sqlite:FILE`. Names of running daemons live `lease_ttl` seconds without being renewed.
     With `broadcast` it answers who asks the network for it, if other machines reach it at all. A `daemon` that is given
-    serves it, beside its objects: then that says where it listens, to whom and how. Raises NamingError for the storage,
-    and DaemonError if the port is in use or the bind needs `insecure`.
+    serves it, beside its objects: then that says where it listens, to whom and how. `tags` are those with which it
+    lists itself. Raises NamingError for the storage, and DaemonError if the port is in use, or needs `insecure`.
     """
     if daemon is not None and not daemon.bound_addresses:
         raise DaemonError(f"a name server is found by host and port, and {daemon!r} has none: give it one of its own")
@@ -237,7 +241,7 @@ def start_ns(
             credentials=credentials,
             authorize=authorize,
         )
-        server = NameServerDaemon(own, store=store, lease_ttl=lease_ttl, owns_daemon=daemon is None)
+        server = NameServerDaemon(own, store=store, lease_ttl=lease_ttl, owns_daemon=daemon is None, tags=tags)
     except BaseException:
         store.close()
         raise

@@ -122,6 +122,14 @@ def test_a_daemon_serves_the_names_beside_its_objects() -> None:
         broker.start_ns(daemon=daemon).close()
 
 
+def test_a_name_server_has_tags_of_its_own() -> None:
+    with broker.start_ns(port=0, tags=["site:north"]) as server, broker.locate_ns(*server.address) as names:
+        assert names.list(tags_all=["site:north"]) == {"Broker.NameServer": server.uri}
+        assert broker.resolve(f"BROKERMETA:site:north@{server.uri.location}") == server.uri
+    with pytest.raises(TypeError, match="not one str"):
+        broker.start_ns(port=0, tags="site:north")
+
+
 def test_a_daemon_without_a_port_serves_no_names(tmp_path: Path) -> None:
     with (
         broker.Daemon(unix_socket=str(tmp_path / "socket")) as daemon,

@@ -119,6 +119,13 @@ class TestResolving:
         with pytest.raises(NamingError, match="from name to name"):
             resolve("BROKERNAME:circle")
 
+    def test_a_name_of_a_name_is_looked_up_where_it_was_found(self, running: Running) -> None:
+        running.names.register("a", "BROKERNAME:b", tags=["alias"])
+        running.names.register("b", "BROKER:o@h:1")
+        config.ns_port = 1
+        for uri in ("BROKERNAME:a", "BROKERMETA:alias"):
+            assert resolve(f"{uri}@127.0.0.1:{running.port}") == URI("BROKER:o@h:1")
+
     def test_tags_give_one_at_random_of_those_that_have_them_all(self, running: Running) -> None:
         for number in range(4):
             running.names.register(f"n{number}", f"BROKER:o{number}@h:1", tags=["red", "round"])
