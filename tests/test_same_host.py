@@ -23,11 +23,11 @@ from broker._pb.broker_pb2 import Frame, Frames, SocketOffer
 from broker.connection import completion
 from broker.connection.client import pool
 from broker.connection.engine import Settings
-from broker.connection.frames import decode_frames
 from broker.connection.inbox import Inbox
 from broker.connection.local import entrances
 from broker.connection.near import Claim
 from broker.connection.opening import CONNECT_METHOD
+from broker.connection.reading import decode_frames
 from broker.uri import URI
 from tests.conftest import self_signed
 

@@ -32,22 +32,13 @@ from broker.connection.assemblies import Assemblies, Landing
 from broker.connection.calls import CallRequest, IncomingCall, MadeCall, Outcome, PendingCall
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
-from broker.connection.frames import (
-    MESSAGE_LIMIT,
-    CallFrame,
-    ChunkFrame,
-    OpenChunk,
-    Received,
-    ResultFrame,
-    decode_frames,
-    in_groups,
-    plain_frame,
-)
+from broker.connection.frames import MESSAGE_LIMIT, ChunkFrame, OpenChunk
 from broker.connection.groups import CallGroup
 from broker.connection.incoming import Incoming
 from broker.connection.introduction import Settings, check_introduction
 from broker.connection.line import Line, Transport
 from broker.connection.outgoing import Outgoing
+from broker.connection.reading import CallFrame, Layouts, PlainFrames, Received, decode_frames, plain_frames
 from broker.connection.refusals import Reason, Refused
 from broker.connection.room import Room
 from broker.connection.workers import run_all, run_aside
@@ -124,6 +115,7 @@ class Connection:
         self._incoming = Incoming(self, self._line, self._assemblies, self.exports, handler)
         self.room = Room(self._outgoing.unanswered)
         self._pongs: dict[int, threading.Event] = {}
+        self._layouts: Layouts = {}  # of what arrives
         self._takers: dict[str | None, Callable[[Frame], None]] = {
             "hello": self._on_introduction,
             "welcome": self._on_introduction,
@@ -410,16 +402,11 @@ class Connection:
 
     def _on_message(self, message: bytes | memoryview) -> None:
         line = self._line
-        plain = plain_frame(message)
-        if plain is not None and line.peer is not None and line.ended_because is None:
-            if type(plain) is ResultFrame:
-                self._outgoing.on_plain_result(plain)
-            else:
-                self._incoming.on_plain_call(plain)  # type: ignore[arg-type]  # it is the other one
-            return
         if len(message) > MESSAGE_LIMIT:
             raise ProtocolError(f"a message of {len(message)} bytes arrived; {MESSAGE_LIMIT} is the limit")
-        for frame in in_groups(decode_frames(message)):
+        plain, end = plain_frames(message, self._layouts)
+        frames = (plain,) if plain and end == len(message) else decode_frames(message, self._layouts)
+        for frame in frames:
             if line.ended_because is not None:
                 return
             self._take(frame)
@@ -450,7 +437,7 @@ class Connection:
         else:
             raise ProtocolError(f"a frame arrived that this version does not know ({kind or 'of an unknown kind'})")
 
-    def _take_group(self, group: list[ResultFrame] | list[CallFrame]) -> None:
+    def _take_group(self, group: PlainFrames) -> None:
         is_calls = type(group[0]) is CallFrame
         if self._line.peer is None:
             raise ProtocolError(f"the first frame was {'call' if is_calls else 'result'}, not the introduction")

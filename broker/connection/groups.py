@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from broker._pb.broker_pb2 import Call
 from broker.codecs import Encoded
 from broker.connection.calls import IncomingCall
-from broker.connection.frames import CallFrame
+from broker.connection.reading import CallFrame
 
 if TYPE_CHECKING:
     from broker.connection.engine import Connection

@@ -19,13 +19,14 @@ from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import IncomingCall, check_chain
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
-from broker.connection.frames import INLINE_LIMIT, CallFrame, encode_frame
+from broker.connection.frames import INLINE_LIMIT, encode_frame
 from broker.connection.groups import CallGroup
 from broker.connection.introduction import DRAINING
 from broker.connection.item_sender import ItemSender
 from broker.connection.leading import hold
 from broker.connection.line import Line, Transport
 from broker.connection.outbox import FRAME_COST, ReadyFrame, is_inline, snapshot
+from broker.connection.reading import CallFrame
 from broker.connection.refusals import Reason, Refused
 from broker.connection.workers import run_all
 from broker.connection.writing import write_plain_result, write_result_frame

@@ -19,9 +19,9 @@ from broker.connection.assemblies import Assemblies, inline_value
 from broker.connection.calls import NO_METADATA, CallRequest, MadeCall, Outcome, PendingCall, metadata_from_wire
 from broker.connection.chains import Job
 from broker.connection.exports import Exports
-from broker.connection.frames import ResultFrame
 from broker.connection.line import Line
 from broker.connection.outbox import is_inline
+from broker.connection.reading import ResultFrame
 from broker.connection.refusals import Reason, Refused
 from broker.connection.streams import Streams
 from broker.connection.workers import run_all, run_nested_late

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 
 from broker._pb.broker_pb2 import Call
 from broker.codecs import Encoded, codec, plain_calls, plain_value
-from broker.connection.frames import CallFrame
 from broker.connection.groups import CallGroup
 from broker.connection.leading import Turn, this_turn
+from broker.connection.reading import CallFrame
 from broker.connection.refusals import Refused
 from broker.context import CallContext, Client
 from broker.dispatch.execution import PLAIN, SessionOfJob

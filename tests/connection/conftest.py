@@ -14,8 +14,9 @@ from broker.codecs import Encoded
 from broker.connection import chains
 from broker.connection.calls import CallRequest, IncomingCall, PendingCall
 from broker.connection.engine import Connection, Settings
-from broker.connection.frames import ChunkFrame, decode_frames
+from broker.connection.frames import ChunkFrame
 from broker.connection.groups import CallGroup
+from broker.connection.reading import decode_frames
 from broker.connection.refusals import Refused
 
 FrameOrChunk = Frame | ChunkFrame

@@ -35,8 +35,9 @@ from broker.codecs import PlainEdge, bytes_of, view_of
 from broker.connection import chains, engine, incoming
 from broker.connection.calls import IncomingCall, Outcome
 from broker.connection.engine import Connection, Settings
-from broker.connection.frames import MESSAGE_LIMIT, ChunkFrame, decode_frames
+from broker.connection.frames import MESSAGE_LIMIT, ChunkFrame
 from broker.connection.item_sender import ItemSender
+from broker.connection.reading import decode_frames
 from broker.connection.refusals import Reason, Refused
 from broker.errors import CodecError, MessageTooLargeError
 from tests.connection.conftest import (

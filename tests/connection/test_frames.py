@@ -31,7 +31,8 @@ from broker._pb.broker_pb2 import (
     Release,
     Result,
 )
-from broker.connection.frames import ChunkFrame, chunk_header, decode_frames, encode_frame
+from broker.connection.frames import ChunkFrame, chunk_header, encode_frame
+from broker.connection.reading import decode_frames
 from broker.connection.refusals import Reason, Refused
 from broker.errors import (
     AccessDenied,

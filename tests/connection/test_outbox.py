@@ -8,14 +8,9 @@ import pytest
 
 from broker._pb.broker_pb2 import Frame, Ping
 from broker.codecs import Encoded, bytes_of
-from broker.connection.frames import (
-    INLINE_LIMIT,
-    MESSAGE_LIMIT,
-    ChunkFrame,
-    decode_frames,
-    encode_frame,
-)
+from broker.connection.frames import INLINE_LIMIT, MESSAGE_LIMIT, ChunkFrame, encode_frame
 from broker.connection.outbox import FRAME_COST, Outbox, ReadyFrame, snapshot, wire_value
+from broker.connection.reading import decode_frames
 
 MIB = 1 << 20
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from broker._pb.broker_pb2 import Call, Credit, Frame, Frames, Result
 from broker.codecs import Encoded
-from broker.connection.frames import CallFrame, ResultFrame, decode_frames, encode_frame
+from broker.connection.frames import encode_frame
+from broker.connection.reading import CallFrame, ResultFrame, decode_frames
 from broker.connection.writing import call_head, write_plain_call, write_result_frame
 from broker.errors import ProtocolError
 

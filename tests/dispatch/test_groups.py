@@ -15,7 +15,7 @@ from broker.connection import chains
 from broker.connection import leading as leading_module
 from broker.connection.calls import CallRequest, Outcome
 from broker.connection.engine import Connection, Settings
-from broker.connection.frames import CallFrame, ResultFrame, decode_frames, in_groups
+from broker.connection.reading import CallFrame, ResultFrame, decode_frames
 from broker.connection.refusals import Reason
 from broker.connection.workers import Workers
 from broker.context import CallContext, current_context
@@ -203,7 +203,7 @@ def test_their_results_go_back_in_one_message(both: Both) -> None:
     both.to_server()
     message = both.server.next_message(0)
     assert message is not None
-    (answers,) = in_groups(decode_frames(message))
+    (answers,) = decode_frames(message)
     assert isinstance(answers, list)
     assert [type(frame) for frame in answers] == [ResultFrame] * 20
     assert both.server.next_message(0) is None
