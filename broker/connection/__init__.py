@@ -1,6 +1,8 @@
 """The call engine, and the two ends that put it on gRPC.
 
     frames        one gRPC message of a connection and its frames
+    reading       a message taken apart; plain calls and results by hand
+    writing       and these written
     outbox        what is ready to go, coalesced; big values in chunks under credit
     refusals      why a call was not carried out: one table for wire, gRPC and Python
     chains        who waits in this process, so that a nested call runs on the thread that waits for it

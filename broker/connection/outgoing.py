@@ -156,7 +156,7 @@ class Outgoing:
     @property
     def has_company(self) -> bool:
         """Whether calls of threads that were woken together may be waiting for those of the others."""
-        return self._company > 1
+        return self._company > 0
 
     def dismiss_company(self) -> None:
         """The calls that are there go out without those of the others."""
@@ -297,7 +297,7 @@ class Outgoing:
                 for call_id, _ in frames[: len(answered)]:
                     self._line.outbox.drop(call_id, False)
             runnable = self._line.use_room_locked()
-            self._company = company
+            self._company = company if company > 1 else 0
         _finish_all(answered, [payload for _, payload in frames[: len(answered)]], all_take_values)
         run_all(runnable)
         if len(answered) < len(frames):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from broker.codecs import Encoded
 from broker.connection.calls import MadeCall, Outcome
+from broker.connection.chains import Waiter, new_chain
 from broker.connection.writing import write_plain_result
 from tests.connection.conftest import Pair
 
@@ -33,6 +36,14 @@ class Known(MadeCall):
         self.got.append(value)
 
 
+class Waiting(Known):
+    """One that a thread waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiter = Waiter(new_chain(), 1)  # type: ignore[assignment]
+
+
 def test_an_answer_to_no_call_ends_the_connection_after_those_before_it(pair: Pair) -> None:
     client = pair.client
     pair.settle()
@@ -48,3 +59,49 @@ def test_an_answer_to_no_call_ends_the_connection_after_those_before_it(pair: Pa
         (lost,) = call.got
         assert isinstance(lost, Outcome)
         assert lost.lost
+
+
+class Sent:
+    """A transport that takes everything."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+
+    def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
+        self.messages.append(b"".join(pieces))
+        return True
+
+    def finish(self) -> None:
+        pass
+
+
+def test_calls_of_threads_that_were_woken_together_go_out_though_the_last_does_not_call(pair: Pair) -> None:
+    client = pair.client
+    pair.settle()
+    sent = Sent()
+    client.hand_to(sent, reader_pushes=True)
+    for _ in range(3):
+        client.send(Waiting())
+    client.receive(b"".join(write_plain_result(number, b"1") for number in (1, 2, 3)))
+    del sent.messages[:]
+    client.send(Waiting())
+    client.send(Waiting())
+    assert not sent.messages  # they wait for the third
+    assert client.has_company  # and the thread that reads knows of it, however late it looks
+    client.dismiss_company()
+    assert len(sent.messages) == 1
+    assert not client.has_company
+
+
+def test_a_thread_that_was_woken_alone_waits_for_nobody(pair: Pair) -> None:
+    client = pair.client
+    pair.settle()
+    sent = Sent()
+    client.hand_to(sent, reader_pushes=True)
+    client.send(Waiting())
+    client.send(Known())
+    client.receive(b"".join(write_plain_result(number, b"1") for number in (1, 2)))
+    assert not client.has_company
+    del sent.messages[:]
+    client.send(Waiting())
+    assert len(sent.messages) == 1
