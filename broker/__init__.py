@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from broker.promise import Promise
     from broker.proxy import Proxy
     from broker.registry.client import NameServer
-    from broker.registry.discovery import Beacon, discover_ns
+    from broker.registry.discovery import Beacon, address_towards, discover_ns
     from broker.registry.local import LocalNames
     from broker.registry.locate import locate_ns, resolve
     from broker.registry.server import start_ns, start_ns_loop
@@ -61,6 +61,7 @@ __all__ = [
     "Stats",
     "Tokens",
     "__version__",
+    "address_towards",
     "behavior",
     "close",
     "config",
@@ -107,6 +108,7 @@ _HOMES = {
     "Proxy": "broker.proxy",
     "NameServer": "broker.registry.client",
     "Beacon": "broker.registry.discovery",
+    "address_towards": "broker.registry.discovery",
     "discover_ns": "broker.registry.discovery",
     "LocalNames": "broker.registry.local",
     "locate_ns": "broker.registry.locate",

@@ -88,6 +88,7 @@ CONTRACT: dict[str, str | None] = {
     # ---- names
     "locate_ns": "(host=None, port=None, *, wait=0, credentials=None, broadcast=False)",
     "discover_ns": "(port=9091, *, addresses=('<broadcast>',), timeout=0.7)",
+    "address_towards": "(other)",
     "Beacon": "(where, host='', port=9091)",
     "LocalNames": "(storage='memory')",
     "ns.register": "(name, obj_or_uri, *, replace=True, tags=(), ttl=None)",

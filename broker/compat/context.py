@@ -69,29 +69,22 @@ def family_str(sock: Any) -> str:
 # ---- the context
 
 
-class _State(SimpleNamespace):
+_state: contextvars.ContextVar[SimpleNamespace] = contextvars.ContextVar("pyro_context")
+
+
+def state() -> SimpleNamespace:
     """What `current_context` shows: of a thread that calls, or of the call that is carried out."""
-
-    def __init__(self, client: SocketConnection | None = None) -> None:
-        call = broker.current_context
-        super().__init__(
-            client=client, client_sock_addr=client and client.sock.getpeername(), seq=0, serializer_id=0,
-            msg_flags=FLAGS_ONEWAY if call.oneway else 0, annotations=from_metadata(call.metadata),
-            response_annotations={}, correlation_id=client and call.correlation_id,
-        )  # fmt: skip
-
-
-_state: contextvars.ContextVar[_State] = contextvars.ContextVar("pyro_context")
-
-
-def state() -> _State:
-    """That of the running thread or call."""
     return _state.get(None) or begin_call()
 
 
-def begin_call(client: SocketConnection | None = None) -> _State:
+def begin_call(client: SocketConnection | None = None) -> SimpleNamespace:
     """The state of what is done from here on."""
-    begun = _State(client)
+    call = broker.current_context
+    begun = SimpleNamespace(
+        client=client, client_sock_addr=client and client.sock.getpeername(), seq=0, serializer_id=0,
+        msg_flags=FLAGS_ONEWAY if call.oneway else 0, annotations=from_metadata(call.metadata),
+        response_annotations={}, correlation_id=client and call.correlation_id,
+    )  # fmt: skip
     _state.set(begun)
     return begun
 
@@ -147,9 +140,7 @@ current_context = CallContext()
 
 def get_interface(ip_address: object) -> Any:
     """The interface of this host over which an address is reached."""
-    with socket.socket(socket.AF_INET6 if ":" in str(ip_address) else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((str(ip_address), 53))
-        return ipaddress.ip_interface(probe.getsockname()[0])
+    return ipaddress.ip_interface(broker.address_towards(str(ip_address)))
 
 
 def get_ip_address(hostname: str, workaround127: bool = False, version: int | None = None) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import operator
 import threading
 import uuid
 import weakref
@@ -12,19 +11,18 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import broker
-from broker.compat import context
+from broker.compat import context, exposure
 from broker.compat.configuration import config, credentials
 from broker.compat.errors import DaemonError, ProtocolError, PyroError, translated
-from broker.compat.exposure import expose, get_exposed_members, own_name, wire_name
 from broker.compat.proxy import DAEMON_NAME, NAMESERVER_NAME, Metadata, Proxy
-from broker.compat.serializers import SerializerBase, accepted_codecs
+from broker.compat.serializers import accepted_codecs, register_class_to_dict, register_dict_to_class
 from broker.compat.uri import URI
 
 _log = logging.getLogger("broker")
 _CONNECTION = "Pyro"  # in sessions of the broker
 
 
-@expose
+@exposure.expose
 class DaemonObject:
     """What a daemon says about itself, under the id Pyro.Daemon."""
 
@@ -35,7 +33,7 @@ class DaemonObject:
         return list(self.daemon.objectsById)
 
     def ping(self) -> None:
-        pass
+        """Answers nothing, and so that it is there."""
 
     def info(self) -> str:
         return f"Pyro on broker {broker.__version__}: {self.daemon!r}, {config.SERVERTYPE} server"
@@ -48,7 +46,7 @@ class DaemonObject:
         raise PyroError("item stream terminated")
 
     def close_stream(self, streamId: str) -> None:
-        pass
+        """Does nothing: streams are closed by their iterators."""
 
 
 def _log_error(daemon: Daemon, client_sock_addr: Any, method: Any, vargs: Any, kwargs: Any, exception: Any) -> None:
@@ -125,27 +123,24 @@ class Daemon:
     def register(self, obj_or_class: Any, objectId: str | None = None, force: bool = False, weak: bool = False) -> URI:
         if objectId and not isinstance(objectId, str):
             raise TypeError("objectId must be a string or None")
-        object_id = objectId or f"obj_{uuid.uuid4().hex}"
         if isinstance(obj_or_class, type) and weak:
             raise TypeError("Classes cannot be registered with weak=True.")
         known = getattr(obj_or_class, "_pyroId", "")
         if not force and known and self.objectsById.get(known) is obj_or_class:
             raise DaemonError("object or class already has a Pyro id")
-        if not force and object_id in self.objectsById:
+        if not force and objectId in self.objectsById:
             raise DaemonError("an object or class is already registered with that id")
-        obj_or_class._pyroId = object_id
+        obj_or_class._pyroId = objectId = objectId or f"obj_{uuid.uuid4().hex}"
         obj_or_class._pyroDaemon = weakref.proxy(self)
-        self._put(obj_or_class, object_id, weak)
-        return self.uriFor(object_id)
+        self._put(obj_or_class, objectId, weak)
+        return self.uriFor(objectId)
 
     def _put(self, target: Any, object_id: str, weak: bool = False) -> None:
         if isinstance(target, type):
-            instancing: Any = getattr(target, "_pyroInstancing", ("session", None))
-            setattr(target, "_pyroInstancing", instancing)  # noqa: B010
-            broker.behavior(instancing[0], instancing[1] or operator.call)(target)  # what fails fails in the call
-        members = get_exposed_members(target, config.REQUIRE_EXPOSE)
+            exposure.behavior(*getattr(target, "_pyroInstancing", ()))(target)
+        members = exposure.get_exposed_members(target, config.REQUIRE_EXPOSE)
         self._put_there[object_id] = members, weak
-        names = {wire_name(name): name for name in members["methods"] | members["attrs"]}
+        names = {exposure.wire_name(name): name for name in members["methods"] | members["attrs"]}
         self._daemon.register(target, object_id, replace=True, executor=self._loop, members=names, weak=weak)
 
     def _members(self, object_id: str) -> Metadata:
@@ -213,7 +208,7 @@ class Daemon:
         try:
             return go_on(call)
         except Exception as error:
-            target, name = self.objectsById.get(call.object), own_name(call.member)
+            target, name = self.objectsById.get(call.object), exposure.own_name(call.member)
             method = getattr(target if call.kind == "method" else type(target), name, None)
             self.methodcall_error_handler(self, state.client_sock_addr, method, call.args, call.kwargs, error)
             if getattr(method, "_pyroCallback", False):
@@ -245,13 +240,13 @@ class Daemon:
         return "hello"
 
     def clientDisconnect(self, conn: context.SocketConnection) -> None:
-        pass
+        """Called when a connection has ended."""
 
     def annotations(self) -> dict[str, Any]:
         return {}
 
     def housekeeping(self) -> None:
-        pass
+        """Called ten times a second while the daemon loops."""
 
     # ---- life
 
@@ -313,5 +308,5 @@ class Daemon:
         return f"<{type(self).__module__}.{type(self).__name__} at 0x{id(self):x}; {where}>"
 
 
-SerializerBase.register_class_to_dict(Daemon, lambda daemon: {"__class__": "Pyro.Daemon"})
-SerializerBase.register_dict_to_class("Pyro.Daemon", lambda name, fields: object.__new__(Daemon))
+register_class_to_dict(Daemon, lambda daemon: {"__class__": "Pyro.Daemon"})
+register_dict_to_class("Pyro.Daemon", lambda name, fields: object.__new__(Daemon))

@@ -112,10 +112,9 @@ def get_pyro_traceback(ex_type: Any = None, ex_value: Any = None, ex_tb: Any = N
     """The lines of a traceback, and those of the remote one if there is any. Without arguments: of what is caught."""
     if not isinstance(ex_type, type | None):
         raise TypeError("invalid argument: ex_type should be an exception type, or just supply no arguments at all")
-    if ex_type is None and ex_tb is None:
-        ex_type, ex_value, ex_tb = sys.exc_info()
     lines = format_traceback(ex_type, ex_value, ex_tb, config.DETAILED_TRACEBACK)
-    if remote := "".join(map(str, getattr(ex_value, "_pyroTraceback", None) or ())).splitlines():
+    error = sys.exc_info()[1] if ex_type is None and ex_tb is None else ex_value
+    if remote := "".join(map(str, getattr(error, "_pyroTraceback", None) or ())).splitlines():
         lines.append(f"{_REMOTE} (Pyro) - Remote traceback:")
         lines += [*(f"\n | {line}" for line in remote), "\n +--- End of remote traceback\n"]
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,12 +12,13 @@ import broker
 T = TypeVar("T")
 
 FORWARDED = frozenset({"__len__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__call__"})
-_NEVER = (  # special names, without their underscores
-    "init init_subclass class module weakref call new del repr str format nonzero bool coerce cmp eq ne hash lt gt le"
-    " ge dir enter exit copy deepcopy sizeof getattr setattr hasattr getattribute delattr instancecheck subclasscheck"
-    " subclasshook getinitargs getnewargs getnewargs_ex getstate setstate reduce reduce_ex dict slots doc metaclass"
-    " unicode long"
-)
+_WRONG_ORDER = "using @expose on a classmethod/staticmethod must be done after @classmethod/@staticmethod"
+# Special names that are never remote, without their underscores.
+_NEVER = """
+    init init_subclass class module weakref call new del repr str format nonzero bool coerce cmp eq ne hash lt gt le ge
+    dir enter exit copy deepcopy sizeof getattr setattr hasattr getattribute delattr instancecheck subclasscheck
+    subclasshook getinitargs getnewargs getnewargs_ex getstate setstate reduce reduce_ex dict slots doc metaclass
+    unicode long"""
 
 
 def is_private_attribute(name: str) -> bool:
@@ -29,10 +31,7 @@ def expose(target: T) -> T:
     """Marks a method, a property, or all public members that a class itself defines."""
     marked: Any = target
     if isinstance(marked, staticmethod | classmethod):
-        raise AttributeError(
-            "using @expose on a classmethod/staticmethod must be done after @classmethod/@staticmethod. "
-            f"Method: {marked.__func__.__name__}"
-        )
+        raise AttributeError(f"{_WRONG_ORDER}. Method: {marked.__func__.__name__}")
     marked = _functions(marked)[0] if isinstance(marked, property) else marked
     if not hasattr(marked, "__name__"):
         raise AttributeError(f"@expose cannot determine what this is: {marked!r}")
@@ -74,7 +73,8 @@ def behavior(instance_mode: Any = "session", instance_creator: Any = None) -> Ca
         if not inspect.isclass(cls):
             raise TypeError("behavior decorator can only be used on a class")
         cls._pyroInstancing = instance_mode, instance_creator  # type: ignore[attr-defined]
-        return broker.behavior(instance_mode, instance_creator)(cls)  # type: ignore[arg-type]
+        creator = instance_creator or operator.call  # for classes that cannot be made: it is the call that fails
+        return broker.behavior(instance_mode, creator)(cls)  # type: ignore[arg-type]
 
     return decorate
 

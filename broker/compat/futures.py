@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import broker
 from broker.compat.errors import PyroError, translating
+from broker.compat.serializers import register_class_to_dict, register_dict_to_class
 
 
 class BatchProxy(contextlib.AbstractContextManager[Any]):
@@ -23,7 +24,7 @@ class BatchProxy(contextlib.AbstractContextManager[Any]):
         return lambda *args, **kwargs: self.__calls.append((name, args, kwargs))
 
     def __exit__(self, *exc_info: object) -> None:
-        pass
+        """What was gathered stays."""
 
     def __copy__(self) -> Self:
         return type(self)(self.__proxy, self.__calls)
@@ -77,6 +78,10 @@ class _ExceptionWrapper:
 
     def raiseIt(self) -> Any:
         raise self.exception
+
+
+register_class_to_dict(_ExceptionWrapper, lambda it: {"__class__": "Pyro.Exception", "it": it.exception})
+register_dict_to_class("Pyro.Exception", lambda name, fields: _ExceptionWrapper(fields["it"]))
 
 
 class FutureResult(broker.Promise):

@@ -48,11 +48,10 @@ _ALIASES = {
 }  # fmt: skip
 _OF_PYROS_WIRE = ("message", "protocol", "flame", "httpgateway")
 # What `from … import *` gives of the packages and of Pyro5.api.
-_API = (
-    "config URI Proxy Daemon DaemonObject BatchProxy SerializedBlob SerializerBase callback expose behavior oneway"
-    " current_context locate_ns resolve type_meta start_ns start_ns_loop serve register_dict_to_class"
-    " register_class_to_dict unregister_dict_to_class unregister_class_to_dict"
-)
+_API = """
+    config URI Proxy Daemon DaemonObject BatchProxy SerializedBlob SerializerBase callback expose behavior oneway
+    current_context locate_ns resolve type_meta start_ns start_ns_loop serve register_dict_to_class
+    register_class_to_dict unregister_dict_to_class unregister_class_to_dict"""
 
 
 class PyroModules(MetaPathFinder, Loader):

@@ -30,7 +30,7 @@ class MemoryStorage(dict[str, tuple[str, Iterable[str]]]):
     """URIs and metadata by name, for name servers that serve nobody; any mapping will do."""
 
     def close(self) -> None:
-        pass
+        """Does nothing: there is no file."""
 
 
 class SqlStorage(broker.LocalNames):
@@ -159,10 +159,8 @@ class BroadcastServer(broker.Beacon):
     """Answers who asks for the name server: in a thread, or where the program's own loop selects on it."""
 
     def __init__(self, nsUri: URI, bchost: str | None = None, bcport: int | None = None, ipv6: bool = False) -> None:
-        self.nsUri = nsUri
-        super().__init__(
-            str(nsUri), str(bchost or config.NS_BCHOST or ""), config.NS_BCPORT if bcport is None else bcport
-        )
+        self.nsUri, port = nsUri, config.NS_BCPORT if bcport is None else bcport
+        super().__init__(str(nsUri), str(bchost or config.NS_BCHOST or ""), port)
         self.locationStr = "{}:{}".format(*self.address)
 
     def getPort(self) -> int:
@@ -174,16 +172,14 @@ class BroadcastServer(broker.Beacon):
 def locate_ns(host: Any = "", port: int | None = None, broadcast: bool = True, hmac_key: object = None) -> Any:
     """A bound proxy for the name server: at a host, else at NS_HOST and NS_PORT, or where a broadcast finds it."""
     refuse_hmac(hmac_key)
-    numbers = [port or config.NS_PORT] if host else [port or config.NS_PORT, config.NS_PORT]
-    for number in dict.fromkeys(numbers):
+    for number in dict.fromkeys([port or config.NS_PORT, *([] if host else [config.NS_PORT])]):
         with contextlib.suppress(PyroError):  # not there: said below
             return _bound(broker.URI.direct(_OURS, str(host or config.NS_HOST), number))
-    found = None
     if broadcast and not host:
         found = broker.discover_ns(port or config.NS_BCPORT, addresses=config.BROADCAST_ADDRS)
-    if found is None:
-        raise NamingError("Failed to locate the nameserver")
-    return _bound(found)
+        if found is not None:
+            return _bound(found)
+    raise NamingError("Failed to locate the nameserver")
 
 
 def _bound(uri: broker.URI) -> NameServerProxy:

@@ -14,19 +14,17 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any, Self
 
 import broker
-from broker.compat import context, errors
+from broker.compat import context, errors, exposure, futures, serializers
 from broker.compat.configuration import config, credentials
 from broker.compat.context import current_context
 from broker.compat.errors import CommunicationError, ConnectionClosedError, PyroError, translating
-from broker.compat.exposure import FORWARDED, wire_name
-from broker.compat.futures import AsyncRemoteMethod, BatchProxy, _ExceptionWrapper
-from broker.compat.serializers import SerializedBlob, SerializerBase, arrives_as, codec_of, proxied, travels_as
 from broker.compat.uri import URI
 
 DAEMON_NAME, NAMESERVER_NAME = "Pyro.Daemon", "Pyro.NameServer"
 _RECONNECT_PAUSE = 2.0  # so that programs' numbers of tries mean what they meant
 _COPIED = ("_pyroTimeout", "_pyroMaxRetries", "_pyroRawWireResponse", "_pyro_asynchronous")
 _METADATA = {"_pyroMethods": "methods", "_pyroAttrs": "attrs", "_pyroOneway": "oneway"}
+_NOTHING_EXPOSED = "doesn't expose any methods or attributes. Did you forget setting @expose on them?"
 Metadata = Mapping[str, Set[str]]
 # For operators that the object does not have: Pyro says AttributeError, and Python goes on after a TypeError.
 _MissingSpecial: Any = type("AttributeError", (AttributeError, TypeError), {"__module__": "builtins"})
@@ -46,7 +44,7 @@ class Proxy(broker.Proxy):
     _pyroLocalSocket, _pyroSeq = None, 0
     _pyroRawWireResponse = _pyro_asynchronous = False
     _pyroHmacKey = property(lambda self: None, lambda self, key: refuse_hmac(key))
-    _arrives_as = staticmethod(arrives_as)
+    _arrives_as = staticmethod(serializers.arrives_as)
 
     def __new__(cls, uri: object = "", *args: object, **options: object) -> Self:
         name = uri.object if isinstance(uri, URI) else str(uri).partition(":")[2].partition("@")[0]
@@ -60,7 +58,7 @@ class Proxy(broker.Proxy):
             raise NotImplementedError("connected_socket: the broker connects by itself, to a URI")
         if not isinstance(uri, str | URI):
             raise TypeError("expected Pyro URI")
-        codec_of(None)
+        serializers.codec_of(None)
         self.__setstate__((URI(uri), (), (), (), "hello", None))
         if broker.current_context.client is None:
             current_context.response_annotations = {}
@@ -88,8 +86,8 @@ class Proxy(broker.Proxy):
     @staticmethod
     def _travels_as(value: Any, codec: str) -> object:
         """For the broker: what travels in place of a value."""
-        value = proxied(value)
-        return broker.Proxy(str(value._pyroUri)) if isinstance(value, Proxy) else travels_as(value, codec)
+        value = serializers.proxied(value)
+        return broker.Proxy(str(value._pyroUri)) if isinstance(value, Proxy) else serializers.travels_as(value, codec)
 
     # ---- attributes and operators
 
@@ -104,7 +102,7 @@ class Proxy(broker.Proxy):
                 return self._pyroInvoke("__getattr__", (name,), None)
             raise self._missing(name)
         if self._pyro_asynchronous:
-            return AsyncRemoteMethod(self, name)
+            return futures.AsyncRemoteMethod(self, name)
         return _RemoteMethod(self._pyroInvoke, name, self._pyroMaxRetries)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -136,7 +134,7 @@ class Proxy(broker.Proxy):
 
     def _missing(self, name: str) -> AttributeError:
         text = f"remote object '{vars(self).get('_pyroUri')}' has no exposed attribute or method '{name}'"
-        return _MissingSpecial(text) if name in FORWARDED else AttributeError(text)
+        return _MissingSpecial(text) if name in exposure.FORWARDED else AttributeError(text)
 
     def __exit__(self, *exc_info: object) -> None:
         self._pyroRelease()
@@ -186,7 +184,7 @@ class Proxy(broker.Proxy):
         return {}
 
     def _pyroResponseAnnotations(self, annotations: dict[str, Any], msgtype: int) -> None:
-        pass
+        """What came back with a call."""
 
     def _pyroGetMetadata(self, objectId: str | None = None, known_metadata: Any = None) -> None:
         if known_metadata is None and not self._pyro_connect():
@@ -207,10 +205,7 @@ class Proxy(broker.Proxy):
                 self._pyroConnection.control = self._pyro_begin(uri)
                 self._pyroGetMetadata(known_metadata=self._pyro_greet(uri))
                 if not self._pyroMethods and not self._pyroAttrs:
-                    raise PyroError(
-                        f"remote object '{uri}' doesn't expose any methods or attributes. "
-                        "Did you forget setting @expose on them?"
-                    )
+                    raise PyroError(f"remote object '{uri}' {_NOTHING_EXPOSED}")
             except BaseException:
                 self._pyroRelease()
                 raise
@@ -222,7 +217,7 @@ class Proxy(broker.Proxy):
         handshake = {"object": uri.object, "handshake": self._pyroHandshake, "annotations": self._pyroAnnotations()}
         with translating():
             broker.Proxy.__init__(
-                self, str(uri), codec=codec_of(self._pyroSerializer), patience=self._pyroTimeout or None,
+                self, str(uri), codec=serializers.codec_of(self._pyroSerializer), patience=self._pyroTimeout or None,
                 greeting=handshake, credentials=credentials("CLIENT"), proxy_class=Proxy,
             )  # fmt: skip
         return self._broker
@@ -245,7 +240,7 @@ class Proxy(broker.Proxy):
 
     def _pyroInvoke(self, methodname: str, vargs: Any, kwargs: Any, flags: int = 0, objectId: str | None = None) -> Any:
         """Makes a call, oneway if the metadata or the flags say so; to be overridden for what is to happen around."""
-        if vargs and isinstance(vargs[0], SerializedBlob) and (len(vargs) > 1 or kwargs):
+        if vargs and isinstance(vargs[0], serializers.SerializedBlob) and (len(vargs) > 1 or kwargs):
             raise errors.SerializeError("if SerializedBlob is used, it must be the only argument")
         self._pyro_connect()
         if objectId not in (None, getattr(self._pyroConnection, "objectId", None)):
@@ -255,7 +250,7 @@ class Proxy(broker.Proxy):
         oneway = methodname in self._pyroOneway or bool(flags & context.FLAGS_ONEWAY)
         vars(self)["_pyroSeq"] = (self._pyroSeq + 1) & 0xFFFF
         with self._pyro_calling(oneway):
-            remote, name = self._pyro_ready(oneway), wire_name(methodname)
+            remote, name = self._pyro_ready(oneway), exposure.wire_name(methodname)
             if methodname in ("__getattr__", "__setattr__"):
                 result = getattr(broker.Proxy, methodname)(remote, *vargs)
             elif oneway:
@@ -284,7 +279,8 @@ class Proxy(broker.Proxy):
 
     def _pyro_ready(self, oneway: bool) -> broker.Proxy:
         """The proxy for one call: a oneway call is not to hold up those that follow it."""
-        codec, annotations = codec_of(self._pyroSerializer), {**current_context.annotations, **self._pyroAnnotations()}
+        codec = serializers.codec_of(self._pyroSerializer)
+        annotations = {**current_context.annotations, **self._pyroAnnotations()}
         if not annotations and not oneway and codec == self._broker.codec:
             return self
         return broker.options(self, codec=codec, metadata=context.to_metadata(annotations))
@@ -294,11 +290,11 @@ class Proxy(broker.Proxy):
         with self._pyro_calling(oneway):
             batch = broker.Batch(self._pyro_ready(oneway))
             for name, args, kwargs in calls:
-                getattr(batch, wire_name(name))(*args, **kwargs)
+                getattr(batch, exposure.wire_name(name))(*args, **kwargs)
             return batch(oneway=True) if oneway else batch()
 
     def _pyroBatch(self) -> Any:
-        return BatchProxy(self)
+        return futures.BatchProxy(self)
 
     def _pyroAsync(self, asynchronous: bool = True, **kwargs: bool) -> None:
         self._pyro_asynchronous = kwargs.get("async", asynchronous)
@@ -376,7 +372,5 @@ def _made_again(cls: type, state: tuple[Any, ...]) -> Any:
     return proxy
 
 
-SerializerBase.register_class_to_dict(Proxy, lambda proxy: {"__class__": "Pyro.Proxy", "state": proxy.__getstate__()})
-SerializerBase.register_dict_to_class("Pyro.Proxy", lambda name, fields: _made_again(Proxy, fields["state"]))
-SerializerBase.register_class_to_dict(_ExceptionWrapper, lambda it: {"__class__": "Pyro.Exception", "it": it.exception})
-SerializerBase.register_dict_to_class("Pyro.Exception", lambda name, fields: _ExceptionWrapper(fields["it"]))
+serializers.register_class_to_dict(Proxy, lambda proxy: {"__class__": "Pyro.Proxy", "state": proxy.__getstate__()})
+serializers.register_dict_to_class("Pyro.Proxy", lambda name, fields: _made_again(Proxy, fields["state"]))

@@ -159,9 +159,12 @@ def _first_answer(sock: socket.socket, beginning: bytes, deadline: float) -> URI
 
 
 def address_towards(other: str) -> str:
-    """The address of this machine by which another one reaches it. Raises OSError."""
+    """The IP address of this machine by which another one reaches it, whose IP address is given: for `advertise=`.
+
+    Nothing is sent. Raises OSError where there is no way there.
+    """
     with socket.socket(socket.AF_INET6 if ":" in other else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((other, 9))  # which sends nothing
+        probe.connect((other, 9))
         host: str = probe.getsockname()[0]
         return host
 

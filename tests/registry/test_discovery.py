@@ -154,3 +154,9 @@ def test_a_name_server_for_this_machine_alone_answers_no_broadcasts() -> None:
         assert server.is_local
         assert server.beacon is None
         assert server.announcement[0] == "Not starting broadcast server for localhost."
+
+
+def test_the_address_by_which_another_machine_reaches_this_one() -> None:
+    assert broker.address_towards("127.0.0.1") == "127.0.0.1"
+    with pytest.raises(OSError):  # noqa: PT011  # the system says why in its own words
+        broker.address_towards("no address")
