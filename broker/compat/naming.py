@@ -17,7 +17,7 @@ from broker.compat.proxy import NAMESERVER_NAME, Metadata, Proxy, refuse_hmac
 from broker.compat.uri import URI
 
 _OURS = "Broker.NameServer"
-_NO_CANDIDATES = "no registrations available with desired metadata properties"
+_UNKNOWN = {"PYRONAME": "unknown name:", "PYROMETA": "no registrations available with desired metadata properties"}
 _OPTIONS = {  # of the command
     "-n --host": "hostname to bind server on", "-p --port": "port to bind server on (0=random)",
     "-u --unixsocket": "Unix domain socket (not supported)", "-s --storage": "storage to use: memory, or sql:FILE",
@@ -199,8 +199,7 @@ def resolve(uri: str | URI, delay_time: float = 0.0, hmac_key: object = None) ->
     with locate_ns(asked.host, asked.port) as names:
         asked.host, asked.port = names._pyroUri.host, names._pyroUri.port
     place, wait = str(asked).replace(NAMESERVER_NAME, _OURS), delay_time or config.NS_LOOKUP_DELAY
-    what = "unknown name:" if asked.protocol == "PYRONAME" else _NO_CANDIDATES
-    unknown = f"{what} {asked.object}"
+    unknown = f"{_UNKNOWN[asked.protocol]} {asked.object}"
     return _pyros(_answer(broker.resolve, place, unknown=unknown, wait=wait, credentials=credentials("CLIENT")))
 
 
