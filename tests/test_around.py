@@ -535,7 +535,7 @@ def test_futures_with_functions_are_under_way_at_the_same_time(serve: MakeProxy)
 
 
 def test_futures_with_functions_start_in_the_order_made(serve: MakeProxy) -> None:
-    meeting = Meeting(0)
+    meeting = Meeting(1)
     proxy = serve([], meeting, max_concurrency=1)
     proxy._broker.set("around", [Recorder()])
     futures = [proxy.note.future(number) for number in range(100)]

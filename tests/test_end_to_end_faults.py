@@ -371,7 +371,8 @@ def test_retries_repeat_what_may_have_run(run_program: Callable[..., Any]) -> No
 
 
 class _Stranger:
-    """A server that answers every connection with the same bytes."""
+    """A server that answers every connection with the same bytes, and is not held up by one that says nothing: gRPC may
+    have begun another attempt, which it leaves as it is once nobody wants it."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -394,12 +395,15 @@ class _Stranger:
                 peer, _ = self._listener.accept()
             except OSError:
                 return
-            with peer:
-                try:
-                    peer.recv(64)
-                    peer.sendall(self._answer)
-                except OSError:
-                    continue  # the peer went away first
+            threading.Thread(target=self._serve_one, args=(peer,), daemon=True).start()
+
+    def _serve_one(self, peer: socket.socket) -> None:
+        with peer:
+            try:
+                peer.recv(64)
+                peer.sendall(self._answer)
+            except OSError:
+                pass  # the peer went away first
 
 
 def _stranger(answer: bytes) -> _Stranger:

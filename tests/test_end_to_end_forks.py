@@ -46,8 +46,11 @@ SERVER = """
 """
 
 FORK = """
-    import broker, os, signal, sys, threading, time
+    import broker, os, signal, sys, threading, time, warnings
     from broker import errors
+
+    # Python says so of every fork beside threads from 3.12 on; whether it is true here, these programs find out.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 
     def forked(function, *args):
         \"\"\"The exit code of a child process that calls the function; one that hangs ends by SIGALRM.\"\"\"

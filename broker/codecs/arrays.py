@@ -159,16 +159,21 @@ def _write_scalar(value: np.generic, put: Put) -> dict[str, object]:
     return {**fields, "base64": b64encode(value.tobytes()).decode()}
 
 
-def _dtype_fields(dtype: np.dtype[Any]) -> object:
+def _npy() -> Any:
+    """How numpy describes dtypes in its files: a module that has no types in numpy 2.0."""
     from numpy.lib import format as npy
 
+    return npy
+
+
+def _dtype_fields(dtype: np.dtype[Any]) -> object:
     if dtype.hasobject:
         raise Fault(
             f"an array of dtype {dtype} holds objects and cannot travel: send a list, or convert it with astype"
         )
     if dtype.metadata is None and dtype.kind in "biufcmMSUV" and dtype.isbuiltin != 2:  # 2: of another package
-        described = npy.dtype_to_descr(dtype)
-        if npy.descr_to_dtype(described) == dtype:
+        described = _npy().dtype_to_descr(dtype)
+        if _npy().descr_to_dtype(described) == dtype:
             return _as_lists(described)
     raise Fault(f"an array of dtype {dtype!r} cannot travel: convert it to one of numpy's own with astype")
 
@@ -248,7 +253,7 @@ _SCALAR_VALUES: dict[str, tuple[type, ...]] = {
 
 def _checked_dtype(described: object) -> np.dtype[Any]:
     try:
-        from numpy.lib import format as npy
+        npy = _npy()
     except ImportError as missing:
         raise Fault("a value of numpy arrived, and numpy is not installed here") from missing
     dtype: np.dtype[Any] = npy.descr_to_dtype(_dtype(described))

@@ -28,7 +28,7 @@ from broker.connection.near_server import NearServer
 from broker.connection.occupancy import Occupancy
 from broker.connection.refusals import Reason, Refused
 from broker.connection.sockets import ServerSocket
-from broker.connection.statuses import refuse
+from broker.connection.statuses import break_cycle, refuse
 from broker.connection.timers import timers
 from broker.connection.watch import Watch
 from broker.connection.workers import Workers, run_aside
@@ -270,7 +270,8 @@ def _read(connection: Connection, requests: Iterator[bytes]) -> None:
     try:
         for message in requests:
             connection.receive(message)
-    except grpc.RpcError:
+    except grpc.RpcError as gone:
+        break_cycle(gone)
         reason = f"{connection.peer_name} is gone"
     finally:
         connection.transport_ended(reason)

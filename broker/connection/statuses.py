@@ -77,6 +77,15 @@ def refuse(context: grpc.ServicerContext, refused: Refused) -> NoReturn:
     RpcStatus.of_refusal(refused).abort(context)
 
 
+def break_cycle(gone: grpc.RpcError) -> None:
+    """For what an iterator of requests raises where the caller is gone, which is not to be raised again.
+
+    grpcio keeps it in the state of the call, and its traceback leads back to that state: a cycle that held all that the
+    call has, with grpcio 1.60 the socket too, until the garbage collector came by.
+    """
+    gone.__traceback__ = None
+
+
 def error_info(reason: str, domain: str, words: Mapping[str, str]) -> Message:
     """Says what went wrong in words that programs compare."""
     info: Message = ErrorInfo(

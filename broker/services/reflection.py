@@ -16,7 +16,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2 as messages  # type: ignore[import-untyped]
 
 from broker.connection.refusals import Reason, Refused
-from broker.connection.statuses import refuse
+from broker.connection.statuses import break_cycle, refuse
 
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 V1 = "grpc.reflection.v1.ServerReflection"
@@ -62,10 +62,13 @@ class Reflection:
         """Answers the requests of one stream."""
         with self._stream(context):
             shown = self._shown(context)
-            for request in requests:
-                response = messages.ServerReflectionResponse(valid_host=request.host, original_request=request)
-                self._answer(request, shown, response)
-                yield response
+            try:
+                for request in requests:
+                    response = messages.ServerReflectionResponse(valid_host=request.host, original_request=request)
+                    self._answer(request, shown, response)
+                    yield response
+            except grpc.RpcError as gone:
+                break_cycle(gone)
 
     @contextmanager
     def _stream(self, context: grpc.ServicerContext) -> Iterator[None]:

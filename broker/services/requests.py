@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import grpc
 
 from broker.connection.refusals import Reason, Refused
-from broker.connection.statuses import refuse
+from broker.connection.statuses import break_cycle, refuse
 from broker.connection.timers import timers
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Requests:
         return len(self._awaited)
 
     def receive(self, receive: Callable[[], T], context: grpc.ServicerContext) -> T:
-        """What `receive` returns, which waits for the first message of a call."""
+        """What `receive` returns, which waits for the first message of a call. Aborts a call whose caller is gone."""
         with self._lock:
             self._awaited[context] = time.monotonic()
             if not self._sweeping:
@@ -55,6 +55,9 @@ class Requests:
                 timers.call_later(_SWEEP_SECONDS, self.sweep)
         try:
             return receive()
+        except grpc.RpcError as gone:
+            break_cycle(gone)
+            context.abort(grpc.StatusCode.CANCELLED, "the caller gave up")
         finally:
             with self._lock:
                 self._awaited.pop(context, None)

@@ -12,6 +12,7 @@ from typing import Any, Self
 import grpc
 
 from broker.codecs import Edge
+from broker.connection.statuses import break_cycle
 from broker.connection.workers import start_thread
 from broker.errors import CodecError, ConnectionClosedError
 from broker.schema import Method
@@ -48,7 +49,8 @@ class Upload(Iterator[Any], AsyncIterator[Any]):
         """Waits for the first message; empty if there is none. On gRPC's thread, before anything else."""
         try:
             message = self._receive()
-        except grpc.RpcError:
+        except grpc.RpcError as gone:
+            break_cycle(gone)
             self.lose("the caller gave up")
             return b""
         with self._changed:
@@ -151,7 +153,8 @@ class Upload(Iterator[Any], AsyncIterator[Any]):
                     if self._closed:
                         return
                     self._add_locked(message)
-        except grpc.RpcError:
+        except grpc.RpcError as gone:
+            break_cycle(gone)
             self.lose("the caller gave up")
         else:
             with self._changed:

@@ -56,11 +56,16 @@ class _Hook:
 
 
 def _is_harmless(event: str, args: tuple[object, ...]) -> bool:
-    """Lines of our own code are read and parsed for tracebacks, and a time zone of the system is in a file."""
+    """Lines of our own code are read and parsed for tracebacks, and a time zone of the system is in a file.
+
+    From Python 3.13 a line that is no whole statement is looked for in the file of that name, of which there is none.
+    """
     if event == "compile":
         return args[1] == _LINE_OF_TRACEBACK
     path = args[0] if event == "open" and args[1] in ("r", "rb", None) else None
-    return isinstance(path, str) and (path.endswith(".py") or path.startswith(_TIME_ZONES))
+    return isinstance(path, str) and (
+        path.endswith(".py") or path.startswith(_TIME_ZONES) or path == _LINE_OF_TRACEBACK
+    )
 
 
 _hook: _Hook | None = None

@@ -4,7 +4,7 @@ fields hold anything of their types, and often what is awkward."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -76,12 +76,13 @@ def _put(draw: st.DrawFn, message: Message, field: FieldDescriptor, depth: int) 
         else:
             target[entry.key] = entry.value
         return
-    if field.is_repeated:
-        getattr(message, field.name).extend(draw(st.lists(_values(field, depth), max_size=3)))
+    present = getattr(message, field.name)
+    if isinstance(present, MutableSequence):  # how a descriptor says so changed with protobuf 6
+        present.extend(draw(st.lists(_values(field, depth), max_size=3)))
         return
     value = draw(_values(field, depth))
     if isinstance(value, Message):
-        getattr(message, field.name).CopyFrom(value)
+        present.CopyFrom(value)
     else:
         setattr(message, field.name, value)
 
