@@ -75,6 +75,7 @@ class Upload(Iterator[Any], AsyncIterator[Any]):
         """The call is over: nothing more is read. From any thread."""
         with self._changed:
             self._closed = True
+            self._requests = iter(())  # which has all that gRPC keeps of the call
             self._wake_locked()
 
     # ---- the method's side
