@@ -123,7 +123,7 @@ class PlainCall(_Plain):
             return None
         call = cls(remote, site, payload)
         waiter = call.waiter = Waiter(call._chain, 1)
-        waiter.register()
+        waiter.register_alone()
         site.route.engine.send(call)
         return call
 

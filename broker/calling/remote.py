@@ -280,7 +280,9 @@ class Remote:
 
         `nested` asks for a connection that takes nested calls: also one whose other side drains.
         """
-        known = self._settle(nested=nested)
+        known = self._open
+        if known is None or not known[1].engine.usable:
+            known = self._settle(nested=nested)
         if known is not None:
             return known if self.options.codec != "pickle" or self._may_unpickle(known[1]) else None
         place = self._place

@@ -79,6 +79,11 @@ class Waiter:
                 self._registered = self._ready = True
                 _waiting.setdefault(self.chain, []).append(self)
 
+    def register_alone(self) -> None:
+        """As `register`, of a chain that nobody else knows."""
+        self._registered = self._ready = True
+        _waiting[self.chain] = [self]
+
     def finish(self) -> None:
         """What is waited for has come. From any thread."""
         self.done = True
@@ -138,10 +143,10 @@ class Waiter:
         """Under _lock."""
         self._registered = self._ready = False
         waiters = _waiting.get(self.chain)
-        if waiters is not None and self in waiters:  # else this is a child process, which has forgotten
+        if waiters == [self]:
+            del _waiting[self.chain]
+        elif waiters is not None and self in waiters:  # else this is a child process, which has forgotten
             waiters.remove(self)
-            if not waiters:
-                del _waiting[self.chain]
 
     def _offer(self, depth: int, job: Job, owner: object) -> bool:
         """Takes the job if this thread waits for it, or runs one of the same owner; under _lock."""

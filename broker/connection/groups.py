@@ -27,8 +27,8 @@ class CallGroup:
     is_nested = oneway = False
     items = None
 
-    def __init__(self, incoming: Incoming, head: Call, frames: list[CallFrame]) -> None:
-        self.head = head
+    def __init__(self, incoming: Incoming, frames: list[CallFrame]) -> None:
+        self.head: Call = frames[0].head
         self.size = len(frames)
         self.payloads = [frame.payload for frame in frames]
         """The arguments of all of them, in order."""
@@ -37,12 +37,14 @@ class CallGroup:
         self._incoming = incoming
         self.frames = deque(frames)
         """Those that were not taken. Each is taken once, by who pops it."""
+        self._first = frames[0]
+        self.some_are_given_up = False
         self._given_up: dict[int, str] = {}
         self._all_given_up: str | None = None
 
     def representative(self) -> IncomingCall:
         """A call like all of them, to look at."""
-        frame = self.frames[0]
+        frame = self._first
         return IncomingCall(self._incoming, frame.id, frame.head, Encoded("json", frame.payload), frame.chain)
 
     @property
@@ -70,13 +72,14 @@ class CallGroup:
             frames.append(frame)
         if not frames:
             return None
-        group = CallGroup(self._incoming, self.head, frames)
+        group = CallGroup(self._incoming, frames)
         self._incoming.regroup(self, group, [frame.id for frame in frames])
         return group
 
     def take_over_locked(self, other: CallGroup) -> None:
         """What was given up of another group, of which this is a part."""
         self._given_up, self._all_given_up = other._given_up, other._all_given_up
+        self.some_are_given_up = other.some_are_given_up
 
     def singles(self) -> Iterator[IncomingCall]:
         """All that were not taken, each by itself."""
@@ -89,10 +92,6 @@ class CallGroup:
 
     # ---- given up
 
-    @property
-    def some_are_given_up(self) -> bool:
-        return bool(self._given_up) or self._all_given_up is not None
-
     def why_given_up(self, call_id: int) -> str | None:
         """Why a call was given up, if so."""
         return self._given_up.get(call_id, self._all_given_up)
@@ -100,10 +99,12 @@ class CallGroup:
     def give_up_locked(self, call_id: int, reason: str) -> Callable[[str], None]:
         """The caller gave a call up; the function is to be called without the lock."""
         self._given_up.setdefault(call_id, reason)
+        self.some_are_given_up = True
         return self.on_cancel
 
     def cancel(self, reason: str) -> None:
         """The caller is lost, or has left: all calls are given up."""
         if self._all_given_up is None:
             self._all_given_up = reason
+            self.some_are_given_up = True
             self.on_cancel(reason)

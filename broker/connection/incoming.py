@@ -117,11 +117,12 @@ class Incoming:
 
     def on_plain_calls(self, frames: list[CallFrame]) -> None:
         """Takes in calls of one head, which are nothing but a member and arguments in json."""
-        if len(frames) > 1 and max([len(frame.payload) for frame in frames]) <= _SMALL:
-            group = CallGroup(self, frames[0].head, frames)
-            if self._take_in(frames, group):
-                self._hand_on_group(group)
-            return
+        if len(frames) > 1:
+            group = CallGroup(self, frames)
+            if max(map(len, group.payloads)) <= _SMALL:
+                if self._take_in(frames, group):
+                    self._hand_on_group(group)
+                return
         for frame in frames:
             self.on_plain_call(frame)
 

@@ -180,14 +180,15 @@ class Leading:
         """
         jobs, _local.jobs = _local.jobs, None
         if not jobs:
-            _run(read_on)
+            if read_on is not None:
+                read_on()
             return False
         turn = Turn(self)
         with self._lock:
             follows = self._turn is not None
             leads = not follows and self._workers.enter()
             if leads:
-                if len(jobs) > 1 or _is_many(jobs[0]):
+                if len(jobs) > 1 or getattr(jobs[0], "is_many", False):
                     turn.read_on, read_on = read_on, None
                 self._ready.extend(islice(jobs, 1, None))
                 self._turn, self._others_next = turn, True
@@ -196,7 +197,8 @@ class Leading:
                     self._brought.put(owner_of(job), job)
             else:  # as many calls run as may
                 jobs = [*self._take_all_locked(), *jobs]
-        _run(read_on)
+        if read_on is not None:
+            read_on()
         if leads:
             try:
                 self._take_turn(turn, jobs[0])
@@ -343,13 +345,3 @@ class Leading:
         for job in jobs:
             self._submit_late(job)
         return False
-
-
-def _is_many(job: Job) -> bool:
-    """Whether the job is that of many calls."""
-    return getattr(job, "is_many", False)
-
-
-def _run(job: Job | None) -> None:
-    if job is not None:
-        job()

@@ -135,7 +135,9 @@ class Line:
     def send_small(self, transport: Transport, frame: bytes) -> None:
         """Sends one frame over the transport that was seized."""
         if transport.send((frame,)):
-            self.sent()
+            self._sending = False  # as in `sent`
+            if self.outbox.frames or self.outbox.in_turn or self.closing:
+                self.push()
 
     @property
     def will_send_locked(self) -> bool:

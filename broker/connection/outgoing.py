@@ -278,13 +278,16 @@ class Outgoing:
 
     def on_plain_results(self, frames: list[ResultFrame]) -> None:
         """Takes in results that arrived together and are nothing but their values."""
-        limit = self._line.settings.max_message_size
-        if len(frames) == 1 or self._assemblies or max([len(frame.payload) for frame in frames]) > min(limit, _LONGEST):
+        limit = min(self._line.settings.max_message_size, _LONGEST)
+        payloads = [frame.payload for frame in frames]
+        if len(frames) == 1 or self._assemblies or max(map(len, payloads)) > limit:
             for frame in frames:
                 self.on_plain_result(frame)
             return
         answered: list[MadeCall] = []
         company, all_take_values = 0, True
+        runnable: list[Job] = []
+        outbox = self._line.outbox
         with self._line.lock:
             for call_id, _ in frames:
                 pending = self._pending.pop(call_id, None)
@@ -293,13 +296,14 @@ class Outgoing:
                 answered.append(pending)
                 company += pending.waiter is not None
                 all_take_values = all_take_values and pending.takes_value
-            if self._line.outbox.sends_values:
-                for call_id, _ in frames[: len(answered)]:
-                    self._line.outbox.drop(call_id, False)
-            runnable = self._line.use_room_locked()
+            if outbox.sends_values:  # they may be answered before their arguments are there
+                for call in answered:
+                    outbox.drop(call.id, False)
+                runnable = self._line.use_room_locked()
             self._company = company if company > 1 else 0
-        _finish_all(answered, [payload for _, payload in frames[: len(answered)]], all_take_values)
-        run_all(runnable)
+        _finish_all(answered, payloads[: len(answered)], all_take_values)
+        if runnable:
+            run_all(runnable)
         if len(answered) < len(frames):
             raise _not_open(frames[len(answered)].id)
 

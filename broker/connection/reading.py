@@ -119,19 +119,13 @@ def plain_frames(message: bytes | memoryview, layouts: Layouts, position: int = 
     """The plain frames from that place on, as far as they go together, and where they end. There may be none."""
     if position + 1 >= len(message):
         return [], position
-    layout = layouts.get(message[position + 1])
-    if layout is not None:
-        plain, stop = _cut(message, layouts, position, layout)
-        if plain:
-            return plain, stop
-    layout = _learn(message, layouts, position)
-    return _cut(message, layouts, position, layout) if layout is not None else ([], position)
-
-
-def _cut(message: bytes | memoryview, layouts: Layouts, position: int, layout: Layout) -> tuple[PlainFrames, int]:
-    if layout.head is None:
-        return _cut_results(message, layouts, position, layout)
-    return _cut_calls(message, layouts, position, layout)
+    layout = layouts.get(message[position + 1]) or _learn(message, layouts, position)
+    if layout is None:
+        return [], position
+    plain, stop = (_cut_results if layout.head is None else _cut_calls)(message, layouts, position, layout)
+    if not plain and layouts.get(message[position + 1]) is not layout:  # it is of the other kind
+        return plain_frames(message, layouts, position)
+    return plain, stop
 
 
 def _cut_results(

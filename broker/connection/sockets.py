@@ -143,7 +143,8 @@ class MessageSocket:
             except OSError:  # the other side is gone, as the one who reads gets to know
                 self._rest = ()
                 return False
-            give_up = give_up or time.monotonic() + _PATIENCE
+            if self._rest:
+                give_up = give_up or time.monotonic() + _PATIENCE
         return not self._closed
 
     def _write_some_locked(self, flags: int) -> None:

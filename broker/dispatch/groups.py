@@ -11,9 +11,11 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 from broker._pb.broker_pb2 import Call
 from broker.codecs import Encoded, codec, plain_calls, plain_value
+from broker.connection.calls import IncomingCall
 from broker.connection.groups import CallGroup
 from broker.connection.leading import Turn, this_turn
 from broker.connection.reading import CallFrame
@@ -61,8 +63,7 @@ class GroupJob(QuickJob):
     def __init__(
         self, express: Express, group: CallGroup, target: Target, registration: Registration, client: Client
     ) -> None:
-        first = group.representative()
-        super().__init__(first, client, group.connection, registration=registration)
+        self.client, self.caller, self.registration = client, group.connection, registration
         self.member = registration.table.members[group.head.member]
         self.express, self.target = express, target
         self.weight = group.size
@@ -75,6 +76,11 @@ class GroupJob(QuickJob):
         self._read: Iterator[tuple[tuple[object, ...], dict[str, object]]] | None = None
         self._session = SessionOfJob(express.under_way, self)
         group.on_cancel = self._some_given_up
+
+    @cached_property
+    def call(self) -> IncomingCall:  # type: ignore[override]
+        """A call like all of them: few look at it."""
+        return self._group.representative()
 
     @property
     def waiting(self) -> int:
@@ -111,6 +117,8 @@ class GroupJob(QuickJob):
         began = now = time.monotonic()
         count = 0
         assert self.registration is not None and self.member is not None
+        if self._read is None:
+            self._read = iter(plain_calls(self._group.payloads, self.express.edge) or ())
         while (frame := self._take()) is not None:
             turn.since = now
             self._run(frame)
@@ -132,6 +140,11 @@ class GroupJob(QuickJob):
     def _take(self) -> CallFrame | None:
         """The next call. The lane goes on with the last one."""
         frames = self._group.frames
+        if self.lane is None:
+            try:
+                return frames.popleft()
+            except IndexError:
+                return None
         with self._lock:
             frame = frames.popleft() if frames else None
             is_last = not frames
@@ -143,9 +156,7 @@ class GroupJob(QuickJob):
 
     def _arguments(self, frame: CallFrame) -> tuple[tuple[object, ...], dict[str, object]] | None:
         """The arguments of a call; None if they cannot be read, or if it is not simply to be carried out."""
-        if self._read is None:  # the first of them
-            self._read = iter(plain_calls(self._group.payloads, self.express.edge) or ())
-        arguments = next(self._read, None)
+        arguments = next(self._read, None) if self._read is not None else None
         if arguments is None:
             try:
                 arguments = codec(CODEC).decode_call(Encoded(CODEC, frame.payload), self.express.edge)
