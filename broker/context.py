@@ -342,6 +342,10 @@ def received_metadata(metadata: Metadata) -> None:
         _received.set(metadata)
 
 
+activate: Callable[[CallContext], object] = _active.set
+"""Makes a context the active one, in a copy of the context variables that ends with the call."""
+
+
 class ContextCopy:
     """A context that can be carried into other threads, also into several at once."""
 

@@ -122,8 +122,7 @@ class PlainCall(_Plain):
         if site is None:
             return None
         call = cls(remote, site, payload)
-        waiter = call.waiter = Waiter(call._chain, 1)
-        waiter.register_alone()
+        call.waiter = Waiter(call._chain, 1, alone=True)
         site.route.engine.send(call)
         return call
 

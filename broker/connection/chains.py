@@ -68,9 +68,13 @@ class Waiter:
     _jobs: deque[tuple[int, Job]] | None = None  # with the depth of the calls
     _depth_of_job = 0  # of the one that runs
 
-    def __init__(self, chain: bytes, depth: int) -> None:
+    def __init__(self, chain: bytes, depth: int, *, alone: bool = False) -> None:
+        """`alone` registers it, of a chain that nobody else knows."""
         self.chain = chain
         self.depth = depth
+        if alone:
+            self._registered = self._ready = True
+            _waiting[chain] = [self]
 
     def register(self) -> None:
         """Takes nested calls from now on. `wait` or `leave` has to follow."""
@@ -78,11 +82,6 @@ class Waiter:
             if not self._registered:
                 self._registered = self._ready = True
                 _waiting.setdefault(self.chain, []).append(self)
-
-    def register_alone(self) -> None:
-        """As `register`, of a chain that nobody else knows."""
-        self._registered = self._ready = True
-        _waiting[self.chain] = [self]
 
     def finish(self) -> None:
         """What is waited for has come. From any thread."""
@@ -113,7 +112,11 @@ class Waiter:
                     return self.done
             return True
         finally:
-            self.leave(run_elsewhere)
+            with _lock:
+                if self._registered:
+                    self._unregister()
+            if self._jobs:
+                self.leave(run_elsewhere)
 
     def leave(self, run_elsewhere: Callable[[Job], None]) -> None:
         """Takes no further nested calls. From any thread, any number of times."""

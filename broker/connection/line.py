@@ -139,11 +139,6 @@ class Line:
             if self.outbox.frames or self.outbox.in_turn or self.closing:
                 self.push()
 
-    @property
-    def will_send_locked(self) -> bool:
-        """Whether what is put now goes out without anybody doing something about it: with what is just being sent."""
-        return self._sending
-
     def put(self, frame: Frame) -> None:
         with self:
             self.put_locked(frame)

@@ -102,11 +102,10 @@ class Outgoing:
         """Sends a call, or queues it; its outcome may already be there."""
         if not (pending.is_small and self._send_small(pending)):
             self._queue(pending)
-            if pending.waiter is None:
-                self._last_unawaited = time.perf_counter()  # to send has taken its time: the burst goes on behind it
+            self._sent_unawaited(pending)
 
     def _send_small(self, pending: MadeCall) -> bool:
-        """Sends a call if nothing else has to go before it: at once, or with what comes next where that is sure to."""
+        """Sends a call that need not be parked: at once, or with what comes next where that is sure to."""
         line = self._line
         with line.lock:
             if pending.is_nested:
@@ -120,19 +119,26 @@ class Outgoing:
             in_burst = self._is_in_burst() if pending.waiter is None else self._is_in_company()
             in_burst = in_burst and len(line.outbox.frames) < _TOGETHER
             transport = line.seize_locked(pending.cost) if not in_burst else None
-            if transport is None and not (in_burst or line.will_send_locked):
-                return False
             self._credit -= credit
             call_id = self._last_id = pending.id = self._last_id + 1
             self._pending[call_id] = pending
             message = pending.to_bytes() if transport is not None else None
             if transport is None:
                 line.send_locked(pending, None)
-        if transport is not None and message is not None:
+        if transport is None:
+            if not in_burst:
+                line.push()
+                self._sent_unawaited(pending)
+            elif pending.waiter is None or not line.reader_pushes:
+                line.push_soon()
+        elif message is not None:
             line.send_small(transport, message)
-        elif in_burst and not (pending.waiter is not None and line.reader_pushes):
-            line.push_soon()
         return True
+
+    def _sent_unawaited(self, pending: MadeCall) -> None:
+        """If nobody waits for it: to send has taken its time, and the burst goes on behind it."""
+        if pending.waiter is None:
+            self._last_unawaited = time.perf_counter()
 
     def _is_in_burst(self) -> bool:
         """Whether calls that nobody waits for follow each other closely: then they go out together.

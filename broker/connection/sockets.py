@@ -111,7 +111,7 @@ class MessageSocket:
         _sockets.add(self)
 
     def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
-        size = sum(map(len, pieces))
+        size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         length = LENGTH.pack(size)
         self._unwritten = len(length) + size
         self._rest = (b"".join((length, *pieces)),) if size <= _SMALL else (length, *pieces)

@@ -21,7 +21,7 @@ from broker.connection.calls import IncomingCall
 from broker.connection.engine import Connection
 from broker.connection.leading import Leading
 from broker.connection.refusals import Reason, Refused
-from broker.context import CallContext, Client
+from broker.context import CallContext, Client, activate
 from broker.dispatch.admission import Admission
 from broker.dispatch.answers import Answers
 from broker.dispatch.around import AroundCalls
@@ -95,7 +95,7 @@ class Express:
         self.count_many = tally.count_methods
         self._go_on = go_on
         # Functions of users are asked about no call here, neither before it nor around it.
-        self._looks_at_callers = admission.looks_at_callers
+        self.looks_at_callers = admission.looks_at_callers
         self.lets_pass = admission.lets_pass
         self.is_open = is_open and not admission.runs_user_code and not around and admission.accepts(CODEC)
 
@@ -110,7 +110,7 @@ class Express:
         registration, target = found
         job = PlainCall(call, client, caller, registration)
         job.member = registration.table.members[wire.member]
-        if self._looks_at_callers and not self.lets_pass(job, wire.member):
+        if self.looks_at_callers and not self.lets_pass(job, wire.member):
             return False
         job.express, job.target = self, target
         call.on_cancel(job.cancel)
@@ -250,5 +250,5 @@ class PlainCall(QuickJob):
 def call_in(
     context: CallContext, method: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> object:
-    context.enter()  # to be left with the context variables of this call
+    activate(context)  # to be left with the context variables of this call
     return method(*args, **kwargs)
