@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import broker
-from broker import errors
+from broker import descriptions, errors
 from broker._pb.broker_pb2 import Call
 from broker.codecs import Encoded
 from broker.connection.calls import CallRequest
@@ -25,6 +25,7 @@ from broker.connection.chains import new_chain
 from broker.connection.client import ClientConnection, pool
 from broker.connection.engine import Connection, Settings
 from broker.connection.opening import Place
+from broker.dispatch import execution
 
 pytestmark = pytest.mark.usefixtures("either_way")
 
@@ -60,6 +61,9 @@ class Hub:
 
     def call_now(self, callback: Any, *args: Any) -> Any:
         return callback(*args)
+
+    def call_add(self, thing: Any) -> Any:
+        return thing.add(1, 2)
 
     def call_with_timeout(self, callback: Any, timeout: float) -> Any:
         callback._broker.set("timeout", timeout)
@@ -233,6 +237,24 @@ def test_what_is_exported_can_be_a_bound_method_a_builtin_a_partial(hub: Any) ->
     assert hub.call_now(broker.export(Thing().add), 1, 2) == 3
     assert hub.call_now(broker.export(functools.partial(pow, 2)), 5) == 32
     assert hub.call_now(broker.export(lambda: "lambda")) == "lambda"
+
+
+def test_an_object_that_is_passed_again_is_not_asked_again_what_it_has(
+    hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described: list[str] = []
+
+    def describe(object_id: str, *args: Any) -> Any:
+        described.append(object_id)
+        return descriptions.describe(object_id, *args)
+
+    monkeypatch.setattr(execution, "describe", describe)
+    first, second = broker.export(Thing()), broker.export(Thing())
+    for _ in range(3):
+        assert hub.call_add(first) == hub.call_add(second) == 3
+        gc.collect()  # nothing of them is left at the daemon
+    assert sorted(described) == sorted({*described})
+    assert len(described) == 3  # the hub is the third
 
 
 def test_functions_that_are_alike_are_told_apart(hub: Any) -> None:

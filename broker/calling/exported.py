@@ -68,5 +68,5 @@ class ExportedRemote(Remote):
 
 def _route(held: Held) -> Route:
     if held.route is None:
-        held.route = Route(held.connection, held.connection.peer_name)
+        held.route = Route(held.connection, held.connection.peer_name, held.connection.exports.descriptions)
     return held.route

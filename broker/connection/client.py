@@ -40,11 +40,11 @@ class Watcher(Protocol):
 class Route:
     """Where the calls of proxies go, with what these know about the other side."""
 
-    def __init__(self, engine: Connection, place: object) -> None:
-        """`place` is what messages call the other side."""
+    def __init__(self, engine: Connection, place: object, descriptions: dict[str, Any] | None = None) -> None:
+        """`place` is what messages call the other side; `descriptions`, where other routes know the same."""
         self.engine = engine
         self.place = place
-        self.descriptions: dict[str, Any] = {}
+        self.descriptions: dict[str, Any] = {} if descriptions is None else descriptions
         """What the other side said about objects, by object; a stale one is refreshed by the proxy that notices."""
 
     @property

@@ -33,8 +33,23 @@ if TYPE_CHECKING:
     from broker.connection.engine import Connection
 
 EXPORTS_LIMIT = "max_exports_per_connection"
+_MOST_DESCRIPTIONS = 256
 SWEEP_SECONDS = 0.2
 """How long a reference that nobody holds any more may go without a Release while nothing else happens."""
+
+
+class Latest(dict[str, Any]):
+    """The entries that were made last. Any thread may make one."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key not in self:
+            for oldest in list(self)[: max(0, len(self) - self._most + 1)]:
+                self.pop(oldest, None)
+        super().__setitem__(key, value)
 
 
 class Exported(Reference):
@@ -115,6 +130,9 @@ class Exports:
         self._given: dict[int, _Given] = {}
         self._arrived: dict[int, _Arrived] = {}
         self._unheld: deque[int] = deque()  # numbers that lost their last holder; appended to without the lock
+        self.descriptions: dict[str, Any] = Latest(_MOST_DESCRIPTIONS)
+        """What the other side said about its objects: one that is passed again, as it is with every call of many
+        programs, has the number that it had."""
         self.token = uuid.uuid4().hex
         """Names the connection, within this process, in the URIs of what came over it."""
 

@@ -19,7 +19,7 @@ from broker._pb.broker_pb2 import Reference as WireReference
 from broker.codecs import MAX_REFERENCES, Encoded, Reference
 from broker.connection.calls import IncomingCall
 from broker.connection.engine import Connection, Settings
-from broker.connection.exports import Exported, Held, Unknown, sweeper
+from broker.connection.exports import Exported, Held, Latest, Unknown, sweeper
 from broker.connection.refusals import Reason, Refused
 from broker.errors import CodecError
 from tests.connection.conftest import (
@@ -98,6 +98,14 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 # ---- passing on
+
+
+def test_of_what_is_known_about_objects_the_latest_stays() -> None:
+    known = Latest(3)
+    for number in range(5):
+        known[f"@{number}"] = number
+        known[f"@{number}"] = number * 10
+    assert known == {"@2": 20, "@3": 30, "@4": 40}
 
 
 def test_a_reference_arrives_and_is_counted_on_both_sides(pair: Pair) -> None:
