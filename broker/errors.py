@@ -148,13 +148,20 @@ def format_remote_traceback(error: BaseException) -> str:
     Causes, contexts and groups are included; of more than 300 lines the middle is left out, for an exception that came
     through many daemons has the tracebacks of all of them. Returns the text without a final newline.
     """
-    formatted = traceback.TracebackException.from_exception(error)
+    formatted = traceback.TracebackException(type(error), error, _behind_own_frames(error.__traceback__))
     _cut_own_frames(formatted)
     lines = "".join(formatted.format()).splitlines()
     if len(lines) > _MOST_LINES:
         half = _MOST_LINES // 2
         lines[half:-half] = [f"  … {len(lines) - 2 * half} lines are left out …"]
     return "\n".join(lines)
+
+
+def _behind_own_frames(tb: TracebackType | None) -> TracebackType | None:
+    """Where the code of others begins: to look up a frame takes longer than most methods do."""
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
+        tb = tb.tb_next
+    return tb
 
 
 def _cut_own_frames(formatted: traceback.TracebackException) -> None:
