@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from broker._pb.broker_pb2 import Call, Credit, Frame, Frames, Result
 from broker.codecs import Encoded
 from broker.connection.frames import encode_frame
-from broker.connection.reading import CallFrame, ResultFrame, decode_frames
+from broker.connection.reading import CallFrame, Layouts, ResultFrame, decode_frames, plain_frames
 from broker.connection.writing import call_head, write_plain_call, write_result_frame
 from broker.errors import ProtocolError
 
@@ -24,10 +24,10 @@ def plain(call_id: int, payload: bytes) -> bytes:
     return write_result_frame(call_id, Encoded("json", payload), None)
 
 
-def as_protobuf(message: bytes) -> list[Frame]:
+def as_protobuf(message: bytes, layouts: Layouts | None = None) -> list[Frame]:
     """What `decode_frames` gives, as protobuf has it."""
     found: list[Frame] = []
-    for frame in decode_frames(message):
+    for frame in decode_frames(message, layouts):
         found += [plain.to_frame() for plain in frame] if isinstance(frame, list) else [frame]  # type: ignore[list-item]
     return found
 
@@ -122,3 +122,74 @@ def test_frames_that_are_alike_and_cut_short(write: Callable[[int, int, int], by
         if end % (len(message) // 4):
             with pytest.raises(ProtocolError, match="not made of frames"):
                 list(decode_frames(message[:end]))
+
+
+# ---- one message after the other, on one connection
+
+HEADS = [
+    call_head((object_id, member, Call.METHOD, session, 1, lane, False, False))
+    for object_id in ("shop", "shed", "obj_" + "0" * 32)
+    for member in ("take", "give", "a" * 90)
+    for session, lane in ((0, 0), (1, 0), (300, 7))
+]
+SOME_NUMBERS = st.sampled_from([1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, 2**28 - 1, 2**28, 2**62]) | NUMBERS
+SMALL = st.sampled_from([b"", b"1", b"[[1],{}]", b"x" * 60, b"y" * 99, b"z" * 100, b"x" * 128]) | st.binary(max_size=40)
+PLAIN = st.builds(plain, SOME_NUMBERS, SMALL) | st.builds(
+    write_plain_call, SOME_NUMBERS, st.sampled_from(HEADS), st.binary(min_size=16, max_size=16), SMALL
+)
+RARE = st.sampled_from([encode_frame(Frame(credit=Credit(calls=3))), encode_frame(Frame(id=4, reply=True)), b""])
+MESSAGES = st.lists(st.lists(PLAIN | PLAIN | PLAIN | RARE, min_size=1, max_size=8).map(b"".join), max_size=8)
+
+
+@given(MESSAGES)
+def test_a_connection_reads_what_it_has_learned_to_read_as_protobuf_does(messages: list[bytes]) -> None:
+    layouts: Layouts = {}
+    for message in messages:
+        assert as_protobuf(message, layouts) == list(Frames.FromString(message).frames)
+        assert as_protobuf(memoryview(bytearray(message)), layouts) == list(Frames.FromString(message).frames)  # type: ignore[arg-type]
+
+
+@given(MESSAGES, st.lists(PLAIN, min_size=1, max_size=4).map(b"".join), st.data())
+def test_a_connection_is_not_deceived_by_what_only_looks_like_what_it_has_learned(
+    messages: list[bytes], wrong: bytes, data: st.DataObject
+) -> None:
+    layouts: Layouts = {}
+    for message in (*messages, wrong):
+        as_protobuf(message, layouts)
+    changed = bytearray(wrong)
+    for _ in range(data.draw(st.integers(1, 2))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        expected = list(Frames.FromString(bytes(changed)).frames)
+    except DecodeError:
+        with pytest.raises(ProtocolError, match="not made of frames"):
+            as_protobuf(bytes(changed), layouts)
+    else:
+        assert as_protobuf(bytes(changed), layouts) == expected
+    for message in messages:  # and it has unlearned nothing
+        assert as_protobuf(message, layouts) == list(Frames.FromString(message).frames)
+
+
+def test_calls_go_together_as_long_as_they_are_of_one_head() -> None:
+    layouts: Layouts = {}
+    frames = [write_plain_call(number, HEADS[number % 3], bytes(16), b"[[],{}]") for number in range(1, 7)]
+    for _ in range(2):
+        groups = list(decode_frames(b"".join(sorted(frames)), layouts))
+        heads = [{id(call.head) for call in group} for group in groups]  # type: ignore[union-attr]
+        assert all(len(head) == 1 for head in heads)
+        assert sum(map(len, groups)) == 6  # type: ignore[arg-type]
+
+
+def test_a_message_of_nothing_but_plain_frames_is_read_in_one_go() -> None:
+    layouts: Layouts = {}
+    for message, kind in ((alike_results(1, 30, 3), ResultFrame), (alike_calls(1, 30, 3), CallFrame)):
+        plains, end = plain_frames(message, layouts)
+        assert (len(plains), end) == (30, len(message))
+        assert {type(frame) for frame in plains} == {kind}
+
+
+def test_what_a_connection_learns_is_bounded() -> None:
+    layouts: Layouts = {}
+    for size in range(3_000):
+        list(decode_frames(plain(size, bytes(size)), layouts))
+    assert len(layouts) <= 256
