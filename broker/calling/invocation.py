@@ -42,6 +42,10 @@ from broker.uri import URI
 if TYPE_CHECKING:
     from broker.calling.remote import Remote
 
+MOST_AGAIN = 5
+"""How often a call is sent again that was surely not executed: daemons that end one after the other may each refuse it,
+and one that refuses all calls is not to be asked for ever."""
+
 _lanes = itertools.count(1)
 
 
@@ -106,7 +110,7 @@ class Invocation:
         Raises BrokerError if the chain is too deep.
         """
         self.remote = remote
-        self._again = 1  # once, if it was surely not executed
+        self._again = MOST_AGAIN
         self._retries = remote.retries
         self._losses = 0  # after each of these it may have been executed, and was repeated
         context = CallContext.active()
@@ -149,7 +153,7 @@ class Invocation:
 
         What was refused there is sent again as any other call.
         """
-        return self.request.is_nested and self._again > 0
+        return self.request.is_nested and self._again == MOST_AGAIN
 
     def send(self, uri: URI, connection: Route) -> PendingCall:
         """Sends the call, to the object and over the connection that the name led to.
@@ -164,7 +168,7 @@ class Invocation:
         return connection.engine.call(self.request)
 
     def is_to_be_repeated(self, outcome: Outcome) -> bool:
-        """Whether to send it again: once if it was surely not executed, and `retries` times if it may have been."""
+        """Whether to send it again: if it was surely not executed, and `retries` times if it may have been."""
         if outcome.value is not None or outcome.stream is not None:
             return False
         if outcome.lost is not None and outcome.may_have_run and self._retries:
@@ -180,7 +184,10 @@ class Invocation:
         if outcome.lost is not None:
             return not outcome.may_have_run
         moved = outcome.refused is not None and outcome.refused.reason == Reason.OBJECT_NOT_FOUND
-        return moved and self.remote.forget_place()
+        if not moved or not self.remote.forget_place():
+            return False
+        self._again = 1  # where the name leads now is looked up once
+        return True
 
     def is_to_be_tried_again(self, error: Exception) -> bool:
         """Whether a repetition that found nobody there is followed by another one, if `retries` are left."""

@@ -13,7 +13,7 @@ from broker._pb.broker_pb2 import Call
 from broker.calling import driven
 from broker.calling.departures import NO_DEPARTURES, made_calls
 from broker.calling.futures import FINISHED, PENDING, CallFuture
-from broker.calling.invocation import Invocation
+from broker.calling.invocation import MOST_AGAIN, Invocation
 from broker.codecs import Encoded, codec
 from broker.connection import chains
 from broker.connection.calls import NO_METADATA, CallRequest, MadeCall, Outcome
@@ -230,7 +230,7 @@ class PlainFuture(CallFuture, _Plain):
         """The call as a request: to be sent again, or to be waited for in its chain."""
         request = self._request
         if request is None:
-            self._again, self._retries, self._losses = 1, 0, 0
+            self._again, self._retries, self._losses = MOST_AGAIN, 0, 0
             request = self._as_request()
             request.on_outcome = self._answered
             request = self._set_once("_request", request)
