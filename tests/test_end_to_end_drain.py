@@ -86,6 +86,66 @@ def test_a_rolling_restart_fails_no_call(start: Callable[[str], Any]) -> None:
     assert min(made) > 0
 
 
+class Clerk:
+    """One that goes on until it is told."""
+
+    def __init__(self) -> None:
+        self.begun, self.enough = threading.Event(), threading.Event()
+
+    def slow(self) -> str:
+        self.begun.set()
+        assert self.enough.wait(60)
+        return "done"
+
+    def next(self) -> int:
+        return 1
+
+
+def _next(uri: broker.URI, through: str) -> int:
+    """Calls, and waits for the daemon as long as need be."""
+    if through == "task":
+
+        async def call() -> Any:
+            return await broker.AsyncProxy(uri, local=False, wait=60).next()
+
+        return int(asyncio.run(call()))
+    proxy: Any = broker.Proxy(uri, local=False, wait=60)
+    return int(proxy.next() if through == "thread" else proxy.next.future().result(60))
+
+
+def _call_until_it_fails(uri: broker.URI) -> None:
+    while True:
+        broker.Proxy(uri, local=False).next()
+
+
+@pytest.mark.parametrize("through", ["thread", "future", "task"])
+def test_a_call_waits_for_the_next_daemon_while_the_last_one_drains(through: str) -> None:
+    """A daemon that drains still answers who connects: only to say that it takes no calls."""
+    clerk, ending = Clerk(), broker.Daemon()
+    uri = ending.register(clerk, "clerk")
+    ending.start()
+    under_way = broker.Proxy(uri, local=False).slow.future()
+    assert clerk.begun.wait(60)
+    shutdown = threading.Thread(target=ending.shutdown, args=(60,))
+    shutdown.start()
+    with pytest.raises(errors.CommunicationError, match="shutting down") as caught:
+        _call_until_it_fails(uri)
+    assert caught.value.may_have_run is False
+
+    results: list[int] = []
+    waiting = threading.Thread(target=lambda: results.append(_next(uri, through)))
+    waiting.start()
+    waiting.join(0.3)  # longer than five attempts take
+    assert waiting.is_alive()
+    clerk.enough.set()
+    shutdown.join(60)
+    assert under_way.result(60) == "done"
+    with broker.Daemon(port=int(uri.location.rpartition(":")[2])) as following:  # type: ignore[union-attr]
+        following.register(Clerk(), "clerk")
+        waiting.join(60)
+    assert results == [1]
+
+
 def test_sigterm_lets_calls_finish_and_takes_no_further_ones(start: Callable[[str], Any]) -> None:
     desk = start("desk")
     location = desk.line("serves")

@@ -183,6 +183,9 @@ class Opening:
         offer = self.engine.peer.offer if self.engine.peer is not None else SocketOffer()
         if offer.path and sockets.is_available and self._place.local:
             self._move(offer, stream, min(_MOVE_SECONDS, max(0.0, until - time.monotonic())))
+        if self.engine.draining_because is not None:  # as it was welcomed: it takes no call any more
+            self.engine.close("it takes no calls")
+            raise self._cannot_connect(self.engine.draining_because)
         return self.engine
 
     def _new_engine(self, introduce: Introduce) -> Connection:
@@ -245,7 +248,11 @@ class Opening:
                 raise AccessDenied(f"{self._place} does not let this process in: {self._details}")
             if self._failure is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 raise Overloaded(f"{self._place} does not let this process in: {self._details}")
-            raise CannotConnect(f"cannot connect to {self._place}: {self._explain(reason or 'no answer', opened)}")
+            draining = self.engine.draining_because
+            raise self._cannot_connect(draining or self._explain(reason or "no answer", opened))
+
+    def _cannot_connect(self, why: str) -> CannotConnect:
+        return CannotConnect(f"cannot connect to {self._place}: {why}")
 
     # ---- from TCP to the Unix socket beside it
 
