@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import broker
-from broker.compat.errors import ProtocolError, PyroError
+from broker.compat.errors import ProtocolError, PyroError, refuse
 
 FLAGS_ONEWAY, PROTOCOL_VERSION = 4, 502
 _PREFIX = "pyro."
@@ -127,8 +127,7 @@ class CallContext:
 
 
 def _tracked(what: str) -> Any:
-    if state().client is None:
-        raise PyroError(f"cannot {what} resource on a connectionless call")
+    refuse(state().client is None, PyroError, f"cannot {what} resource on a connectionless call")
     return state().client.tracked_resources
 
 

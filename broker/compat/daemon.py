@@ -13,7 +13,7 @@ from typing import Any, Self
 import broker
 from broker.compat import context, exposure
 from broker.compat.configuration import config, credentials
-from broker.compat.errors import DaemonError, ProtocolError, PyroError, translated
+from broker.compat.errors import DaemonError, ProtocolError, PyroError, refuse, translated, unsupported
 from broker.compat.proxy import DAEMON_NAME, NAMESERVER_NAME, Metadata, Proxy
 from broker.compat.serializers import accepted_codecs, register_class_to_dict, register_dict_to_class
 from broker.compat.uri import URI
@@ -83,14 +83,11 @@ class Daemon:
         self, host: Any = None, port: int = 0, unixsocket: str | None = None, nathost: str | None = None,
         natport: int | None = None, interface: Any = DaemonObject, connected_socket: object = None,
     ) -> None:  # fmt: skip
-        if connected_socket is not None:
-            raise NotImplementedError("connected_socket: the broker listens by itself, on a port or at unixsocket=PATH")
+        unsupported(connected_socket, "connected_socket: the broker listens by itself, on a port or at unixsocket=PATH")
         if config.SERVERTYPE not in ("thread", "multiplex"):
             raise PyroError(f"invalid server type '{config.SERVERTYPE}'")
-        if nathost and unixsocket:
-            raise ValueError("cannot use nathost together with unixsocket")
-        if natport and not nathost:
-            raise ValueError("must provide natport with nathost")
+        refuse(nathost and unixsocket, ValueError, "cannot use nathost together with unixsocket")
+        refuse(natport and not nathost, ValueError, "must provide natport with nathost")
         if nathost is None and not unixsocket:
             nathost, natport = config.NATHOST, natport or config.NATPORT
         self._waiting = broker.LoopExecutor()
@@ -121,15 +118,12 @@ class Daemon:
         return {key: target for key, target in self._daemon.objects.items() if key != "Broker.NameServer"}
 
     def register(self, obj_or_class: Any, objectId: str | None = None, force: bool = False, weak: bool = False) -> URI:
-        if objectId and not isinstance(objectId, str):
-            raise TypeError("objectId must be a string or None")
-        if isinstance(obj_or_class, type) and weak:
-            raise TypeError("Classes cannot be registered with weak=True.")
-        known = getattr(obj_or_class, "_pyroId", "")
-        if not force and known and self.objectsById.get(known) is obj_or_class:
-            raise DaemonError("object or class already has a Pyro id")
-        if not force and objectId in self.objectsById:
-            raise DaemonError("an object or class is already registered with that id")
+        refuse(objectId and not isinstance(objectId, str), TypeError, "objectId must be a string or None")
+        refuse(isinstance(obj_or_class, type) and weak, TypeError, "Classes cannot be registered with weak=True.")
+        known, there = getattr(obj_or_class, "_pyroId", ""), self.objectsById
+        is_there = known and there.get(known) is obj_or_class
+        refuse(is_there and not force, DaemonError, "object or class already has a Pyro id")
+        refuse(objectId in there and not force, DaemonError, "an object or class is already registered with that id")
         obj_or_class._pyroId = objectId = objectId or f"obj_{uuid.uuid4().hex}"
         obj_or_class._pyroDaemon = weakref.proxy(self)
         self._put(obj_or_class, objectId, weak)
@@ -144,8 +138,7 @@ class Daemon:
         self._daemon.register(target, object_id, replace=True, executor=self._loop, members=names, weak=weak)
 
     def _members(self, object_id: str) -> Metadata:
-        if object_id not in self.objectsById:
-            raise DaemonError("unknown object")
+        refuse(object_id not in self.objectsById, DaemonError, "unknown object")
         return self._put_there[object_id][0]
 
     def _serves(self, target: Any) -> bool:
@@ -154,11 +147,9 @@ class Daemon:
         return held is target or (isinstance(held, type) and isinstance(target, held))
 
     def unregister(self, objectOrId: Any) -> None:
-        if objectOrId is None:
-            raise ValueError("object or objectid argument expected")
+        refuse(objectOrId is None, ValueError, "object or objectid argument expected")
         object_id = objectOrId if isinstance(objectOrId, str) else getattr(objectOrId, "_pyroId", None)
-        if object_id is None:
-            raise DaemonError("object isn't registered")
+        refuse(object_id is None, DaemonError, "object isn't registered")
         if object_id in (DAEMON_NAME, NAMESERVER_NAME) or object_id not in self.objectsById:
             return
         self._daemon.unregister(object_id)
@@ -258,16 +249,14 @@ class Daemon:
 
     @property
     def selector(self) -> None:
-        if self._loop is None:
-            raise TypeError("threadpool server doesn't have multiplexing selector")
+        refuse(self._loop is None, TypeError, "threadpool server doesn't have multiplexing selector")
 
     def events(self, eventsockets: Any) -> None:
         """Runs the calls that wait, on this thread: for loops of programs, with the multiplex server."""
         (self._loop or self._waiting).run(0)
 
     def combine(self, daemon: Any) -> None:
-        if self._loop is None:
-            raise TypeError("You can't use the loop combiner on the threadpool server type")
+        refuse(self._loop is None, TypeError, "You can't use the loop combiner on the threadpool server type")
         if not isinstance(daemon, Daemon):  # one that answers broadcasts
             daemon.runInThread()
             return
@@ -291,8 +280,7 @@ class Daemon:
     close = shutdown
 
     def __enter__(self) -> Self:
-        if self._must_shutdown:
-            raise PyroError("cannot reuse this object")
+        refuse(self._must_shutdown, PyroError, "cannot reuse this object")
         return self
 
     def __exit__(self, *exc_info: object) -> None:

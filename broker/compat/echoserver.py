@@ -6,10 +6,9 @@ import argparse
 from typing import Any
 
 import broker
-from broker.compat.configuration import config
+from broker.compat import configuration, naming
 from broker.compat.daemon import Daemon
 from broker.compat.exposure import expose, oneway
-from broker.compat.naming import locate_ns, start_ns
 from broker.compat.proxy import Proxy
 
 expose(broker.EchoServer)  # what is inherited needs the marks of Pyro too
@@ -53,12 +52,12 @@ def main(args: Any = None, returnWithoutLooping: bool = False) -> Any:
             print(text, flush=True)
 
     say("Starting Pyro's built-in test echo server.")
-    config.SERVERTYPE = "multiplex"
-    server = start_ns(given.host) if given.nameserver else ()
+    configuration.config.SERVERTYPE = "multiplex"
+    server = naming.start_ns(given.host) if given.nameserver else ()
     echo, daemon = EchoServer(given.verbose), Daemon(given.host, given.port, given.unixsocket)
     uri = daemon.register(echo, "test.echoserver")
     if given.naming or server:
-        with Proxy(server[0]) if server else locate_ns() as names:
+        with Proxy(server[0]) if server else naming.locate_ns() as names:
             names.register("test.echoserver", uri)
             say(f"using name server at {names._pyroUri}", wanted=False)
     else:

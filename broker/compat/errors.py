@@ -36,8 +36,19 @@ SecurityError = _error(PyroError, errors.AccessDenied, "{reason}", "SecurityErro
 _BECOMES[errors.CannotConnect] = CommunicationError, "cannot connect to {where}: {reason}"
 _BECOMES[errors.ObjectNotFound] = DaemonError, "unknown object"
 _BECOMES[errors.Overloaded] = CommunicationError, "no free workers, increase server threadpool size ({})"
+# What `register_dict_to_class` registered, by the names of the classes.
 makers: dict[str, Callable[[str, dict[str, Any]], object]] = {}
-"""What `register_dict_to_class` registered, by the names of the classes."""
+
+
+def refuse(wrong: object, error: type[BaseException], text: str) -> None:
+    """Raises the error, with Pyro's text, if it is true that something is wrong."""
+    if wrong:
+        raise error(text)
+
+
+def unsupported(given: object, text: str) -> None:
+    """Raises NotImplementedError if an argument was given that means nothing here; the text says what to use."""
+    refuse(given is not None, NotImplementedError, text)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import broker
+from broker.compat import errors
 
 T = TypeVar("T")
 
@@ -66,15 +67,13 @@ def callback(method: T) -> T:
 
 def behavior(instance_mode: Any = "session", instance_creator: Any = None) -> Callable[[type[T]], type[T]]:
     """Says how a daemon makes instances of a class: one per `session` (a proxy's), a `single` one, or `percall`."""
-    if not isinstance(instance_mode, str):
-        raise SyntaxError("behavior decorator is missing argument(s)")
+    errors.refuse(not isinstance(instance_mode, str), SyntaxError, "behavior decorator is missing argument(s)")
 
     def decorate(cls: Any) -> Any:
-        if not inspect.isclass(cls):
-            raise TypeError("behavior decorator can only be used on a class")
-        cls._pyroInstancing = instance_mode, instance_creator  # type: ignore[attr-defined]
+        errors.refuse(not inspect.isclass(cls), TypeError, "behavior decorator can only be used on a class")
+        cls._pyroInstancing = instance_mode, instance_creator
         creator = instance_creator or operator.call  # for classes that cannot be made: it is the call that fails
-        return broker.behavior(instance_mode, creator)(cls)  # type: ignore[arg-type]
+        return broker.behavior(instance_mode, creator)(cls)
 
     return decorate
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 import broker
-from broker.compat.errors import PyroError, translating
+from broker.compat.errors import PyroError, refuse, translating
 from broker.compat.serializers import register_class_to_dict, register_dict_to_class
 
 
@@ -19,8 +19,7 @@ class BatchProxy(contextlib.AbstractContextManager[Any]):
         self.__proxy, self.__calls = proxy, list(calls)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        if name.startswith("__"):
-            raise AttributeError(name)
+        refuse(name.startswith("__"), AttributeError, name)
         return lambda *args, **kwargs: self.__calls.append((name, args, kwargs))
 
     def __exit__(self, *exc_info: object) -> None:
@@ -31,8 +30,7 @@ class BatchProxy(contextlib.AbstractContextManager[Any]):
 
     def __call__(self, oneway: bool = False, asynchronous: bool = False, **kwargs: bool) -> Any:
         asynchronous = kwargs.get("async", asynchronous)
-        if oneway and asynchronous:
-            raise PyroError("async oneway calls make no sense")
+        refuse(oneway and asynchronous, PyroError, "async oneway calls make no sense")
         calls, self.__calls = self.__calls, []
         if asynchronous:
             return FutureResult().run(lambda: _each(self.__proxy._pyroInvokeBatch(calls)))

@@ -8,18 +8,13 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib import abc, import_module, machinery
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 _PREFIX = "broker.compat."
-PACKAGES = str(Path(__file__).parent / "packages")
-"""Where Python finds the two for programs that import them by their own names."""
-INSIDE = f"{PACKAGES}/-"
-"""No folder: below it is what the table says."""
+_INSIDE = str(Path(__file__).parent / "packages/-")  # no folder: below it is what the table says
 # Each module, and the homes in broker.compat of what is its own: these classes show in tracebacks, reprs and pickles as
 # of the first module that has them. Beside its own each module has the names of all others.
 _MODULES = {
@@ -54,15 +49,15 @@ _API = """
     register_class_to_dict unregister_dict_to_class unregister_class_to_dict"""
 
 
-class PyroModules(MetaPathFinder, Loader):
+class PyroModules(abc.MetaPathFinder, abc.Loader):
     """Finds the modules of the table below `broker.compat`, and below the packages of that folder."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:
-        if name.removeprefix(_PREFIX) not in _MODULES or not (name.startswith(_PREFIX) or INSIDE in (path or ())):
+    def find_spec(self, name: str, path: Sequence[str] | None, target: object = None) -> machinery.ModuleSpec | None:
+        if name.removeprefix(_PREFIX) not in _MODULES or not (name.startswith(_PREFIX) or _INSIDE in (path or ())):
             return None
         is_package = any(other.startswith(f"{name.removeprefix(_PREFIX)}.") for other in _MODULES)
-        spec = ModuleSpec(name, self, origin=name)  # as which `python -m` runs it: its usage shows that
-        spec.submodule_search_locations = [INSIDE] if is_package else None
+        spec = machinery.ModuleSpec(name, self, origin=name)  # as which `python -m` runs it: its usage shows that
+        spec.submodule_search_locations = [_INSIDE] if is_package else None
         return spec
 
     def exec_module(self, module: ModuleType) -> None:
@@ -87,6 +82,7 @@ def fill(namespace: dict[str, Any]) -> None:
     namespace["__version__"] = names["PYRO4_VERSION" if module.startswith("Pyro4") else "PYRO_VERSION"]
     namespace["__all__"] = [name for name in own or _API.split() if not name.startswith("_")]
     if namespace["__name__"] in ("Pyro4", "Pyro5"):
+        namespace["__path__"] = [_INSIDE]
         _name_classes(module)
     namespace["__getattr__"] = functools.partial(_asked_for, namespace["__name__"])
 

@@ -11,7 +11,7 @@ from typing import Any
 import broker
 from broker.compat.configuration import config, credentials
 from broker.compat.daemon import Daemon
-from broker.compat.errors import NamingError, PyroError, translated
+from broker.compat.errors import NamingError, PyroError, refuse, translated, unsupported
 from broker.compat.exposure import expose, get_exposed_members
 from broker.compat.proxy import NAMESERVER_NAME, Metadata, Proxy, refuse_hmac
 from broker.compat.uri import URI
@@ -61,10 +61,8 @@ class NameServer:
         self._names: Any = self.storage if there_already else broker.LocalNames(self.storage)
 
     def register(self, name: str, uri: str | URI, safe: bool = False, metadata: Any = None) -> None:
-        if not isinstance(uri, str | URI):
-            raise TypeError("only URIs or strings can be registered")
-        if not isinstance(name, str):
-            raise TypeError("name must be a str")
+        refuse(not isinstance(uri, str | URI), TypeError, "only URIs or strings can be registered")
+        refuse(not isinstance(name, str), TypeError, "name must be a str")
         self._ask(self._names.register, name, str(URI(uri)), replace=not safe, tags=_tags(metadata or ()))
 
     def lookup(self, name: str, return_metadata: bool = False) -> Any:
@@ -92,8 +90,7 @@ class NameServer:
         return shown if return_metadata else {name: uri for name, (uri, _) in shown.items()}
 
     def yplookup(self, meta_all: Any = None, meta_any: Any = None, return_metadata: bool = True) -> dict[str, Any]:
-        if meta_all is not None and meta_any is not None:
-            raise ValueError("you can't use meta_all or meta_any at the same time")
+        refuse(None not in (meta_all, meta_any), ValueError, "you can't use meta_all or meta_any at the same time")
         if meta_all is None and meta_any is None:
             return {}
         return self.list(return_metadata=return_metadata, metadata_all=meta_all, metadata_any=meta_any)
@@ -191,8 +188,7 @@ def _bound(uri: broker.URI) -> NameServerProxy:
 def resolve(uri: str | URI, delay_time: float = 0.0, hmac_key: object = None) -> URI:
     """The PYRO URI that a URI leads to; waits so many seconds for a name that is not there yet. Raises NamingError."""
     refuse_hmac(hmac_key)
-    if not isinstance(uri, str | URI):
-        raise TypeError("can only resolve Pyro URIs")
+    refuse(not isinstance(uri, str | URI), TypeError, "can only resolve Pyro URIs")
     asked = URI(uri)
     if asked.protocol == "PYRO":
         return asked
@@ -223,10 +219,8 @@ class NameServerDaemon(Daemon):
         natport: int | None = None, storage: str | None = None,
     ) -> None:  # fmt: skip
         storage = storage or "memory"
-        if not re.fullmatch("memory|sql:(?!:memory:$).+", storage):
-            raise ValueError(f"invalid storage type '{storage}'")
-        if unixsocket is not None:
-            raise NotImplementedError("a name server on a Unix socket: it listens on a port; give host and port")
+        refuse(not re.fullmatch("memory|sql:(?!:memory:$).+", storage), ValueError, f"invalid storage type '{storage}'")
+        unsupported(unixsocket, "a name server on a Unix socket: it listens on a port; give host and port")
         place = config.NS_HOST if host is None else host, config.NS_PORT if port is None else port
         super().__init__(*place, None, nathost, natport)
         try:

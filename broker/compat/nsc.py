@@ -6,8 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from broker.compat.errors import PyroError
-from broker.compat.naming import locate_ns
+from broker.compat import errors, naming
 
 
 def _listed(found: dict[str, Any], title: str = "- searched by metadata") -> str:
@@ -55,8 +54,7 @@ def handle_command(names: Any, command: str, args: list[str]) -> None:
     """Carries a command out. Prints the error, and raises it, if it fails; SystemExit for wrong arguments."""
     try:
         fewest, most, usage, run = _COMMANDS[command]
-        if not fewest <= len(args) <= most:
-            raise SystemExit(f"{command} requires {usage}")
+        errors.refuse(not fewest <= len(args) <= most, SystemExit, f"{command} requires {usage}")
         print(run(names, *args))
     except Exception as error:
         print(f"Error: {type(error).__name__} - {error}")
@@ -80,13 +78,13 @@ def main(args: Any = None) -> None:
     say: Any = print if options.verbose else lambda *words: None
     try:
         say("Locating name server...")
-        names = locate_ns(f"./u:{options.unixsocket}" if options.unixsocket else options.host, options.port)
-    except PyroError as error:
+        names = naming.locate_ns(f"./u:{options.unixsocket}" if options.unixsocket else options.host, options.port)
+    except errors.PyroError as error:
         print("Error:", error)
         sys.exit(1)
     say("Name server found:", names._pyroUri)
     try:
         handle_command(names, options.command, others)
-    except PyroError:  # it is printed
+    except errors.PyroError:  # it is printed
         sys.exit(1)
     say("Done.")

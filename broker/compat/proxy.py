@@ -16,8 +16,6 @@ from typing import Any, Self
 import broker
 from broker.compat import context, errors, exposure, futures, serializers
 from broker.compat.configuration import config, credentials
-from broker.compat.context import current_context
-from broker.compat.errors import CommunicationError, ConnectionClosedError, PyroError, translating
 from broker.compat.uri import URI
 
 DAEMON_NAME, NAMESERVER_NAME = "Pyro.Daemon", "Pyro.NameServer"
@@ -54,14 +52,12 @@ class Proxy(broker.Proxy):
 
     def __init__(self, uri: str | URI, connected_socket: object = None, **options: object) -> None:
         """`options` are for the broker, which makes proxies too. Raises TypeError and PyroError for what is no URI."""
-        if connected_socket is not None:
-            raise NotImplementedError("connected_socket: the broker connects by itself, to a URI")
-        if not isinstance(uri, str | URI):
-            raise TypeError("expected Pyro URI")
+        errors.unsupported(connected_socket, "connected_socket: the broker connects by itself, to a URI")
+        errors.refuse(not isinstance(uri, str | URI), TypeError, "expected Pyro URI")
         serializers.codec_of(None)
         self.__setstate__((URI(uri), (), (), (), "hello", None))
         if broker.current_context.client is None:
-            current_context.response_annotations = {}
+            context.current_context.response_annotations = {}
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         uri, oneway, methods, attrs, handshake, serializer = state
@@ -94,13 +90,11 @@ class Proxy(broker.Proxy):
     def __getattr__(self, name: str) -> Any:
         if name == "_broker":
             return self._pyro_begin(self._pyroUri)
-        known = vars(self).get("_pyroMethods") or ()
-        if name.startswith("_") and name not in known:  # asked for by copy, pickle, numpy and others
+        is_probed = name.startswith("_") and name not in (vars(self).get("_pyroMethods") or ())  # by copy, numpy, …
+        if is_probed or not (self._has(name) or name in self._pyroAttrs):
             raise self._missing(name)
-        if not self._has(name):
-            if name in self._pyroAttrs:
-                return self._pyroInvoke("__getattr__", (name,), None)
-            raise self._missing(name)
+        if name not in self._pyroMethods:
+            return self._pyroInvoke("__getattr__", (name,), None)
         if self._pyro_asynchronous:
             return futures.AsyncRemoteMethod(self, name)
         return _RemoteMethod(self._pyroInvoke, name, self._pyroMaxRetries)
@@ -168,10 +162,10 @@ class Proxy(broker.Proxy):
         self._pyroRelease()
         for attempt in range(tries):
             time.sleep(_RECONNECT_PAUSE if attempt else 0)
-            with contextlib.suppress(CommunicationError):
+            with contextlib.suppress(errors.CommunicationError):
                 self._pyro_connect()
                 return
-        raise ConnectionClosedError("failed to reconnect")
+        raise errors.ConnectionClosedError("failed to reconnect")
 
     def _pyroClaimOwnership(self) -> None:
         """Any thread may use a proxy; this says in the repr which one does."""
@@ -205,7 +199,7 @@ class Proxy(broker.Proxy):
                 self._pyroConnection.control = self._pyro_begin(uri)
                 self._pyroGetMetadata(known_metadata=self._pyro_greet(uri))
                 if not self._pyroMethods and not self._pyroAttrs:
-                    raise PyroError(f"remote object '{uri}' {_NOTHING_EXPOSED}")
+                    raise errors.PyroError(f"remote object '{uri}' {_NOTHING_EXPOSED}")
             except BaseException:
                 self._pyroRelease()
                 raise
@@ -215,7 +209,7 @@ class Proxy(broker.Proxy):
     def _pyro_begin(self, uri: URI) -> Any:
         """What the broker has of a proxy for that URI, to begin with a handshake."""
         handshake = {"object": uri.object, "handshake": self._pyroHandshake, "annotations": self._pyroAnnotations()}
-        with translating():
+        with errors.translating():
             broker.Proxy.__init__(
                 self, str(uri), codec=serializers.codec_of(self._pyroSerializer), patience=self._pyroTimeout or None,
                 greeting=handshake, credentials=credentials("CLIENT"), proxy_class=Proxy,
@@ -225,11 +219,11 @@ class Proxy(broker.Proxy):
     def _pyro_greet(self, uri: URI) -> Metadata:
         """The handshake: gives what the object has."""
         try:
-            with translating(uri.address):
+            with errors.translating(uri.address):
                 answer = self._broker.welcome
                 known = self._broker.description if answer is None else None  # then its daemon is not of this layer
         except (errors.DaemonError, errors.SecurityError) as reason:
-            raise CommunicationError(f"connection to {uri.address} rejected: {reason}") from None
+            raise errors.CommunicationError(f"connection to {uri.address} rejected: {reason}") from None
         if known is not None:
             oneway = {name for name, member in known.members.items() if member.oneway}
             return {"methods": known.methods, "attrs": known.attributes, "oneway": oneway}
@@ -263,24 +257,24 @@ class Proxy(broker.Proxy):
     def _pyro_calling(self, oneway: bool) -> Iterator[None]:
         """Around a call: its annotations, correlation id and errors are as Pyro has them."""
         is_outside = broker.current_context.client is None
-        given = current_context.correlation_id if is_outside else None
+        given = context.current_context.correlation_id if is_outside else None
         correlated = broker.current_context.correlate(given) if given else contextlib.nullcontext()
         try:
-            with translating(self._pyroUri.address), correlated:
+            with errors.translating(self._pyroUri.address), correlated:
                 yield
-        except ConnectionClosedError:
+        except errors.ConnectionClosedError:
             self._pyroRelease()
             raise
         finally:
             if is_outside:  # a method's own are not touched by calls that it makes
                 answer = {} if oneway else broker.current_context.response_metadata
-                received = current_context.response_annotations = context.from_metadata(answer)
+                received = context.current_context.response_annotations = context.from_metadata(answer)
                 self._pyroResponseAnnotations(received, 0)
 
     def _pyro_ready(self, oneway: bool) -> broker.Proxy:
         """The proxy for one call: a oneway call is not to hold up those that follow it."""
         codec = serializers.codec_of(self._pyroSerializer)
-        annotations = {**current_context.annotations, **self._pyroAnnotations()}
+        annotations = {**context.current_context.annotations, **self._pyroAnnotations()}
         if not annotations and not oneway and codec == self._broker.codec:
             return self
         return broker.options(self, codec=codec, metadata=context.to_metadata(annotations))
@@ -307,18 +301,17 @@ class _RemoteMethod:
         self.__send, self.__name, self.__max_retries = send, name, max_retries
 
     def __getattr__(self, name: str) -> _RemoteMethod:
-        if name.startswith("__"):
-            raise AttributeError(name)
+        errors.refuse(name.startswith("__"), AttributeError, name)
         return _RemoteMethod(self.__send, f"{self.__name}.{name}", self.__max_retries)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         for attempt in range(self.__max_retries):
             try:
                 return self.__send(self.__name, args, kwargs)
-            except CommunicationError as error:
+            except errors.CommunicationError as error:
                 if str(error).startswith("cannot connect"):
                     time.sleep(min(0.1 * 2**attempt, 2.0))
-                elif not isinstance(error, ConnectionClosedError | errors.TimeoutError):
+                elif not isinstance(error, errors.ConnectionClosedError | errors.TimeoutError):
                     raise
         return self.__send(self.__name, args, kwargs)
 
@@ -342,13 +335,13 @@ class _StreamResultIterator(Iterator[Any]):
         if self.proxy is None:
             raise StopIteration
         if self.proxy._pyroConnection is None:
-            raise ConnectionClosedError("the proxy for this stream result has been closed")
+            raise errors.ConnectionClosedError("the proxy for this stream result has been closed")
         if time.monotonic() >= min(self._ends, self._lingers):
             self.close()
-            raise PyroError("item stream terminated")
+            raise errors.PyroError("item stream terminated")
         self._lingers = math.inf
         try:
-            with translating(self.proxy._pyroUri.address):
+            with errors.translating(self.proxy._pyroUri.address):
                 return next(self._items)
         except BaseException:
             self.proxy = None
@@ -362,8 +355,7 @@ class _StreamResultIterator(Iterator[Any]):
 
 
 def refuse_hmac(key: object) -> None:
-    if key is not None:
-        raise NotImplementedError("HMAC keys are not supported: use TLS (config.SSL) with client certificates")
+    errors.unsupported(key, "HMAC keys are not supported: use TLS (config.SSL) with client certificates")
 
 
 def _made_again(cls: type, state: tuple[Any, ...]) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 import broker
 from broker.compat import errors
 from broker.compat.configuration import config
-from broker.compat.errors import SerializeError
 
 _CODECS = dict.fromkeys(["serpent", "marshal", "json", "msgpack"], "json")
 _CODECS |= dict.fromkeys(["pickle", "cloudpickle", "dill"], "pickle")
@@ -79,15 +78,14 @@ class SerializerBase:
         if isinstance(state, tuple) and len(state) == 2:  # with __slots__
             state = {**(state[0] or {}), **(state[1] or {})}
         if not isinstance(state, dict | None):
-            raise SerializeError(f"don't know how to serialize class {type(obj)}: its __getstate__ gives no dict")
+            raise errors.SerializeError(f"don't know how to serialize class {type(obj)}: __getstate__ gives no dict")
         return {**name, **(state or {})}
 
     @classmethod
     def dict_to_class(cls, data: dict[str, Any]) -> object:
         """What such a dict becomes. Raises SerializeError where nobody has said what."""
         name = str(data.get("__class__", "<unknown>"))
-        if name not in errors.makers:
-            raise SerializeError(f"unsupported serialized class: {name}")
+        errors.refuse(name not in errors.makers, errors.SerializeError, f"unsupported serialized class: {name}")
         return errors.makers[name](name, data)
 
 
@@ -125,7 +123,7 @@ class _Written(broker.Proxy):
     _arrives_as = staticmethod(arrives_as)
 
 
-UnknownSerializer = type("UnknownSerializer", (SerializeError, ValueError, KeyError), {"__module__": __name__})
+UnknownSerializer = type("UnknownSerializer", (errors.SerializeError, ValueError, KeyError), {"__module__": __name__})
 
 
 def codec_of(serializer: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from broker import register_type
 from broker.compat.configuration import config
-from broker.compat.errors import PyroError
+from broker.compat.errors import PyroError, refuse
 
 # kind, object, location; and of the location: socket, IPv6 address, host, port
 _FORM = re.compile(r"(?:PYRO|BROKER)(|NAME|META):(\S+?)(?:@(.+))?", re.IGNORECASE)
@@ -26,13 +26,11 @@ class URI:
         if isinstance(uri, URI):
             self.__setstate__(uri.__getstate__())
             return
-        if not isinstance(uri, str):
-            raise TypeError("uri parameter object is of wrong type")
+        refuse(not isinstance(uri, str), TypeError, "uri parameter object is of wrong type")
         match = _FORM.fullmatch(uri)
         self.object: Any
         kind, self.object, location = match.groups() if match is not None else ("", None, "")
-        if not kind and not location:
-            raise PyroError("invalid uri")
+        refuse(not kind and not location, PyroError, "invalid uri")
         self.protocol = f"PYRO{kind.upper()}"
         if self.protocol == "PYROMETA":
             self.object = {tag.strip() for tag in self.object.split(",")}

@@ -1,6 +1,5 @@
 """Pyro5, of which `broker.compat.modules` says what is in it."""
 
-from broker.compat.modules import INSIDE, fill
+from broker.compat.modules import fill
 
-__path__ = [INSIDE]
 fill(globals())
