@@ -26,7 +26,6 @@ def main() -> int | None:
     command = [sys.executable, *_interpreter_options(), *sys.argv[1:]]
     if os.name == "nt":  # there exec would be a new process that nobody waits for
         return subprocess.call(command)
-    sys.stdout.flush()
     return os.execv(sys.executable, command)
 
 

@@ -163,9 +163,8 @@ class Daemon:
         return URI(f"PYRO:{object_id}@{(nat and self.natLocationStr) or self.locationStr}")
 
     def proxyFor(self, objectOrId: Any, nat: bool = True) -> Proxy:
-        uri = self.uriFor(objectOrId, nat)
-        proxy = Proxy(uri)
-        proxy._pyroGetMetadata(known_metadata=self._members(uri.object))
+        proxy = Proxy(self.uriFor(objectOrId, nat))
+        proxy._pyroGetMetadata(known_metadata=self._members(proxy._pyroUri.object))
         return proxy
 
     def resetMetadataCache(self, objectOrId: Any, nat: bool = True) -> None:

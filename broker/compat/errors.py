@@ -6,7 +6,6 @@ import contextlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any
 
 from broker import errors, register_type
@@ -131,6 +130,6 @@ def get_pyro_traceback(ex_type: Any = None, ex_value: Any = None, ex_tb: Any = N
     return lines
 
 
-def excepthook(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
+def excepthook(kind: type[BaseException], error: BaseException, tb: Any) -> None:
     """A `sys.excepthook` that prints remote tracebacks too."""
     sys.stderr.write("".join(get_pyro_traceback(kind, error, tb)))

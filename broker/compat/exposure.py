@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import operator
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import broker
-from broker.compat import errors
-
-T = TypeVar("T")
+from broker.compat.errors import refuse
 
 FORWARDED = frozenset({"__len__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__call__"})
 _WRONG_ORDER = "using @expose on a classmethod/staticmethod must be done after @classmethod/@staticmethod"
@@ -28,14 +24,12 @@ def is_private_attribute(name: str) -> bool:
     return name[2:-2] in _NEVER.split() if is_special else name.startswith("_")
 
 
-def expose(target: T) -> T:
+def expose(target: Any) -> Any:
     """Marks a method, a property, or all public members that a class itself defines."""
-    marked: Any = target
-    if isinstance(marked, staticmethod | classmethod):
-        raise AttributeError(f"{_WRONG_ORDER}. Method: {marked.__func__.__name__}")
-    marked = _functions(marked)[0] if isinstance(marked, property) else marked
-    if not hasattr(marked, "__name__"):
-        raise AttributeError(f"@expose cannot determine what this is: {marked!r}")
+    if isinstance(target, staticmethod | classmethod):
+        raise AttributeError(f"{_WRONG_ORDER}. Method: {target.__func__.__name__}")
+    marked = _functions(target)[0] if isinstance(target, property) else target
+    refuse(not hasattr(marked, "__name__"), AttributeError, f"@expose cannot determine what this is: {marked!r}")
     if is_private_attribute(marked.__name__):
         raise AttributeError("exposing private names (starting with _) is not allowed")
     marked._pyroExposed = True
@@ -53,26 +47,26 @@ def _functions(value: Any) -> list[Any]:
     return [value] if inspect.isfunction(value) else []
 
 
-def oneway(method: T) -> T:
+def oneway(method: Any) -> Any:
     """Marks a method whose callers do not wait for it."""
-    method._pyroOneway = True  # type: ignore[attr-defined]
+    method._pyroOneway = True
     return method
 
 
-def callback(method: T) -> T:
+def callback(method: Any) -> Any:
     """Marks a method whose exceptions are logged by the daemon too, not only sent to the caller."""
-    method._pyroCallback = True  # type: ignore[attr-defined]
+    method._pyroCallback = True
     return method
 
 
-def behavior(instance_mode: Any = "session", instance_creator: Any = None) -> Callable[[type[T]], type[T]]:
+def behavior(instance_mode: Any = "session", instance_creator: Any = None) -> Any:
     """Says how a daemon makes instances of a class: one per `session` (a proxy's), a `single` one, or `percall`."""
-    errors.refuse(not isinstance(instance_mode, str), SyntaxError, "behavior decorator is missing argument(s)")
+    refuse(not isinstance(instance_mode, str), SyntaxError, "behavior decorator is missing argument(s)")
 
     def decorate(cls: Any) -> Any:
-        errors.refuse(not inspect.isclass(cls), TypeError, "behavior decorator can only be used on a class")
+        refuse(not inspect.isclass(cls), TypeError, "behavior decorator can only be used on a class")
         cls._pyroInstancing = instance_mode, instance_creator
-        creator = instance_creator or operator.call  # for classes that cannot be made: it is the call that fails
+        creator = instance_creator or (lambda cls: cls())  # for classes that cannot be made: it is the call that fails
         return broker.behavior(instance_mode, creator)(cls)
 
     return decorate
@@ -94,10 +88,10 @@ def get_exposed_members(target: object, only_exposed: bool = True) -> dict[str, 
 
 def get_attribute(obj: object, attr: str) -> Any:
     """An exposed method of an object. Raises AttributeError for any other attribute."""
-    is_private = is_private_attribute(attr)
-    found = None if is_private else getattr(obj, attr)
-    if not getattr(found, "_pyroExposed", False):
-        raise AttributeError(f"attempt to access {'private' if is_private else 'unexposed'} attribute '{attr}'")
+    refuse(is_private_attribute(attr), AttributeError, f"attempt to access private attribute '{attr}'")
+    found = getattr(obj, attr)
+    is_exposed = getattr(found, "_pyroExposed", False)
+    refuse(not is_exposed, AttributeError, f"attempt to access unexposed attribute '{attr}'")
     return found
 
 

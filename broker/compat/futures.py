@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import broker
 from broker.compat.errors import PyroError, refuse, translating
-from broker.compat.serializers import register_class_to_dict, register_dict_to_class
 
 
 class BatchProxy(contextlib.AbstractContextManager[Any]):
@@ -78,8 +77,7 @@ class _ExceptionWrapper:
         raise self.exception
 
 
-register_class_to_dict(_ExceptionWrapper, lambda it: {"__class__": "Pyro.Exception", "it": it.exception})
-register_dict_to_class("Pyro.Exception", lambda name, fields: _ExceptionWrapper(fields["it"]))
+broker.register_type(_ExceptionWrapper, name="Pyro.Exception", to_dict=vars, from_dict=lambda d: _ExceptionWrapper(**d))
 
 
 class FutureResult(broker.Promise):
@@ -109,8 +107,8 @@ class Future(FutureResult):
         self.completed = self._begun = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> FutureResult:
-        if self._begun or self.cancelled:
-            raise RuntimeError(f"the future has {'already been evaluated' if self._begun else 'been cancelled'}")
+        refuse(self._begun, RuntimeError, "the future has already been evaluated")
+        refuse(self.cancelled, RuntimeError, "the future has been cancelled")
         self._begun = True
         return self.run(self._evaluate, *args, **kwargs)
 

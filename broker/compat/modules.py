@@ -5,7 +5,6 @@ They are Pyro4 and Pyro5 for programs that `python -m broker.compat` runs, and b
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 from importlib import abc, import_module, machinery
@@ -32,12 +31,9 @@ _MODULES = {
 }  # fmt: skip
 _SHARED = "configuration context errors exposure uri serializers proxy futures daemon naming"
 _ALIASES = {
-    "locateNS": "locate_ns", "_locateNS": "locate_ns", "_resolve": "resolve", "startNS": "start_ns",
-    "startNSloop": "start_ns_loop", "bindOnUnusedPort": "bind_unused_port", "formatTraceback": "format_traceback",
-    "findProbablyUnusedPort": "find_probably_unused_port", "getPyroTraceback": "get_pyro_traceback",
-    "getAttribute": "get_attribute", "_get_attribute": "get_attribute", "_get_exposed_members": "get_exposed_members",
-    "_get_exposed_property_value": "get_exposed_property_value", "_CallContext": "CallContext",
-    "_set_exposed_property_value": "set_exposed_property_value", "_AsyncRemoteMethod": "AsyncRemoteMethod",
+    "locateNS": "locate_ns", "_locateNS": "locate_ns", "startNS": "start_ns", "startNSloop": "start_ns_loop",
+    "bindOnUnusedPort": "bind_unused_port", "findProbablyUnusedPort": "find_probably_unused_port",
+    "formatTraceback": "format_traceback", "getPyroTraceback": "get_pyro_traceback", "getAttribute": "get_attribute",
     "_BatchProxyAdapter": "BatchProxy", "VERSION": "PYRO4_VERSION", "Message": "SendingMessage",
     "global_config": "config",
 }  # fmt: skip
@@ -84,17 +80,18 @@ def fill(namespace: dict[str, Any]) -> None:
     if namespace["__name__"] in ("Pyro4", "Pyro5"):
         namespace["__path__"] = [_INSIDE]
         _name_classes(module)
-    namespace["__getattr__"] = functools.partial(_asked_for, namespace["__name__"])
+    namespace["__getattr__"] = lambda name: _asked_for(namespace, name)
 
 
 def _offered(home: str) -> dict[str, Any]:
     """What programs may find of a module of ours: its constants, and what is made there."""
-    offered = {}
-    for name, value in vars(import_module(_PREFIX + home)).items():
-        made_in = getattr(value, "__module__", None) or _PREFIX
-        if made_in.startswith((_PREFIX, "Pyro")) and not isinstance(value, ModuleType) and name[:2] != "__":
-            offered[name] = value
-    return offered
+    found = vars(import_module(_PREFIX + home)).items()
+    return {name: value for name, value in found if not name.startswith("__") and _is_made_here(value)}
+
+
+def _is_made_here(value: object) -> bool:
+    made_in = getattr(value, "__module__", None) or _PREFIX
+    return made_in.startswith((_PREFIX, "Pyro")) and not isinstance(value, ModuleType)
 
 
 def _name_classes(package: str) -> None:
@@ -106,8 +103,11 @@ def _name_classes(package: str) -> None:
                     value.__module__ = module
 
 
-def _asked_for(module: str, name: str) -> ModuleType:
-    """A module of a package; what else is asked for is not there."""
+def _asked_for(namespace: dict[str, Any], name: str) -> Any:
+    """A module of a package, or what Pyro calls private and is public here; what else is asked for is not there."""
+    module = namespace["__name__"]
+    if name.startswith("_") and name[1:] in namespace:
+        return namespace[name[1:]]
     if f"{module}.{name}".removeprefix(_PREFIX) in _MODULES:
         return import_module(f"{module}.{name}")
     if module.rpartition(".")[2] in _OF_PYROS_WIRE and not name.startswith("__"):

@@ -79,12 +79,11 @@ class NameServer:
         self, prefix: str | None = None, regex: str | None = None, return_metadata: bool = False,
         metadata_all: Any = None, metadata_any: Any = None,
     ) -> dict[str, Any]:  # fmt: skip
-        tags: dict[str, Any] = {"tags_all": _tags(metadata_all), "tags_any": _tags(metadata_any)}
-        if [prefix, regex, *tags.values()].count(None) < 3:
-            raise ValueError("you can only filter on one thing at a time")
+        by: dict[str, Any] = {"tags_all": _tags(metadata_all), "tags_any": _tags(metadata_any)}
+        refuse([prefix, regex, *by.values()].count(None) < 3, ValueError, "you can only filter on one thing at a time")
         found: dict[str, Any] = {}
         for names in (self._names, broker.LocalNames(self._own())):
-            found |= _answer(names.list, prefix, regex=regex, with_tags=True, **tags)
+            found |= _answer(names.list, prefix, regex=regex, with_tags=True, **by)
         found.pop(_OURS, None)
         shown = {name: (str(_pyros(uri)), set(metadata)) for name, (uri, metadata) in sorted(found.items())}
         return shown if return_metadata else {name: uri for name, (uri, _) in shown.items()}
@@ -172,14 +171,13 @@ def locate_ns(host: Any = "", port: int | None = None, broadcast: bool = True, h
     for number in dict.fromkeys([port or config.NS_PORT, *([] if host else [config.NS_PORT])]):
         with contextlib.suppress(PyroError):  # not there: said below
             return _bound(broker.URI.direct(_OURS, str(host or config.NS_HOST), number))
-    if broadcast and not host:
-        found = broker.discover_ns(port or config.NS_BCPORT, addresses=config.BROADCAST_ADDRS)
-        if found is not None:
-            return _bound(found)
-    raise NamingError("Failed to locate the nameserver")
+    wanted = broadcast and not host
+    found = broker.discover_ns(port or config.NS_BCPORT, addresses=config.BROADCAST_ADDRS) if wanted else None
+    refuse(found is None, NamingError, "Failed to locate the nameserver")
+    return _bound(found)
 
 
-def _bound(uri: broker.URI) -> NameServerProxy:
+def _bound(uri: object) -> NameServerProxy:
     proxy = NameServerProxy(_pyros(uri))
     proxy._pyroBind()
     return proxy

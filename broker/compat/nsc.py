@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from broker.compat import errors, naming
@@ -81,10 +80,10 @@ def main(args: Any = None) -> None:
         names = naming.locate_ns(f"./u:{options.unixsocket}" if options.unixsocket else options.host, options.port)
     except errors.PyroError as error:
         print("Error:", error)
-        sys.exit(1)
+        raise SystemExit(1) from None
     say("Name server found:", names._pyroUri)
     try:
         handle_command(names, options.command, others)
     except errors.PyroError:  # it is printed
-        sys.exit(1)
+        raise SystemExit(1) from None
     say("Done.")

@@ -155,8 +155,7 @@ class Proxy(broker.Proxy):
             connection, self._pyroConnection = self._pyroConnection, None
             if connection is not None and not [stream for stream in self._pyro_streams if stream.linger()]:
                 connection.close()  # else streams hold the session
-            with contextlib.suppress(AttributeError):
-                object.__delattr__(self, "_broker")
+            vars(self).pop("_broker", None)
 
     def _pyroReconnect(self, tries: int = 100000000) -> None:
         self._pyroRelease()

@@ -149,8 +149,7 @@ class SerializedBlob:
     is_blob: bool = False
 
     def __post_init__(self) -> None:
-        if self.is_blob:
-            raise NotImplementedError("messages of Pyro's own protocol are not supported: give the data itself")
+        errors.refuse(self.is_blob, NotImplementedError, "Pyro's own messages are not supported: give the data itself")
 
     def deserialized(self) -> Any:
         return self._data
