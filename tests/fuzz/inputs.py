@@ -77,7 +77,8 @@ def _put(draw: st.DrawFn, message: Message, field: FieldDescriptor, depth: int) 
             target[entry.key] = entry.value
         return
     present = getattr(message, field.name)
-    if isinstance(present, MutableSequence):  # how a descriptor says so changed with protobuf 6
+    # How a descriptor says that a field is repeated changed with protobuf 6. A ListValue counts as a sequence, too.
+    if isinstance(present, MutableSequence) and not isinstance(present, Message):
         present.extend(draw(st.lists(_values(field, depth), max_size=3)))
         return
     value = draw(_values(field, depth))
