@@ -26,7 +26,7 @@ import grpc
 from broker.connection import watch
 from broker.connection.assemblies import Landing
 from broker.connection.engine import Connection
-from broker.connection.frames import OpenChunk, open_chunk
+from broker.connection.frames import MESSAGE_LIMIT, OpenChunk, open_chunk
 from broker.connection.inbox import LENGTH, READ_SIZE, Inbox
 from broker.connection.leading import Leading
 from broker.connection.near import IS_POSSIBLE
@@ -113,7 +113,7 @@ class MessageSocket:
     def send(self, pieces: Sequence[bytes | memoryview]) -> bool:
         size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         length = LENGTH.pack(size)
-        self._unwritten = len(length) + size
+        self._unwritten = LENGTH.size + size
         self._rest = (b"".join((length, *pieces)),) if size <= _SMALL else (length, *pieces)
         with self._lock:
             try:
@@ -189,7 +189,12 @@ class MessageSocket:
 
     def _read_some(self, flags: int = 0) -> bool:
         """Takes in what is there; False at the end. Raises ProtocolError."""
-        data = self._socket.recv(self._next_size(flags) if self._was_big else READ_SIZE, flags)
+        if self._was_big and self._inbox.is_empty:
+            chunk = self._next_chunk(flags)
+            if chunk is not None:
+                self._read_to(chunk)
+                return True
+        data = self._socket.recv(READ_SIZE, flags)
         self._heard += 1
         message = self._inbox.put(data)
         if message:
@@ -198,15 +203,25 @@ class MessageSocket:
             self._begin_big()
         return bool(data)
 
-    def _next_size(self, flags: int) -> int:
-        """How much to read behind a big message: if another follows, no further than to the bytes of its chunk."""
-        self._was_big = False
-        if not self._inbox.is_empty:
-            return READ_SIZE
+    def _next_chunk(self, flags: int) -> OpenChunk | None:
+        """The chunk with which the next message ends, if that is a big one. It stays where it is."""
         begun = self._socket.recv(_HEAD_SIZE, flags | socket.MSG_PEEK)
         size = LENGTH.unpack_from(begun)[0] if len(begun) > LENGTH.size else 0
-        chunk = open_chunk(memoryview(begun)[LENGTH.size :], size) if size > READ_SIZE else None
-        return LENGTH.size + chunk.data if chunk is not None else READ_SIZE
+        is_big = READ_SIZE < size <= MESSAGE_LIMIT
+        chunk = open_chunk(memoryview(begun)[LENGTH.size :], size) if is_big else None
+        self._was_big = chunk is not None
+        return chunk
+
+    def _read_to(self, chunk: OpenChunk) -> None:
+        """Takes in what stands before a chunk, and as much of that as is there."""
+        head = self._read_all(LENGTH.size + chunk.data)
+        self._heard += 1
+        if chunk.start:
+            self._engine.receive(memoryview(head)[LENGTH.size : LENGTH.size + chunk.start])
+        there = self._read_part(chunk)
+        if there is not None:
+            self._inbox.put(head)
+            self._land(chunk, there, in_inbox=False)
 
     def _begin_big(self) -> None:
         """Takes in what stands before a chunk, which then can go straight into its value."""
@@ -217,14 +232,21 @@ class MessageSocket:
         self._was_big = True
         if chunk.start:
             self._engine.receive(begun[: chunk.start])
-            self._inbox.cut(chunk.start)
-        there = begun[chunk.data :] or self._read_part(chunk)
-        if there is None:
-            return
+        there = begun[chunk.data :]
+        if there:
+            self._land(chunk, there, in_inbox=True)
+        elif (read := self._read_part(chunk)) is not None:
+            self._land(chunk, read, in_inbox=False)
+        else:
+            self._inbox.skip()
+
+    def _land(self, chunk: OpenChunk, there: memoryview, *, in_inbox: bool) -> None:
+        """Says where the rest of a chunk goes, of which that is there."""
+        self._inbox.cut(chunk.start)
         self._landing = self._engine.room_for(chunk, there)
         if self._landing is not None:
             self._inbox.divert(self._landing.room)
-        elif chunk.data == len(begun):  # what is there was read apart
+        elif not in_inbox:
             self._inbox.fill(there)
 
     def _read_part(self, chunk: OpenChunk) -> memoryview | None:
@@ -240,7 +262,6 @@ class MessageSocket:
         if len(before) + len(part) < chunk.size:
             return memoryview(before + part)
         self._engine.take_part(chunk, before, part)
-        self._inbox.skip()
         return None
 
     def _read_all(self, size: int) -> bytes:
