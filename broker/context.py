@@ -106,7 +106,8 @@ class CallContext:
     knows = False
     """Whether the method has been told that it is cancelled, so that the calls it makes now are to tidy up."""
     _metadata: Metadata = _NO_METADATA
-    _response_metadata: dict[str, str | bytes] | None = None
+    outgoing_metadata: dict[str, str | bytes] | None = None
+    """The response metadata, once the method has looked at it. It may be empty."""
     _cancelled = False
     _ends_soon = False
 
@@ -180,14 +181,9 @@ class CallContext:
 
     @property
     def response_metadata(self) -> dict[str, str | bytes]:
-        if self._response_metadata is None:
-            self._response_metadata = {}
-        return self._response_metadata
-
-    @property
-    def outgoing_metadata(self) -> dict[str, str | bytes] | None:
-        """The response metadata if the method has set any."""
-        return self._response_metadata or None
+        if self.outgoing_metadata is None:
+            self.outgoing_metadata = {}
+        return self.outgoing_metadata
 
     @property
     def correlation_id(self) -> uuid.UUID | None:

@@ -255,7 +255,7 @@ class Daemon:
             max_connections_per_identity=Config.max_connections_per_identity.pick(None),
             handshake_timeout=Config.handshake_timeout.pick(None),
             idle_timeout=Config.idle_timeout.pick(Config.idle_timeout.unset),
-            in_use=self._sessions.are_there,
+            in_use=self._sessions.of_connections.__contains__,
             on_limit=self._dispatcher.limit_met,
         )
 

@@ -9,7 +9,7 @@ import queue
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -219,14 +219,12 @@ class Sessions:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._states: dict[Hashable, dict[int, SessionState]] = {}
+        self.of_connections: Container[Hashable] = self._states
+        """The connections that have any."""
 
     def find(self, connection: Hashable, number: int) -> SessionState | None:
         sessions = self._states.get(connection) if self._states else None
         return sessions.get(number) if sessions is not None else None
-
-    def are_there(self, connection: Hashable) -> bool:
-        """Whether any session of a connection has something to keep."""
-        return connection in self._states
 
     def open(self, connection: Hashable, number: int) -> SessionState:
         """The state of a session, made if there is none."""

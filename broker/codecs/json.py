@@ -337,12 +337,12 @@ def plain_value(value: object) -> bytes | None:
         return None
 
 
-def plain_values(payloads: list[bytes]) -> list[Any] | None:
+def plain_values(payloads: Sequence[bytes]) -> list[Any] | None:
     """What these texts say, read in one go; None if one has a tag, or is none that can be read so."""
     return _read_together(payloads, 0, MAX_DEPTH)
 
 
-def plain_calls(payloads: list[bytes], edge: Edge) -> list[tuple[tuple[Any, ...], dict[str, Any]]] | None:
+def plain_calls(payloads: Sequence[bytes], edge: Edge) -> list[tuple[tuple[Any, ...], dict[str, Any]]] | None:
     """The arguments in these payloads, read in one go; None if one has a tag, or is none that can be read so."""
     if max(map(len, payloads)) > _SURELY_SMALL:
         return None
@@ -355,7 +355,7 @@ def plain_calls(payloads: list[bytes], edge: Edge) -> list[tuple[tuple[Any, ...]
     return calls or None
 
 
-def _read_together(payloads: list[bytes], brackets: int, levels: int) -> list[Any] | None:
+def _read_together(payloads: Sequence[bytes], brackets: int, levels: int) -> list[Any] | None:
     """What texts say that have at least so many brackets each, and at most so many levels."""
     text = b"[" + b",".join(payloads) + b"]"
     if _MARK in text:

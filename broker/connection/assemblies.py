@@ -151,7 +151,7 @@ class Assemblies:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._arriving: dict[Key, tuple[Assembly, Done]] = {}
+        self.arriving: dict[Key, tuple[Assembly, Done]] = {}
 
     def refusal(self, value: WireEncoded, what: str) -> Refused | None:
         """Why a value is not taken in, going by the size that it claims."""
@@ -180,12 +180,12 @@ class Assemblies:
             return
         with self._line:
             if self._line.ended_because is None:
-                self._arriving[key] = (assembly, done)
+                self.arriving[key] = (assembly, done)
 
     def add(self, chunk: ChunkFrame) -> bool:
         """Takes a chunk in; False if no such value is arriving. Raises ProtocolError."""
         key = (chunk.id, chunk.reply)
-        entry = self._arriving.get(key)
+        entry = self.arriving.get(key)
         if entry is None:
             return False
         self._taken(key, entry, entry[0].add(chunk.data))
@@ -194,7 +194,7 @@ class Assemblies:
     def room_for(self, chunk: OpenChunk, data: memoryview) -> Landing | None:
         """Where the rest of a chunk may be written, of which `data` has arrived; None if it has to come as a whole."""
         key = (chunk.id, chunk.reply)
-        entry = self._arriving.get(key)
+        entry = self.arriving.get(key)
         room = entry[0].room_for(chunk.size, data) if entry is not None else None
         if entry is None or room is None:
             return None
@@ -203,13 +203,13 @@ class Assemblies:
 
     def whole_part(self, chunk: OpenChunk) -> int | None:
         """How much of a chunk stands before its end, if that is one whole part of a value; then `add_part` takes it."""
-        entry = self._arriving.get((chunk.id, chunk.reply))
+        entry = self.arriving.get((chunk.id, chunk.reply))
         return entry[0].whole_part(chunk.size) if entry is not None else None
 
     def add_part(self, chunk: OpenChunk, before: bytes, part: bytes) -> None:
         """Takes such a chunk in: what stands before the part, and the part."""
         key = (chunk.id, chunk.reply)
-        entry = self._arriving.get(key)
+        entry = self.arriving.get(key)
         if entry is not None:  # else it was given up while it was read
             self._taken(key, entry, entry[0].add_part(before, part))
 
@@ -218,10 +218,10 @@ class Assemblies:
         assembly, done = entry
         complete = assembly.result()
         with self._line:
-            if self._arriving.get(key) is not entry:
+            if self.arriving.get(key) is not entry:
                 return  # given up just now
             if complete is not None:
-                del self._arriving[key]
+                del self.arriving[key]
             elif grant:
                 call_id, reply = key
                 self._line.put_locked(Frame(id=call_id, reply=not reply, credit=Credit(bytes=grant)))
@@ -230,14 +230,11 @@ class Assemblies:
 
     def drop_locked(self, key: Key) -> bool:
         """Gives a value up; False if it was not arriving."""
-        return self._arriving.pop(key, None) is not None
+        return self.arriving.pop(key, None) is not None
 
     def end_locked(self) -> None:
-        self._arriving.clear()
+        self.arriving.clear()
 
     def has(self, key: Key) -> bool:
         """Whether such a value is arriving."""
-        return bool(self._arriving) and key in self._arriving
-
-    def __len__(self) -> int:
-        return len(self._arriving)
+        return bool(self.arriving) and key in self.arriving

@@ -38,7 +38,7 @@ from broker.connection.incoming import Incoming
 from broker.connection.introduction import Settings, check_introduction
 from broker.connection.line import Line, Transport
 from broker.connection.outgoing import Outgoing
-from broker.connection.reading import CallFrame, Layouts, PlainFrames, Received, decode_frames, plain_frames
+from broker.connection.reading import CallFrame, Layouts, PlainFrames, decode_frames, plain_frames
 from broker.connection.refusals import Reason, Refused
 from broker.connection.room import Room
 from broker.connection.workers import run_all, run_aside
@@ -380,7 +380,7 @@ class Connection:
     @property
     def has_company(self) -> bool:
         """Whether the thread that reads should, if nothing arrives soon, call `dismiss_company`."""
-        return self._outgoing.has_company
+        return self._outgoing.company > 0
 
     def dismiss_company(self) -> None:
         self._outgoing.dismiss_company()
@@ -401,22 +401,27 @@ class Connection:
             line.taken_in()
 
     def _on_message(self, message: bytes | memoryview) -> None:
-        line = self._line
-        if len(message) > MESSAGE_LIMIT:
-            raise ProtocolError(f"a message of {len(message)} bytes arrived; {MESSAGE_LIMIT} is the limit")
+        size = len(message)
+        if size > MESSAGE_LIMIT:
+            raise ProtocolError(f"a message of {size} bytes arrived; {MESSAGE_LIMIT} is the limit")
         plain, end = plain_frames(message, self._layouts)
-        frames = (plain,) if plain and end == len(message) else decode_frames(message, self._layouts)
-        for frame in frames:
-            if line.ended_because is not None:
-                return
-            self._take(frame)
-            if len(line.outbox.frames) > MAX_QUEUED_FRAMES:
-                raise ProtocolError(f"more than {MAX_QUEUED_FRAMES} frames wait to be taken in")
-
-    def _take(self, frame: Received) -> None:
-        if type(frame) is list:
-            self._take_group(frame)
+        if plain and end == size:
+            self._take_group(plain)
             return
+        for frame in decode_frames(message, self._layouts):
+            if isinstance(frame, list):
+                self._take_group(frame)
+            elif self._line.ended_because is None:
+                self._take(frame)
+                self._check_queue()
+            else:
+                return
+
+    def _check_queue(self) -> None:
+        if len(self._line.outbox.frames) > MAX_QUEUED_FRAMES:
+            raise ProtocolError(f"more than {MAX_QUEUED_FRAMES} frames wait to be taken in")
+
+    def _take(self, frame: Frame | ChunkFrame) -> None:
         if type(frame) is ChunkFrame:
             if self._line.peer is None:
                 raise ProtocolError("the first frame was chunk, not the introduction")
@@ -438,14 +443,17 @@ class Connection:
             raise ProtocolError(f"a frame arrived that this version does not know ({kind or 'of an unknown kind'})")
 
     def _take_group(self, group: PlainFrames) -> None:
+        line = self._line
+        if line.ended_because is not None:
+            return
         is_calls = type(group[0]) is CallFrame
-        if self._line.peer is None:
+        if line.peer is None:
             raise ProtocolError(f"the first frame was {'call' if is_calls else 'result'}, not the introduction")
         if is_calls:
             self._incoming.on_plain_calls(group)  # type: ignore[arg-type]
-            return
-        self._outgoing.on_plain_results(group)  # type: ignore[arg-type]
-        if self.room.is_awaited:
+            self._check_queue()
+        else:
+            self._outgoing.on_plain_results(group)  # type: ignore[arg-type]
             self.room.answered()
 
     def _on_chunk(self, chunk: ChunkFrame) -> None:

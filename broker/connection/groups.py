@@ -30,8 +30,9 @@ class CallGroup:
     def __init__(self, incoming: Incoming, frames: list[CallFrame]) -> None:
         self.head: Call = frames[0].head
         self.size = len(frames)
-        self.payloads = [frame.payload for frame in frames]
-        """The arguments of all of them, in order."""
+        self.connection: Connection = incoming.connection
+        self.numbers, _, _, self.payloads = zip(*frames, strict=True)
+        """The numbers, and the arguments, of all of them, in order."""
         self.on_cancel: Callable[[str], None] = lambda reason: None
         """Called when some of the calls are given up: by any thread, without the lock; it must not wait."""
         self._incoming = incoming
@@ -46,10 +47,6 @@ class CallGroup:
         """A call like all of them, to look at."""
         frame = self._first
         return IncomingCall(self._incoming, frame.id, frame.head, Encoded("json", frame.payload), frame.chain)
-
-    @property
-    def connection(self) -> Connection:
-        return self._incoming.connection
 
     def _take(self) -> CallFrame | None:
         try:

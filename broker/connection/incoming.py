@@ -120,7 +120,7 @@ class Incoming:
         if len(frames) > 1:
             group = CallGroup(self, frames)
             if max(map(len, group.payloads)) <= _SMALL:
-                if self._take_in(frames, group):
+                if self._take_in(group):
                     self._hand_on_group(group)
                 return
         for frame in frames:
@@ -140,9 +140,9 @@ class Incoming:
             self._calls[call_id] = call
         self._hand_on(call)
 
-    def _take_in(self, frames: list[CallFrame], group: CallGroup) -> bool:
+    def _take_in(self, group: CallGroup) -> bool:
         """False if the GoAway that we sent is the answer."""
-        numbers = [frame.id for frame in frames]
+        numbers = group.numbers
         if numbers[0] <= self._highest or any(map(ge, numbers, numbers[1:])):
             for before, number in pairwise((self._highest, *numbers)):
                 _check_rises(number, before)

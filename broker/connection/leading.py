@@ -45,29 +45,29 @@ class Turn:
     read_on: Job | None = None  # lets others read on meanwhile; under the lock of Leading
 
     def __init__(self, leading: Leading) -> None:
-        self._leading = leading
+        self.leading = leading
         self.since = time.monotonic()  # when the job that it runs began
         self.held: list[Pushed] = []  # lines with answers that have not been sent
 
     def begin_group(self, group: Splitting) -> None:
         """The job that runs is many calls: says in `since` when each begins, and holds its answers by itself."""
         self.group = group
-        self._leading.watch()
+        if not self.leading.is_watched:
+            self.leading.watch()
 
     def end_group(self) -> None:
         self.group = None
 
     def let_read(self) -> None:
         """Others read on, though there is more to do for this thread. From any thread."""
-        read_on = self._leading.take_read_on(self)
+        read_on = self.leading.take_read_on(self)
         if read_on is not None:
             read_on()
 
     @property
     def has_more(self) -> bool:
         """Whether calls wait for the thread."""
-        leading = self._leading
-        return bool(leading._ready or leading._brought)
+        return bool(self.leading.ready or self.leading.brought)
 
     def release(self) -> None:
         """Sends what is held. From any thread."""
@@ -111,7 +111,7 @@ class Pushed(Protocol):
 def hold(line: Pushed) -> bool:
     """Whether an answer of this thread waits for those behind it: then the line is pushed as they are ready."""
     turn = _local.turn
-    if turn is None or not turn.has_more:
+    if turn is None or not (turn.leading.ready or turn.leading.brought):
         return False
     if not turn.held:
         turn.held_since = turn.since
@@ -130,19 +130,19 @@ class Leading:
         """How many readers are held up by a call that takes long."""
         self._workers = workers
         self._lock = threading.Lock()
-        self._ready: deque[Job] = deque()  # what the leader brought; this and the rest under the lock, it only appends
-        self._brought: FairQueue[Job] = FairQueue()  # what others brought meanwhile
+        self.ready: deque[Job] = deque()  # what the leader brought; this and the rest under the lock, it only appends
+        self.brought: FairQueue[Job] = FairQueue()  # what others brought meanwhile
         self._others_next = False
         self._turn: Turn | None = None
         self._watch = threading.Lock()  # a binary semaphore: released to wake the watchdog
         self._watch.acquire()
-        self._watched = False
+        self.is_watched = False
         self._has_watchdog = False
 
     @property
     def is_wanted(self) -> bool:
         """Whether jobs wait for a worker, or for the leader."""
-        return bool(self._ready) or self._workers.is_wanted
+        return bool(self.ready) or self._workers.is_wanted
 
     def submit(self, job: Job, *, quick: bool) -> None:
         """Runs a job: if it is quick, on the thread that reads (if this is one), else on a worker.
@@ -154,13 +154,13 @@ class Leading:
             self._workers.submit(job)
         else:
             jobs.append(job)
-            if jobs is self._ready:  # behind the job that this thread is running
+            if jobs is self.ready:  # behind the job that this thread is running
                 self.watch()
 
     @property
     def has_more(self) -> bool:
         """Whether jobs wait for the leader."""
-        return bool(self._ready or self._brought)
+        return bool(self.ready or self.brought)
 
     def collect(self) -> None:
         """From now on quick jobs of this thread wait for `lead`."""
@@ -190,11 +190,12 @@ class Leading:
             if leads:
                 if len(jobs) > 1 or getattr(jobs[0], "is_many", False):
                     turn.read_on, read_on = read_on, None
-                self._ready.extend(islice(jobs, 1, None))
+                if len(jobs) > 1:
+                    self.ready.extend(islice(jobs, 1, None))
                 self._turn, self._others_next = turn, True
             elif follows:
                 for job in jobs:
-                    self._brought.put(owner_of(job), job)
+                    self.brought.put(owner_of(job), job)
             else:  # as many calls run as may
                 jobs = [*self._take_all_locked(), *jobs]
         if read_on is not None:
@@ -227,19 +228,19 @@ class Leading:
             if leads:
                 self._turn = turn
             else:
-                self._brought.put(owner_of(job), job)
+                self.brought.put(owner_of(job), job)
         if leads:
             self._take_turn(turn, job)
         else:
             self.watch()
 
     def _take_turn(self, turn: Turn, first: Job) -> None:
-        _local.jobs = self._ready
+        _local.jobs = self.ready
         _local.turn = turn
         job: Job | None = first
         try:
             while job is not None:
-                if self._ready or self._brought or turn.read_on is not None:
+                if self.ready or self.brought or turn.read_on is not None:
                     self.watch()
                 turn.released = False
                 run_safely(job)
@@ -256,26 +257,25 @@ class Leading:
             if self._turn is not turn:
                 self.stuck -= 1
                 return None
-            job = self._next_locked()
-            if job is None:
+            if not self.ready and not self.brought:
                 self._turn = None
-            else:
-                turn.since = time.monotonic()
-            return job
+                return None
+            turn.since = time.monotonic()
+            return self._next_locked()
 
-    def _next_locked(self) -> Job | None:
+    def _next_locked(self) -> Job:
         """One of the leader's own and one of the others' in turn: who asks much does not hold up who asks little."""
-        if self._brought and (self._others_next or not self._ready):
+        if self.brought and (self._others_next or not self.ready):
             self._others_next = False
-            return self._brought.take()
+            return self.brought.take()
         self._others_next = True
-        return self._ready.popleft() if self._ready else None
+        return self.ready.popleft()
 
     def _take_all_locked(self) -> list[Job]:
-        jobs = list(self._ready)
-        self._ready.clear()
-        while self._brought:
-            jobs.append(self._brought.take())
+        jobs = list(self.ready)
+        self.ready.clear()
+        while self.brought:
+            jobs.append(self.brought.take())
         return jobs
 
     def _submit_late(self, job: Job) -> None:
@@ -289,11 +289,11 @@ class Leading:
 
     def watch(self) -> None:
         """Has the watchdog look after the leader."""
-        if self._watched:
+        if self.is_watched:
             return
         with self._lock:
             start, self._has_watchdog = not self._has_watchdog, True
-            wake, self._watched = not self._watched, True
+            wake, self.is_watched = not self.is_watched, True
         if not wake:
             return
         if start:
@@ -308,13 +308,13 @@ class Leading:
                 time.sleep(PATIENCE / 2)
                 quiet = quiet + 1 if self._look() else 0
             with self._lock:
-                self._watched = self._is_to_be_watched_locked(self._turn)
-                if self._watched:
+                self.is_watched = self._is_to_be_watched_locked(self._turn)
+                if self.is_watched:
                     self._watch.release()
 
     def _is_to_be_watched_locked(self, turn: Turn | None) -> bool:
         """Whether anybody waits for the leader."""
-        if self._ready or self._brought:
+        if self.ready or self.brought:
             return True
         return turn is not None and (bool(turn.held) or turn.group is not None or turn.read_on is not None)
 
@@ -327,7 +327,7 @@ class Leading:
             if turn is not None and time.monotonic() - turn.since < PATIENCE:
                 return False
             group = turn.group if turn is not None else None
-            waiting = bool(self._ready or self._brought)
+            waiting = bool(self.ready or self.brought)
             jobs = [*(group.split() if group is not None else ()), *self._take_all_locked()]
             if turn is not None and (waiting or jobs):
                 waiting = True

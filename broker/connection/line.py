@@ -207,7 +207,8 @@ class Line:
     def taken_in(self) -> None:
         """The thread that read has taken its message in: what it has put goes out."""
         self.reader = 0
-        self.push()
+        if self.outbox.frames or self.outbox.in_turn or self.closing:
+            self.push()
 
     def push(self) -> None:
         """Sends what is ready, if the line is free."""

@@ -145,7 +145,8 @@ class Outbox:
         self.bytes = 0
         """What is queued, in bytes; an estimate for the frames."""
         self.frames: deque[tuple[Sendable, Transfer | None]] = deque()
-        self._transfers: dict[Key, Transfer] = {}  # from their frame's put to their last chunk
+        self.transfers: dict[Key, Transfer] = {}
+        """The big values that have not gone out in full: from their frame's put to their last chunk."""
         self.in_turn: deque[Transfer] = deque()  # those that have sent their frame and have credit; or were dropped
 
     def put(self, item: Sendable, transfer: Transfer | None = None) -> None:
@@ -153,7 +154,7 @@ class Outbox:
         self.frames.append((item, transfer))
         self.bytes += item.cost
         if transfer is not None:
-            self._transfers[transfer.key] = transfer
+            self.transfers[transfer.key] = transfer
             self.bytes += transfer.remaining
 
     def transfer(self, call_id: int, reply: bool, value: Encoded) -> Transfer | None:
@@ -166,14 +167,9 @@ class Outbox:
         return bool(self.frames or self.in_turn)
 
     @property
-    def sends_values(self) -> bool:
-        """Whether there are big values that have not gone out in full."""
-        return bool(self._transfers)
-
-    @property
     def is_empty(self) -> bool:
         """Whether nothing is left, also of values that wait for credit."""
-        return not self.frames and not self._transfers
+        return not self.frames and not self.transfers
 
     def __len__(self) -> int:
         """How many frames are queued."""
@@ -181,7 +177,7 @@ class Outbox:
 
     def grant(self, call_id: int, reply: bool, credit: int) -> None:
         """The other side took chunks of a value in."""
-        transfer = self._transfers.get((call_id, reply))
+        transfer = self.transfers.get((call_id, reply))
         if transfer is not None:
             transfer.credit += credit
             if transfer.waits_for_credit:
@@ -190,7 +186,7 @@ class Outbox:
 
     def drop(self, call_id: int, reply: bool) -> bool:
         """Sends no more of a value; False if there was nothing left to send."""
-        transfer = self._transfers.pop((call_id, reply), None) if self._transfers else None
+        transfer = self.transfers.pop((call_id, reply), None) if self.transfers else None
         if transfer is None:
             return False
         self.bytes -= transfer.remaining
@@ -231,7 +227,7 @@ class Outbox:
             pieces = transfer.next_chunk(self.chunk_size)
             self.bytes -= before - transfer.remaining
             if not transfer.remaining:
-                del self._transfers[transfer.key]
+                del self.transfers[transfer.key]
                 transfer.on_sent()
             elif transfer.credit:
                 self.in_turn.append(transfer)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 
 from broker._pb.broker_pb2 import Cancel, Frame, Result
@@ -53,9 +54,11 @@ class Outgoing:
         self.streams = Streams(line, assemblies, exports)
         self._last_id = 0
         self._last_unawaited = 0.0  # when the last call was made that nobody waits for
-        self._company = 0  # threads that were woken together, and have not called again
+        self.company = 0
+        """Threads that were woken together and have not called again: the next calls of all of them go out together."""
         self._granted = 0  # what the other side gave at first
         self._credit = 0  # what is left of it
+        self._longest = min(line.settings.max_message_size, _LONGEST)
         line.admit_locked = self._admit_locked
 
     @property
@@ -116,7 +119,11 @@ class Outgoing:
                 free = line.takes_calls and self._credit > 0 and not self._parked
             if not free:
                 return False
-            in_burst = self._is_in_burst() if pending.waiter is None else self._is_in_company()
+            if pending.waiter is None:
+                in_burst = self._is_in_burst()
+            else:  # the last of the company sends, or the thread that reads if they do not all call again soon
+                in_burst = self.company > 1
+                self.company = self.company - 1 if in_burst else 0
             in_burst = in_burst and len(line.outbox.frames) < _TOGETHER
             transport = line.seize_locked(pending.cost) if not in_burst else None
             self._credit -= credit
@@ -148,26 +155,10 @@ class Outgoing:
         before, self._last_unawaited = self._last_unawaited, time.perf_counter()
         return self._last_unawaited - before < _BURST
 
-    def _is_in_company(self) -> bool:
-        """Whether other threads were woken together with this one: then their next calls go out together too.
-
-        The last of them sends, or the thread that reads if they do not all call again soon.
-        """
-        if self._company > 1:
-            self._company -= 1
-            return True
-        self._company = 0
-        return False
-
-    @property
-    def has_company(self) -> bool:
-        """Whether calls of threads that were woken together may be waiting for those of the others."""
-        return self._company > 0
-
     def dismiss_company(self) -> None:
         """The calls that are there go out without those of the others."""
         with self._line:
-            self._company = 0
+            self.company = 0
 
     def _queue(self, pending: MadeCall) -> None:
         with self._line:
@@ -284,9 +275,8 @@ class Outgoing:
 
     def on_plain_results(self, frames: list[ResultFrame]) -> None:
         """Takes in results that arrived together and are nothing but their values."""
-        limit = min(self._line.settings.max_message_size, _LONGEST)
-        payloads = [frame.payload for frame in frames]
-        if len(frames) == 1 or self._assemblies or max(map(len, payloads)) > limit:
+        numbers, payloads = zip(*frames, strict=True)
+        if len(frames) == 1 or self._assemblies.arriving or max(map(len, payloads)) > self._longest:
             for frame in frames:
                 self.on_plain_result(frame)
             return
@@ -295,23 +285,23 @@ class Outgoing:
         runnable: list[Job] = []
         outbox = self._line.outbox
         with self._line.lock:
-            for call_id, _ in frames:
+            for call_id in numbers:
                 pending = self._pending.pop(call_id, None)
                 if pending is None or not pending.taken:
                     break
                 answered.append(pending)
                 company += pending.waiter is not None
                 all_take_values = all_take_values and pending.takes_value
-            if outbox.sends_values:  # they may be answered before their arguments are there
+            if outbox.transfers:  # they may be answered before their arguments are there
                 for call in answered:
                     outbox.drop(call.id, False)
                 runnable = self._line.use_room_locked()
-            self._company = company if company > 1 else 0
-        _finish_all(answered, payloads[: len(answered)], all_take_values)
+            self.company = company if company > 1 else 0
+        _finish_all(answered, payloads, all_take_values)
         if runnable:
             run_all(runnable)
         if len(answered) < len(frames):
-            raise _not_open(frames[len(answered)].id)
+            raise _not_open(numbers[len(answered)])
 
     def _on_rare_result(self, frame: Frame, result: Result) -> None:
         if result.stream and not result.HasField("failed"):
@@ -443,15 +433,16 @@ class Outgoing:
         return calls
 
 
-def _finish_all(answered: list[MadeCall], payloads: list[bytes], take_values: bool) -> None:
-    """Gives calls their results, read in one go where that can be done. Whoever gave a call up says how it ended."""
+def _finish_all(answered: list[MadeCall], payloads: Sequence[bytes], take_values: bool) -> None:
+    """Gives calls their results, which come first, read in one go where that can be done. Whoever gave a call up says
+    how it ended."""
     values = plain_values(payloads) if take_values else None
     if values is not None:
-        for call, value in zip(answered, values, strict=True):
+        for call, value in zip(answered, values):  # noqa: B905 - an answer to no call ends the connection afterwards
             if not call.abandoned:
                 call.finish_with(value)
         return
-    for call, payload in zip(answered, payloads, strict=True):
+    for call, payload in zip(answered, payloads):  # noqa: B905
         if not call.abandoned:
             late = _too_late(call) if call.deadline is not None else None
             call.finish(late or Outcome(Encoded("json", payload)))

@@ -67,6 +67,8 @@ class Layout(NamedTuple):
     """Of the calls; None: it is one of results."""
     fixed: tuple[bytes, ...]
     """What stands before the number, behind it, and behind the chain of a call."""
+    more: int
+    """The bits of a number of that size which say that a further byte belongs to it; -1: it is long."""
 
 
 Layouts = dict[int, Layout]
@@ -134,13 +136,16 @@ def _cut_results(
     results: list[ResultFrame] = []
     last = len(message) - 1
     while layout is not None and layout.head is None:
-        cut, size, _, fixed = layout
+        cut, size, _, fixed, more = layout
         parts = cut(message, position) if position + size <= last + 1 else _NO_RESULT
         before, raw, between, payload = parts
         if (before, between) != fixed:
             layout = _learn(message, layouts, position)
             continue
-        if (number := _number(raw)) is None:
+        bits = _bits(raw, "little")
+        if bits & _MORE == more:
+            number = bits & 0x7F | (bits & 0x7F00) >> 1 | (bits & 0x7F0000) >> 2 | (bits & 0x7F000000) >> 3
+        elif (number := _long_number(raw)) < 0:
             break
         results.append(_new(ResultFrame, (number, payload)))
         position += size
@@ -156,15 +161,21 @@ def _cut_calls(
     calls: list[CallFrame] = []
     last, head = len(message) - 1, None
     while layout is not None and layout.head is not None:
-        cut, size, its_head, fixed = layout
+        cut, size, its_head, fixed, more = layout
         parts = cut(message, position) if position + size <= last + 1 else _NO_CALL
         before, raw, between, chain, after, payload = parts
         if (before, between, after) != fixed:
             layout = _learn(message, layouts, position)
             continue
-        if (head is not None and its_head is not head) or (number := _number(raw)) is None:
+        bits = _bits(raw, "little")
+        if bits & _MORE == more:
+            number = bits & 0x7F | (bits & 0x7F00) >> 1 | (bits & 0x7F0000) >> 2 | (bits & 0x7F000000) >> 3
+        elif (number := _long_number(raw)) < 0:
             break
-        head = its_head
+        if its_head is not head:
+            if head is not None:
+                break
+            head = its_head
         calls.append(_new(CallFrame, (number, head, chain, payload)))
         position += size
         if position >= last:
@@ -174,6 +185,9 @@ def _cut_calls(
 
 
 _new = tuple.__new__  # takes a third of the time that the class takes
+_bits = int.from_bytes
+_MORE = 0x80808080  # the bits of four bytes of a number that say that a further byte belongs to it
+_MORE_OF_SIZE = (-1, 0, 0x80, 0x8080, 0x808080)
 _NO_RESULT = (b"",) * 4
 _NO_CALL = (b"",) * 6
 
@@ -219,7 +233,7 @@ def _layout(message: bytes | memoryview, found: re.Match[bytes], stop: int, head
         sizes[2:] = [chain[0] - number[1], _CHAIN, found.end() - chain[1]]
     cut = _struct(*sizes, stop - found.end()).unpack_from
     fixed = tuple(bytes(message[begin:end]) for begin, end in spans)
-    return Layout(cut, stop - found.start(), head, fixed)
+    return Layout(cut, stop - found.start(), head, fixed, _MORE_OF_SIZE[sizes[1]] if sizes[1] <= 4 else -1)
 
 
 @lru_cache(maxsize=256)
@@ -246,20 +260,10 @@ def _length(number: bytes) -> int:
     return number[0] if len(number) == 1 else number[0] & 0x7F | number[1] << 7
 
 
-def _number(raw: bytes) -> int | None:
-    """The number that is written in these bytes; None if they are something else."""
-    size = len(raw)
-    if size <= 4:
-        bits = int.from_bytes(raw, "little")
-        if bits & 0x80808080 != _GOES_ON[size]:
-            return None
-        return bits & 0x7F | (bits & 0x7F00) >> 1 | (bits & 0x7F0000) >> 2 | (bits & 0x7F000000) >> 3
+def _long_number(raw: bytes) -> int:
+    """The number that is written in these bytes; -1 if they are something else."""
     try:
         number, end = read_varint(raw, 0)
     except (IndexError, ValueError):
-        return None
-    return number if end == size else None
-
-
-_GOES_ON = (0, 0, 0x80, 0x8080, 0x808080)
-"""The bits that say that a further byte belongs to the number, by how many bytes it has."""
+        return -1
+    return number if end == len(raw) else -1

@@ -27,7 +27,8 @@ class Arrivals:
             self._dispatcher.dispatch(call, client, call.connection)
 
     def incoming_group(self, group: CallGroup) -> None:
-        if not take_group(self._dispatcher.express, group, self._client(group.connection, CODEC)):
+        client = group.connection.known.get(CODEC) or self._client(group.connection, CODEC)
+        if not take_group(self._dispatcher.express, group, client):
             for call in group.singles():
                 self.incoming(call)
 

@@ -31,6 +31,7 @@ from broker.dispatch.scheduling import LONG_TEXT, Scheduler, Step, is_quick, rem
 from broker.dispatch.statistics import Tally
 from broker.dispatch.under_way import UnderWay
 from broker.errors import CodecError, Overloaded
+from broker.exposure import Member
 from broker.objects import ObjectTable, Registration
 from broker.signatures import Arity
 
@@ -42,6 +43,7 @@ class Target:
     """A method that plain calls may go to."""
 
     method: Callable[..., Any]
+    member: Member
     arity: Arity
 
 
@@ -54,7 +56,7 @@ def target_of(registration: Registration, name: str) -> Target | None:
     plain = plain and not registration.is_weak  # whose methods would hold the object
     if not plain or member.arity is None:
         return None
-    return Target(member.bind(registration.target), member.arity)
+    return Target(member.bind(registration.target), member, member.arity)
 
 
 def _is_plain(call: IncomingCall) -> bool:
@@ -109,7 +111,7 @@ class Express:
             return False
         registration, target = found
         job = PlainCall(call, client, caller, registration)
-        job.member = registration.table.members[wire.member]
+        job.member = target.member
         if self.looks_at_callers and not self.lets_pass(job, wire.member):
             return False
         job.express, job.target = self, target
@@ -234,13 +236,16 @@ class PlainCall(QuickJob):
     def answer(self, context: CallContext, result: object) -> bool:
         """Answers with a plain result; False if there is more to it."""
         express = self.express
-        if type(result) not in PLAIN or context.outgoing_metadata or express.under_way.keeps(self):
+        under_way = express.under_way
+        if type(result) not in PLAIN or context.outgoing_metadata:
+            return False
+        if self.caller in under_way.callers_with_sessions and under_way.keeps(self):
             return False
         try:
             value = codec(CODEC).encode(result, express.edge, "result")
         except BaseException:  # also of users' code; it is said on the long road, which tries again
             return False
-        express.under_way.answering(self)
+        under_way.answering(self)
         if not self.call.reply_small(value):
             return False
         express.answers.done(self)

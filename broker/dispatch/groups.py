@@ -59,13 +59,15 @@ class GroupJob(QuickJob):
     """
 
     is_many = True
+    _has_read = False
 
     def __init__(
         self, express: Express, group: CallGroup, target: Target, registration: Registration, client: Client
     ) -> None:
         self.client, self.caller, self.registration = client, group.connection, registration
-        self.member = registration.table.members[group.head.member]
+        self.member = target.member
         self.express, self.target = express, target
+        self._object = group.head.object
         self.weight = group.size
         self._group = group
         self._lock = threading.Lock()
@@ -73,7 +75,8 @@ class GroupJob(QuickJob):
         self._context: CallContext | None = None
         self._single: PlainCall | None = None  # the call that runs, once it is one by itself
         self._results: list[tuple[int, bytes]] = []
-        self._read: Iterator[tuple[tuple[object, ...], dict[str, object]]] | None = None
+        self._read: Iterator[tuple[tuple[object, ...], dict[str, object]]] = iter(())
+        """The arguments of the calls that were not taken, as far as they were read together."""
         self._session = SessionOfJob(express.under_way, self)
         group.on_cancel = self._some_given_up
 
@@ -117,7 +120,8 @@ class GroupJob(QuickJob):
         began = now = time.monotonic()
         count = 0
         assert self.registration is not None and self.member is not None
-        if self._read is None:
+        if not self._has_read:
+            self._has_read = True
             self._read = iter(plain_calls(self._group.payloads, self.express.edge) or ())
         while (frame := self._take()) is not None:
             turn.since = now
@@ -140,10 +144,12 @@ class GroupJob(QuickJob):
     def _take(self) -> CallFrame | None:
         """The next call. The lane goes on with the last one."""
         frames = self._group.frames
+        if not frames:
+            return None
         if self.lane is None:
             try:
                 return frames.popleft()
-            except IndexError:
+            except IndexError:  # somebody else was faster
                 return None
         with self._lock:
             frame = frames.popleft() if frames else None
@@ -155,37 +161,31 @@ class GroupJob(QuickJob):
     # ---- one call
 
     def _arguments(self, frame: CallFrame) -> tuple[tuple[object, ...], dict[str, object]] | None:
-        """The arguments of a call; None if they cannot be read, or if it is not simply to be carried out."""
-        arguments = next(self._read, None) if self._read is not None else None
-        if arguments is None:
-            try:
-                arguments = codec(CODEC).decode_call(Encoded(CODEC, frame.payload), self.express.edge)
-            except CodecError:
-                return None
-        if self._group.some_are_given_up and self._group.why_given_up(frame.id) is not None:
+        """The arguments of a call by itself; None if they cannot be read."""
+        try:
+            return codec(CODEC).decode_call(Encoded(CODEC, frame.payload), self.express.edge)
+        except CodecError:
             return None
-        return arguments if self.target.arity.surely_accepts(*arguments) else None
 
     def _run(self, frame: CallFrame) -> None:
-        express, target, head = self.express, self.target, frame.head
-        arguments = self._arguments(frame)
-        if arguments is None:
-            express.execution.run(self._by_itself(frame, None))
+        target, group, chain = self.target, self._group, frame.chain
+        arguments = next(self._read, None) or self._arguments(frame)
+        given_up = group.some_are_given_up and group.why_given_up(frame.id) is not None
+        if arguments is None or given_up or not target.arity.surely_accepts(*arguments):
+            self.express.execution.run(self._by_itself(frame, None))
             return
-        args, kwargs = arguments
-        chain = frame.chain
         context = CallContext(
-            self.client, head.object, head.member, chain=chain, correlation=chain, session=self._session
+            self.client, self._object, target.member.name, chain=chain, correlation=chain, session=self._session
         )
         self._context = context
         self._frame = frame  # and from now on it is told if it is given up
-        if self._group.some_are_given_up:
+        if group.some_are_given_up:
             self._some_given_up("")
         variables = contextvars.copy_context()
         try:
-            result = variables.run(call_in, context, target.method, args, kwargs)
+            result = variables.run(call_in, context, target.method, *arguments)
         except BaseException as error:  # whatever a method raises is its result
-            express.answers.finish(self._stop(frame, context), error, raised=True)
+            self.express.answers.finish(self._stop(frame, context), error, raised=True)
             return
         payload = self._plain(context, result)
         with self._lock:
@@ -195,11 +195,14 @@ class GroupJob(QuickJob):
                 return
         single = single or self._by_itself(frame, context)
         if not single.answer(context, result):
-            express.execution.conclude(single, result, variables)
+            self.express.execution.conclude(single, result, variables)
 
     def _plain(self, context: CallContext, result: object) -> bytes | None:
         """What the method returned, in the codec, if there is no more to it."""
-        if type(result) not in PLAIN or context.outgoing_metadata or self.express.under_way.keeps(self):
+        under_way = self.express.under_way
+        if type(result) not in PLAIN or context.outgoing_metadata:
+            return None
+        if self.caller in under_way.callers_with_sessions and under_way.keeps(self):
             return None
         payload = plain_value(result)
         return payload if payload is not None and len(payload) <= _LONGEST else None

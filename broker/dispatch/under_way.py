@@ -38,6 +38,8 @@ class UnderWay:
         self._over = False  # it has drained: nothing is taken any more
         self._few = few
         self._sessions = sessions
+        self.callers_with_sessions = sessions.of_connections
+        """For whom `keeps` may say yes."""
         self._location = location
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -103,7 +105,10 @@ class UnderWay:
             if len(self._counted) + self._in_groups > room and self._count_locked() > room:
                 return False
             self._jobs.add(job)
-            self._count_in_locked(job)
+            if job.is_many:
+                self._in_groups += job.weight
+            else:
+                self._counted.add(job)
             return True
 
     def add_part(self, part: Job, group: Job) -> None:
@@ -203,9 +208,7 @@ class UnderWay:
     def keeps(self, job: Job) -> bool:
         """Whether something is kept for the session of the call."""
         caller = job.caller
-        if caller is None or not self._sessions.are_there(caller):
-            return False
-        return self._sessions.find(caller, job.call.request.session) is not None
+        return caller is not None and self._sessions.find(caller, job.call.request.session) is not None
 
     def session_of(self, job: Job) -> SessionState | None:
         """What is kept for the session of the call, made if there is nothing; None for a unary caller."""

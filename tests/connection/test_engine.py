@@ -509,7 +509,7 @@ def test_cancel_while_the_arguments_travel(pair: Pair) -> None:
     assert pair.served.calls == []  # it was never handed on
     assert not pair.client.busy
     assert not pair.server.busy
-    assert (len(pair.server._assemblies), pair.client._line.outbox.bytes) == (0, 0)
+    assert (len(pair.server._assemblies.arriving), pair.client._line.outbox.bytes) == (0, 0)
     assert pair.client.ended_because is None
 
 
@@ -545,7 +545,7 @@ def test_cancel_while_the_result_travels(make_pair: MakePair, stage: str) -> Non
     call.cancel("over")
     pair.settle()
     assert not pair.client.busy
-    assert (len(pair.client._assemblies), pair.server._line.outbox.bytes) == (0, 0)
+    assert (len(pair.client._assemblies.arriving), pair.server._line.outbox.bytes) == (0, 0)
     assert pair.server._line.outbox.is_empty
     assert (pair.client.ended_because, pair.server.ended_because) == (None, None)
     later = make_call(pair.client)
@@ -1021,7 +1021,7 @@ def test_what_is_claimed_takes_no_memory() -> None:
     server, _ = introduced_server(call_credit=1024)
     for number in range(1, 1025):
         server.receive(message(call_frame(number, arguments=Encoded(codec="json", sizes=[1 << 30]))))
-    (assembly, _), *_ = server._assemblies._arriving.values()
+    (assembly, _), *_ = server._assemblies.arriving.values()
     assert assembly._part.getbuffer().nbytes == 0
     assert server.ended_because is None
 
