@@ -395,7 +395,7 @@ def test_cancelling_the_task_cancels_the_call(proxy: Any, shop: Shop, method: st
         assert await proxy.add(1) == 1
 
     run(main)
-    assert not chains._expected
+    assert not chains.expected
 
 
 def test_asyncio_timeout_cancels_the_call(proxy: Any, shop: Shop) -> None:

@@ -167,10 +167,10 @@ class PlainFuture(CallFuture, _Plain):
     """The future of a plain call, and the call. Every method may be called from any thread."""
 
     _request: CallRequest | None = None
+    _state = PENDING
 
     def __init__(self, remote: Remote, site: Site, payload: bytes) -> None:
         _Plain.__init__(self, remote, site, payload)
-        self._state = PENDING
         self._connection = site.route
         self.made = next(made_calls)
 
@@ -181,7 +181,7 @@ class PlainFuture(CallFuture, _Plain):
         if site is None or site.room.is_full:
             return None
         call = cls(remote, site, payload)
-        chains.expect(call._chain, alone=True)
+        chains.expected[call._chain] = 1
         site.route.engine.send(call)
         return call
 
@@ -207,12 +207,18 @@ class PlainFuture(CallFuture, _Plain):
             if self.ending is not None:
                 return
             self.ending = _READ
-        chains.no_longer_expect(self._chain, alone=True)
+        chains.expected.pop(self._chain, None)
         if self._request is not None:
             self._request.on_outcome = None
         self._state = FINISHED
         if self._waiting is not None:
             self.completed()
+
+    def result(self, timeout: float | None = None) -> Any:
+        if self.ending is not _READ:
+            return super().result(timeout)
+        received_metadata(NO_METADATA)
+        return self._value
 
     def _outcome(self, timeout: float | None) -> tuple[Any, BaseException | None]:
         if self.ending is not _READ:

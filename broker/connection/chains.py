@@ -171,32 +171,33 @@ class _Running(threading.local):
 _running = _Running()
 _lock = threading.Lock()
 _waiting: dict[bytes, list[Waiter]] = {}  # the innermost waiter of a chain last
-_expected: dict[bytes, int] = {}  # how many calls of a chain are under way that no thread waits for
+expected: dict[bytes, int] = {}
+"""How many calls of a chain are under way that no thread waits for. Who alone has a chain may set it and remove it."""
 
 
 def is_waiting(chain: bytes) -> bool:
     """Whether this process waits for a call of the chain: a thread, a future or a task."""
-    return chain in _waiting or chain in _expected
+    return chain in _waiting or chain in expected
 
 
 def expect(chain: bytes, *, alone: bool) -> None:
     """A call of the chain is under way that no thread waits for. `alone` says that there is no other in the chain."""
     if alone:
-        _expected[chain] = 1
+        expected[chain] = 1
         return
     with _lock:
-        _expected[chain] = _expected.get(chain, 0) + 1
+        expected[chain] = expected.get(chain, 0) + 1
 
 
 def no_longer_expect(chain: bytes, *, alone: bool) -> None:
     """The call is over."""
     if alone:
-        _expected.pop(chain, None)
+        expected.pop(chain, None)
         return
     with _lock:
-        left = _expected.pop(chain, 0) - 1
+        left = expected.pop(chain, 0) - 1
         if left > 0:
-            _expected[chain] = left
+            expected[chain] = left
 
 
 def run_nested(chain: bytes, depth: int, job: Job, owner: object = None) -> bool:
@@ -226,7 +227,7 @@ def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     _waiting.clear()
-    _expected.clear()
+    expected.clear()
     _random.ids.clear()  # the parent goes on with the same
 
 

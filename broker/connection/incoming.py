@@ -35,6 +35,7 @@ from broker.errors import ProtocolError
 if TYPE_CHECKING:
     from broker.connection.engine import Connection, Handler
 
+_new = tuple.__new__  # takes a third of the time that the class takes
 _SMALL = 4096  # bytes of arguments; and the least that a side may take as a value
 MAX_NESTED = 4_096
 """Nested calls of one connection under way, which spend no credit; beyond it they are refused."""
@@ -132,8 +133,10 @@ class Incoming:
         if len(payload) > self._line.settings.max_message_size:
             self.on_call(frame.to_frame())
             return
-        _check_rises(call_id, self._highest)
-        call = IncomingCall(self, call_id, head, Encoded("json", payload), chain)
+        if call_id <= self._highest:
+            _check_rises(call_id, self._highest)
+        arguments = _new(Encoded, ("json", payload, (), ()))
+        call = IncomingCall(self, call_id, head, arguments, chain)
         with self._line.lock:
             if not self._admit_locked(call_id, 1):
                 return

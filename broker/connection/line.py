@@ -74,7 +74,8 @@ class Line:
         self.reader_pushes = False
         """Whether the thread that reads sees to what those threads have queued that it woke together."""
         self._sending = False  # it has not taken the last message
-        self._pushes_soon = False
+        self.pushes_soon = False
+        """Whether another thread is about to send what is ready."""
         self._finished = False
         self.reader = 0  # the thread that takes a message in: what it puts goes out together at the end
         self._stalled: deque[Job] = deque()  # jobs that wait until the outbox has room
@@ -222,12 +223,12 @@ class Line:
 
     def push_soon(self) -> None:
         """Sends what is ready, and what comes until then, from another thread."""
-        if not self._pushes_soon:
-            self._pushes_soon = True
+        if not self.pushes_soon:
+            self.pushes_soon = True
             _writers.submit(self._push_now)
 
     def _push_now(self) -> None:
-        self._pushes_soon = False
+        self.pushes_soon = False
         self.push()
 
     def _push_locked(self, transport: Transport) -> None:

@@ -32,7 +32,7 @@ _TOGETHER = 64
 """Frames that go out at the latest together, while the other side could already work."""
 _LONGEST = 4096  # bytes of a result that is read with others
 _BURST = 0.0002
-"""Seconds between two calls of one burst."""
+"""Seconds between two calls of one burst: calls that nobody waits for go out together where they follow closely."""
 
 
 class Outgoing:
@@ -119,8 +119,9 @@ class Outgoing:
                 free = line.takes_calls and self._credit > 0 and not self._parked
             if not free:
                 return False
-            if pending.waiter is None:
-                in_burst = self._is_in_burst()
+            if pending.waiter is None:  # to send a call takes longer than to make the next
+                before, self._last_unawaited = self._last_unawaited, time.perf_counter()
+                in_burst = self._last_unawaited - before < _BURST
             else:  # the last of the company sends, or the thread that reads if they do not all call again soon
                 in_burst = self.company > 1
                 self.company = self.company - 1 if in_burst else 0
@@ -136,7 +137,7 @@ class Outgoing:
             if not in_burst:
                 line.push()
                 self._sent_unawaited(pending)
-            elif pending.waiter is None or not line.reader_pushes:
+            elif not line.pushes_soon and (pending.waiter is None or not line.reader_pushes):
                 line.push_soon()
         elif message is not None:
             line.send_small(transport, message)
@@ -146,14 +147,6 @@ class Outgoing:
         """If nobody waits for it: to send has taken its time, and the burst goes on behind it."""
         if pending.waiter is None:
             self._last_unawaited = time.perf_counter()
-
-    def _is_in_burst(self) -> bool:
-        """Whether calls that nobody waits for follow each other closely: then they go out together.
-
-        To send a call takes longer than to make the next.
-        """
-        before, self._last_unawaited = self._last_unawaited, time.perf_counter()
-        return self._last_unawaited - before < _BURST
 
     def dismiss_company(self) -> None:
         """The calls that are there go out without those of the others."""
@@ -275,8 +268,11 @@ class Outgoing:
 
     def on_plain_results(self, frames: list[ResultFrame]) -> None:
         """Takes in results that arrived together and are nothing but their values."""
+        if len(frames) == 1:
+            self.on_plain_result(frames[0])
+            return
         numbers, payloads = zip(*frames, strict=True)
-        if len(frames) == 1 or self._assemblies.arriving or max(map(len, payloads)) > self._longest:
+        if self._assemblies.arriving or max(map(len, payloads)) > self._longest:
             for frame in frames:
                 self.on_plain_result(frame)
             return

@@ -22,7 +22,7 @@ class Arrivals:
         self._dispatcher = dispatcher
 
     def incoming(self, call: IncomingCall) -> None:
-        client = self._client(call.connection, call.codec)
+        client = call.connection.known.get(call.codec) or self._client(call.connection, call.codec)
         if not self._dispatcher.express.takes(call, client):
             self._dispatcher.dispatch(call, client, call.connection)
 

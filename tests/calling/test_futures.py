@@ -111,7 +111,7 @@ def test_a_missing_method_and_wrong_arguments_are_what_they_are_in_a_call(connec
 def test_what_cannot_be_encoded_is_raised_at_once(connected: Any) -> None:
     with pytest.raises(errors.CodecError, match=r"args\[0\]"):
         connected.add.future(threading.Lock())
-    assert not chains._expected
+    assert not chains.expected
 
 
 def test_arguments_are_taken_as_they_are(proxy: Any) -> None:
@@ -551,7 +551,7 @@ def test_forgotten_futures_leave_nothing_behind(connected: Any, worker: Worker) 
     until(lambda: len(worker.seen) == 50 and engine.unanswered() == 0)
     gc.collect()
     assert [ref() for ref in forgotten if ref() is not None] == []
-    assert not chains._expected
+    assert not chains.expected
     assert not chains._waiting
 
 

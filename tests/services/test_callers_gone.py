@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
@@ -28,10 +29,10 @@ class Shop:
             yield start
 
 
-def calls_under_way() -> int:
-    """That gRPC's server keeps the state of, reachable or not."""
+def calls_under_way() -> WeakSet[Any]:
+    """What gRPC's server keeps of each call, reachable or not."""
     kind = ("grpc._server", "_RPCState")
-    return sum(1 for each in gc.get_objects() if (type(each).__module__, type(each).__name__) == kind)
+    return WeakSet(each for each in gc.get_objects() if (type(each).__module__, type(each).__name__) == kind)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -74,7 +75,8 @@ def test_no_call_is_kept_in_a_cycle(serve: Callable[..., Stranger], method: str)
 
     begin: Any = stranger.channel.stream_stream(method)
     call = begin(silent())
-    until(lambda: calls_under_way() > before)
+    until(lambda: bool(calls_under_way() - before))
+    kept = calls_under_way() - before
     call.cancel()
-    until(lambda: calls_under_way() == before)
+    until(lambda: not kept)
     over.set()
