@@ -46,6 +46,8 @@ _ARRIVAL_SECONDS = 0.002
 """How long a thread that reads stays with a big message which arrives bit by bit: to come back to it takes longer."""
 _COMPANY_SECONDS = 0.0003
 """How long calls of threads that were woken together wait for each other."""
+_YIELDS = 10
+"""How often those threads are let run before a timer is set for them, which costs the system more."""
 _FD_SETSIZE = 1024
 _STAY_SECONDS = 0.005
 """How long a thread stays with one connection whose calls it carries out; the others may be busy with theirs."""
@@ -357,8 +359,16 @@ class ClientSocket(MessageSocket):
             while self._inbox.room is not None:
                 if not self._read_big():
                     return
-            if self._engine.has_company and not self._is_answered_soon():
+            if self._engine.has_company and not (self._lets_company_call() or self._is_answered_soon()):
                 self._engine.dismiss_company()
+
+    def _lets_company_call(self) -> bool:
+        """Lets those run that were woken; whether all of them have called again."""
+        for _ in range(_YIELDS):
+            os.sched_yield()
+            if not self._engine.has_company:
+                return True
+        return False
 
     def _is_answered_soon(self) -> bool:
         descriptor = self._socket.fileno()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -228,3 +229,38 @@ def test_a_descriptor_that_is_ready_is_told_once_until_it_is_armed() -> None:
     for thread in threads:
         thread.join(SOON)
         assert not thread.is_alive()
+
+
+class Company(Engine):
+    """Threads were woken together; so often the one that reads looks before the last of them calls again."""
+
+    def __init__(self, looks: float) -> None:
+        super().__init__()
+        self._looks = looks
+        self.dismissed = threading.Event()
+
+    @property
+    def has_company(self) -> bool:  # type: ignore[override]
+        self._looks -= 1
+        return self._looks > 0
+
+    def dismiss_company(self) -> None:
+        self._looks = 0
+        self.dismissed.set()
+
+
+@pytest.mark.parametrize(("looks", "is_dismissed"), [(0, False), (5, False), (math.inf, True)])
+def test_those_who_were_woken_together_are_waited_for_but_not_for_long(looks: float, is_dismissed: bool) -> None:
+    here, there = socket.socketpair(socket.AF_UNIX)
+    engine = Company(looks)
+    client = ClientSocket(here, engine)  # type: ignore[arg-type]
+    reader = threading.Thread(target=client.read)
+    reader.start()
+    with there:
+        there.sendall(framed(b"the answers"))
+        if is_dismissed:
+            assert engine.dismissed.wait(SOON), "though nothing else arrives"
+        client.cancel()
+    reader.join(SOON)
+    assert not reader.is_alive()
+    assert (engine.received, engine.dismissed.is_set()) == (b"the answers", is_dismissed)
